@@ -1,0 +1,112 @@
+# Makefile - the one build file. Everything is built under build/ (SAN=1: build-san/).
+# The user's CFLAGS, CXXFLAGS, LDFLAGS and PREFIX are appended, never replaced.
+
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+SAN      ?=
+B        := $(if $(SAN),build-san,build)
+VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+
+PACKAGES := build-essential pkg-config libsentencepiece-dev libjansson-dev libdnnl-dev nettle-dev \
+            libcmocka-dev bats jq mandoc strace parallel curl p7zip-full
+
+WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wwrite-strings -Wvla $(if $(CI),-Werror)
+SANFLAGS := $(if $(SAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+comma    := ,
+OPT      := $(if $(SAN),-O1,-O2)
+BASE     := $(OPT) -g $(WARN) $(SANFLAGS) -fPIC -fopenmp -ffp-contract=off -D_GNU_SOURCE -Ilibcommon
+ALL_C    := -std=gnu11 -Wstrict-prototypes -Wmissing-prototypes $(BASE) $(CFLAGS)
+ALL_CXX  := -std=c++17 $(BASE) $(CXXFLAGS)
+ALL_LD   := $(SANFLAGS) -fopenmp $(LDFLAGS)
+LIBS     := -ljansson -lnettle -lpthread -ldl -lm
+
+tools    := $(patsubst tools/%.c,%,$(wildcard tools/*.c))
+lib_c    := $(wildcard libcommon/base/*.c libcommon/io/*.c libcommon/text/*.c libcommon/t5/*.c \
+              libcommon/backend/*.c)
+lib_cc   := $(wildcard libcommon/text/*.cc)
+cpu_c    := $(wildcard libcommon/cpu/*.c)
+unit_c   := $(wildcard tests/unit/test_*.c)
+units    := $(patsubst tests/unit/%.c,$(B)/tests/%,$(unit_c))
+objects  := $(lib_c:%.c=$(B)/%.o) $(lib_cc:%.cc=$(B)/%.o)
+cpu_o    := $(cpu_c:%.c=$(B)/%.o)
+programs := $(tools:%=$(B)/bin/%)
+backends := $(if $(cpu_c),$(B)/lib/t5-cpu.so)
+
+.PHONY: all deps demo check bench install uninstall clean help
+all: $(programs) $(backends) ## build the programs into build/bin
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+deps: ## install the Debian packages that are missing (needs root or sudo)
+	@PACKAGES='$(PACKAGES)' sh tests/deps.sh
+
+# A changed command line rebuilds what it made.
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(ALL_C) | $(ALL_CXX) | $(ALL_LD)' | cmp -s - $@ || echo '$(ALL_C) | $(ALL_CXX) | $(ALL_LD)' > $@
+FORCE:
+$(B)/version: FORCE
+	@mkdir -p $(@D)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+
+$(B)/libcommon/base/program.o: ALL_C += -DT5_VERSION='"$(VERSION)"'
+$(B)/libcommon/base/program.o: $(B)/version
+
+$(B)/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_C) -MMD -MP -c -o $@ $<
+$(B)/%.o: %.cc $(B)/flags
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_CXX) -MMD -MP -c -o $@ $<
+
+$(B)/libt5.a: $(objects)
+	@rm -f $@
+	ar rcs $@ $^
+
+# Only t5-tokenize links SentencePiece.
+$(B)/bin/t5-tokenize: EXTRA := -lsentencepiece -lstdc++
+$(B)/bin/%: $(B)/tools/%.o $(B)/libt5.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LD) -rdynamic -o $@ $^ $(EXTRA) $(LIBS)
+
+# Backends are opened at run time from ../lib beside the programs.
+$(B)/lib/t5-cpu.so: $(cpu_o) $(B)/libt5.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LD) -shared -Wl,-Bsymbolic -o $@ $^ -ldnnl $(LIBS)
+
+$(B)/tests/%: $(B)/tests/unit/%.o $(B)/libt5.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LD) -rdynamic -o $@ $^ -lcmocka -lsentencepiece -lstdc++ $(LIBS)
+
+check: deps ## build and run every test
+	@$(MAKE) --no-print-directory all units
+	@B=$(B) bash tests/run.sh
+
+.PHONY: units
+units: $(units)
+
+bench: all ## print speed figures as JSONL, beside the peers that are installed
+	@B=$(B) bash tests/bench/run.sh
+
+demo: deps ## dialogues -> tokens -> 8-bit model -> LoRA -> summaries -> ROUGE
+	@$(MAKE) --no-print-directory all
+	@BIN=$(B)/bin bash pipelines/demo/run.sh
+
+install: all ## install under PREFIX [/usr/local]
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/t5-tools
+	install -m755 $(programs) $(DESTDIR)$(PREFIX)/bin
+	install -m755 $(backends) $(DESTDIR)$(PREFIX)/lib/t5-tools
+	for s in 1 5 7; do for p in man/*.$$s; do [ -f $$p ] || continue; \
+	    install -Dm644 $$p $(DESTDIR)$(PREFIX)/share/man/man$$s/$${p##*/}; done; done
+
+uninstall: ## remove what install put there
+	rm -f $(tools:%=$(DESTDIR)$(PREFIX)/bin/%)
+	rm -rf $(DESTDIR)$(PREFIX)/lib/t5-tools
+	for s in 1 5 7; do for p in man/*.$$s; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$$s/$${p##*/}; done; done
+
+clean: ## remove what was built
+	rm -rf build build-san
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+.SECONDARY:

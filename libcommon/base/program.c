@@ -1,0 +1,107 @@
+/* program.c - start and end of a program, warnings, progress. Options: see options.c. */
+/* SPDX-License-Identifier: MIT */
+#include "base/program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef T5_VERSION
+#define T5_VERSION "unknown"
+#endif
+const char t5_version[] = T5_VERSION;
+
+double t5_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int t5_program_start(const struct t5_program *program, struct t5_err *err)
+{
+    static const char *const names[] = {"standard input", "standard output", "standard error"};
+    (void)program;
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            return t5_fail_as(err, T5_ENVIRONMENT, "%s is closed", names[fd]);
+    return 0;
+}
+
+void t5_warn(const char *program, const char *fmt, ...)
+{
+    char text[401];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "%s: %s\n", program, text);
+}
+
+/* Ends the way an unhandled SIGPIPE would, also where a parent made us ignore it. */
+static void die_by_sigpipe(void)
+{
+    signal(SIGPIPE, SIG_DFL);
+    raise(SIGPIPE);
+}
+
+int t5_program_finish(const struct t5_program *program, int rc, struct t5_err *err)
+{
+    int flush_failed = fflush(stdout) != 0 || ferror(stdout);
+    int code = errno;
+    if (flush_failed || fclose(stdout) != 0) {
+        code = flush_failed ? code : errno;
+        if (code == EPIPE)
+            die_by_sigpipe();
+        if (rc == 0) {
+            errno = code;
+            rc = t5_fail_errno(err, "<stdout>");
+        }
+    }
+    if (rc == 0)
+        return T5_OK;
+    if (err->text[0])
+        t5_warn(program->name, "%s", err->text);
+    return err->status ? (int)err->status : T5_ENVIRONMENT;
+}
+
+void t5_progress_start(struct t5_progress *p, const char *program, const char *unit, int64_t total)
+{
+    *p = (struct t5_progress){.program = program, .unit = unit, .total = total};
+    p->started = t5_now();
+    p->live = isatty(STDERR_FILENO);
+}
+
+void t5_progress_update(struct t5_progress *p, int64_t done, const char *note)
+{
+    double now = t5_now(), spent = now - p->started;
+    if (!p->live || now - p->shown < 0.1)
+        return;
+    p->shown = now;
+    double rate = spent > 0 ? (double)done / spent : 0;
+    fprintf(stderr, "\r\033[K%s: %lld", p->program, (long long)done);
+    if (p->total > 0)
+        fprintf(stderr, "/%lld", (long long)p->total);
+    fprintf(stderr, " %s, %.3g/s", p->unit, rate);
+    if (p->total > 0 && rate > 0) {
+        double left = (double)(p->total - done) / rate;
+        fprintf(stderr, ", %.0f:%02.0f left", floor(left / 60), floor(fmod(left, 60)));
+    }
+    if (note[0])
+        fprintf(stderr, ", %s", note);
+    fflush(stderr);
+}
+
+void t5_progress_end(struct t5_progress *p)
+{
+    if (p->live && p->shown > 0)
+        fprintf(stderr, "\r\033[K");
+    p->live = 0;
+}

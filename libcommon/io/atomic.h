@@ -1,0 +1,29 @@
+/* atomic.h - a named output is the old file or the complete new one, never half of it: temporary
+ * file in the same directory, fsync, rename, fsync of the directory. */
+/* SPDX-License-Identifier: MIT */
+#ifndef T5_IO_ATOMIC_H
+#define T5_IO_ATOMIC_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct t5_atomic; /* one file being written; owns a temporary file until commit or abandon */
+
+/* path NULL or "-": standard output (no temporary; commit only flushes). */
+int t5_atomic_open(struct t5_atomic **out, const char *path, struct t5_err *err) T5_MUST_CHECK;
+int t5_atomic_write(struct t5_atomic *file, const void *bytes, size_t n, struct t5_err *err) T5_MUST_CHECK;
+/* fsync, close, rename, fsync directory. Frees file in every case; on failure the old file stays. */
+int t5_atomic_commit(struct t5_atomic *file, struct t5_err *err) T5_MUST_CHECK;
+/* Removes the temporary file. Takes NULL. */
+void t5_atomic_abandon(struct t5_atomic *file);
+
+/* Whole small file in one call. */
+int t5_atomic_save(const char *path, const void *bytes, size_t n, struct t5_err *err) T5_MUST_CHECK;
+/* Removes the temporary files that killed runs left in dir. */
+int t5_atomic_sweep(const char *dir, struct t5_err *err) T5_MUST_CHECK;
+/* Creates dir (one level) if needed and takes an exclusive flock on DIR/.lock for the process's life.
+ * T5_ENVIRONMENT "DIR: in use by pid N" where another run holds it. Returns the descriptor in *fd. */
+int t5_dir_lock(int *fd, const char *dir, struct t5_err *err) T5_MUST_CHECK;
+
+#endif

@@ -1,0 +1,37 @@
+/* checkpoint.h - a model as named tensors, wherever they lie: an HF directory (config.json and
+ * model.safetensors, or shards with model.safetensors.index.json) or one safetensors file of ours (config.json
+ * in its metadata; from a pipe too). Shapes are checked against the config before any data is read. */
+/* SPDX-License-Identifier: MIT */
+#ifndef T5_IO_CHECKPOINT_H
+#define T5_IO_CHECKPOINT_H
+
+#include "io/safetensors.h"
+#include "t5/config.h"
+
+struct t5_checkpoint; /* owns its files */
+
+int t5_checkpoint_open(struct t5_checkpoint **out, const char *path, struct t5_err *err) T5_MUST_CHECK;
+void t5_checkpoint_close(struct t5_checkpoint *model);
+const struct t5_config *t5_checkpoint_config(const struct t5_checkpoint *model);
+/* config.json as it came; caller must not free. *n bytes. */
+const char *t5_checkpoint_config_text(const struct t5_checkpoint *model, int64_t *n);
+int t5_checkpoint_count(const struct t5_checkpoint *model);
+const struct t5_tensor *t5_checkpoint_at(const struct t5_checkpoint *model, int i);
+/* By HF name, NULL where absent. A quantised tensor NAME (I8, (out, in)) has NAME_scale (F32, (out)). */
+const struct t5_tensor *t5_checkpoint_find(const struct t5_checkpoint *model, const char *name);
+/* "none", "int8", ...: from our metadata. */
+const char *t5_checkpoint_quantization(const struct t5_checkpoint *model);
+/* SHA-256 (hex, 64 digits) over config, tensor names, types, shapes and quantisation scales: what a training checkpoint
+ * and an adapter remember of their base. */
+int t5_checkpoint_fingerprint(char out[65], const struct t5_checkpoint *model, struct t5_err *err) T5_MUST_CHECK;
+
+/* The tensors a config calls for, by HF name: what a checkpoint must have, and what --from-config makes. */
+struct t5_layout_entry {
+    char name[96];
+    int rank;
+    int64_t shape[2]; /* (out, in), or (n) for norms */
+};
+/* Owned array; free(). Order: shared, encoder, decoder, lm_head (absent where tied). */
+int t5_layout(struct t5_layout_entry **out, int *n, const struct t5_config *config, struct t5_err *err) T5_MUST_CHECK;
+
+#endif

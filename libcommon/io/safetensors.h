@@ -1,0 +1,55 @@
+/* safetensors.h - the one tensor format: an 8-byte little-endian header length, a JSON header, the
+ * data. Reads files (mmap) and pipes (sequentially); writes in offset order, header first. Stricter than
+ * the reference where that catches damage (duplicate names, NUL in names, unknown keys). */
+/* SPDX-License-Identifier: MIT */
+#ifndef T5_IO_SAFETENSORS_H
+#define T5_IO_SAFETENSORS_H
+
+#include <stdint.h>
+
+#include "base/dtype.h"
+#include "base/err.h"
+
+#define T5_MAX_RANK 8
+
+struct t5_tensor {
+    const char *name; /* NUL-terminated, at most 512 bytes; borrowed from its file */
+    enum t5_dtype type;
+    int rank;
+    int64_t shape[T5_MAX_RANK];
+    int64_t elements;
+    const void *data; /* any alignment; borrowed from its file */
+    size_t bytes;
+    const char *file; /* for messages */
+};
+
+struct t5_safetensors; /* an open file: owns the mapping (or, for a pipe, the bytes read) */
+
+/* path NULL or "-": standard input. A regular file is mapped; anything else is read to its end. */
+int t5_safetensors_open(struct t5_safetensors **out, const char *path, struct t5_err *err) T5_MUST_CHECK;
+void t5_safetensors_close(struct t5_safetensors *file);
+int t5_safetensors_count(const struct t5_safetensors *file);
+/* In offset order. */
+const struct t5_tensor *t5_safetensors_at(const struct t5_safetensors *file, int i);
+const struct t5_tensor *t5_safetensors_find(const struct t5_safetensors *file, const char *name);
+/* The value of a __metadata__ key, or NULL; *n may be NULL (values may hold NUL bytes). */
+const char *t5_safetensors_metadata(const struct t5_safetensors *file, const char *key, size_t *n);
+
+/* Writing: describe every tensor (data may be NULL), then hand over the bytes in the same order. */
+struct t5_metadata {
+    const char *key, *value;
+};
+struct t5_atomic;
+/* Writes the header (padded with spaces so that data start at a multiple of 64). */
+int t5_safetensors_write_header(struct t5_atomic *out, const struct t5_tensor *tensors, int n,
+                                const struct t5_metadata *metadata, int n_metadata,
+                                struct t5_err *err) T5_MUST_CHECK;
+/* Header and data of tensors that are all in memory, atomically, with a SHA-256 of the data under the
+ * metadata key "sha256" that t5_safetensors_verify checks. */
+int t5_safetensors_save(const char *path, const struct t5_tensor *tensors, int n,
+                        const struct t5_metadata *metadata, int n_metadata,
+                        struct t5_err *err) T5_MUST_CHECK;
+/* Recomputes the checksum of a file of ours; a file without one passes. */
+int t5_safetensors_verify(const struct t5_safetensors *file, struct t5_err *err) T5_MUST_CHECK;
+
+#endif
