@@ -1,0 +1,94 @@
+/* open.c - finds and opens a backend by device name. The shared objects lie beside the programs. */
+/* SPDX-License-Identifier: MIT */
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend/backend.h"
+
+/* Opens DIR/../lib/t5-NAME.so or DIR/../lib/t5-tools/t5-NAME.so, DIR being the program's own. */
+static void *open_library(const char *name, char *why, size_t why_size)
+{
+    char self[PATH_MAX], path[PATH_MAX + 64];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0)
+        return NULL;
+    self[n] = 0;
+    *strrchr(self, '/') = 0;
+    static const char *const places[] = {"../lib", "../lib/t5-tools"};
+    snprintf(why, why_size, "t5-%s.so not found beside the program", name);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s/t5-%s.so", self, places[i], name);
+        if (access(path, R_OK) != 0)
+            continue;
+        void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        if (library)
+            return library;
+        snprintf(why, why_size, "%s", dlerror());
+    }
+    return NULL;
+}
+
+static int open_shared(struct t5_backend_handle *out, const char *name,
+                       const struct t5_device_options *options, struct t5_err *err)
+{
+    char why[300] = "", symbol[64];
+    void *library = open_library(name, why, sizeof why);
+    if (!library)
+        return t5_fail_as(err, T5_ENVIRONMENT, "device %s: %s", name, why);
+    snprintf(symbol, sizeof symbol, "t5_backend_%s", name);
+    const struct t5_backend *table = dlsym(library, symbol);
+    if (!table) {
+        dlclose(library);
+        return t5_fail_as(err, T5_ENVIRONMENT, "device %s: t5-%s.so has no %s", name, name, symbol);
+    }
+    out->ops = *table;
+    out->library = library;
+    if (out->ops.open(&out->dev, options, err) == 0)
+        return 0;
+    /* The library stays loaded: its OpenMP threads may still be parked inside it. */
+    return t5_err_at(err, "device %s", name);
+}
+
+static int open_ref(struct t5_backend_handle *out, const struct t5_device_options *options,
+                    struct t5_err *err)
+{
+    out->ops = t5_backend_ref;
+    return out->ops.open(&out->dev, options, err);
+}
+
+int t5_backend_open(struct t5_backend_handle *out, const char *device,
+                    const struct t5_device_options *options, struct t5_err *err)
+{
+    struct t5_device_options chosen = *options;
+    *out = (struct t5_backend_handle){0};
+    if (strcmp(device, "ref") == 0)
+        return open_ref(out, options, err);
+    if (strcmp(device, "cpu") == 0)
+        return open_shared(out, "cpu", options, err);
+    if (strncmp(device, "cuda", 4) == 0 && (!device[4] || device[4] == ':')) {
+        const char *digits = device[4] ? device + 5 : "0";
+        size_t n = strlen(digits);
+        if (n == 0 || n > 4 || strspn(digits, "0123456789") != n)
+            return t5_fail_as(err, T5_USAGE, "--device: expected cuda:N, found '%.60s'", device);
+        chosen.index = atoi(digits);
+        return open_shared(out, "cuda", &chosen, err);
+    }
+    if (strcmp(device, "auto") != 0)
+        return t5_fail_as(err, T5_USAGE, "--device: expected auto, cpu, cuda, cuda:N or ref, found '%.60s'",
+                          device);
+    if (open_shared(out, "cuda", options, err) == 0 || open_shared(out, "cpu", options, err) == 0)
+        return 0;
+    *out = (struct t5_backend_handle){0};
+    return open_ref(out, options, err);
+}
+
+void t5_backend_close(struct t5_backend_handle *handle)
+{
+    if (handle->dev)
+        handle->ops.close(handle->dev);
+    *handle = (struct t5_backend_handle){0};
+}
