@@ -141,6 +141,9 @@ struct t5_backend {
     /* After the values behind a bound weight changed. */
     void (*weight_refresh)(struct t5_device *dev, struct t5_weight *w);
     void (*weight_free)(struct t5_device *dev, struct t5_weight *w); /* takes NULL */
+    /* Bytes weight_freeze will keep for a (rows, cols) matrix that comes as `type`: for the memory plan. */
+    int64_t (*weight_bytes)(const struct t5_device *dev, enum t5_dtype type, int64_t rows,
+                            int64_t cols, unsigned use);
 
     /* ---- forward ---- */
     /* x = drop(table[ids]);  x f32 (N, D), ids (N) */

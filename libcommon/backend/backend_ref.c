@@ -146,6 +146,15 @@ static void ref_weight_free(struct t5_device *dev, struct t5_weight *w)
     free(w);
 }
 
+static int64_t ref_weight_bytes(const struct t5_device *dev, enum t5_dtype type, int64_t rows,
+                                int64_t cols, unsigned use)
+{
+    (void)dev;
+    (void)type;
+    (void)use;
+    return rows * cols * (int64_t)sizeof(float);
+}
+
 static void product(float *y, int64_t ldy, const float *x, int64_t ldx, const struct t5_weight *w,
                     int64_t n, double scale)
 {
@@ -286,6 +295,7 @@ const struct t5_backend t5_backend_ref = {
     .weight_bind = ref_weight_bind,
     .weight_refresh = ref_weight_refresh,
     .weight_free = ref_weight_free,
+    .weight_bytes = ref_weight_bytes,
     .embed_fwd = ref_embed_fwd,
     .norm_fwd = ref_norm_fwd,
     .linear_fwd = ref_linear_fwd,
