@@ -65,7 +65,7 @@ int t5_err_at(struct t5_err *err, const char *fmt, ...)
     if (n > sizeof err->text - 3)
         n = sizeof err->text - 3;
     memcpy(err->text, place, n);
-    snprintf(err->text + n, sizeof err->text - n, ": %s", text);
+    snprintf(err->text + n, sizeof err->text - n, ": %.*s", (int)(sizeof err->text - n - 3), text);
     return -1;
 }
 

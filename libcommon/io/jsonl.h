@@ -43,6 +43,7 @@ struct t5_record {
     size_t column;    /* of '{', bytes, from 1 */
     struct t5_field *fields;
     int n_fields;
+    struct t5_json_scan *scan; /* the scanner's scratch, kept for the next record */
 };
 
 struct t5_jsonl; /* a reader over several files, in order */
@@ -54,12 +55,31 @@ int t5_jsonl_open(struct t5_jsonl **out, const char *const *paths, int n_paths, 
 void t5_jsonl_close(struct t5_jsonl *reader);
 /* 1: a record; 0: end of the last file; -1: error. */
 int t5_jsonl_next(struct t5_jsonl *reader, struct t5_record *out, struct t5_err *err) T5_MUST_CHECK;
+/* A line as it came, without its newline: what a program with worker threads reads in one thread and
+ * parses in others. Borrowed until the next line. 1: a line (blank ones too); 0: end; -1: error (a line longer
+ * than max_line is skippable). */
+struct t5_line {
+    const char *text;
+    size_t n;
+    const char *file; /* as in t5_record; lives as long as the reader */
+    int64_t line;
+};
+int t5_jsonl_line(struct t5_jsonl *reader, struct t5_line *out, struct t5_err *err) T5_MUST_CHECK;
+/* The line as a record: 1, 0 for a blank line, -1 with a skippable error at its place. */
+int t5_record_from_line(struct t5_record *out, const struct t5_line *line,
+                        struct t5_err *err) T5_MUST_CHECK;
+/* Whether the next call can answer without waiting for input: a filter flushes its output before it
+ * waits. */
+int t5_jsonl_ready(const struct t5_jsonl *reader);
 /* The first byte of the input without consuming it (-1 at the end): how t5-train and t5-generate
  * tell records from a packed token file. 0 or -1 on error. */
 int t5_jsonl_peek(struct t5_jsonl *reader, int *byte, struct t5_err *err) T5_MUST_CHECK;
+/* The same for byte i (below 64) of the first file. */
+int t5_jsonl_peek_at(struct t5_jsonl *reader, size_t i, int *byte,
+                     struct t5_err *err) T5_MUST_CHECK;
 
-/* Checks one line (no newline) as a record without a reader; spans point into text. fields is owned by
- * *out and reused on the next call; free with t5_record_free. */
+/* Checks one line (no newline) as a record without a reader; spans point into text. *out is zero before the first
+ * call, owns its fields and is reused on the next; free with t5_record_free. Errors name the column. */
 int t5_record_parse(struct t5_record *out, const char *text, size_t n, struct t5_err *err) T5_MUST_CHECK;
 void t5_record_free(struct t5_record *record);
 
