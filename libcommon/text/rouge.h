@@ -1,0 +1,55 @@
+/* rouge.h - ROUGE-1, -2, -L and -Lsum of a prediction against one reference (Lin, "ROUGE: a package
+ * for automatic evaluation of summaries", 2004), equal to the Python package rouge_score 0.1.2.
+ *
+ * Tokens are runs of a-z and 0-9 of the lower-cased text; every other character separates. With
+ * stemming, tokens longer than 3 characters go through the Porter stemmer (porter.h). Sentences, for
+ * Lsum only, are lines. Everything counted is a whole number, so scores are exact quotients.
+ *
+ * Memory is linear in the longer text (plus a word cache of some 32 MiB at the most). Time is linear
+ * but for the longest common subsequences, which take (reference tokens x prediction tokens) / 64
+ * word operations; texts whose product is above T5_ROUGE_MAX_CELLS are refused. */
+/* SPDX-License-Identifier: MIT */
+#ifndef T5_TEXT_ROUGE_H
+#define T5_TEXT_ROUGE_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum t5_rouge_kind { T5_ROUGE_1, T5_ROUGE_2, T5_ROUGE_L, T5_ROUGE_LSUM, T5_ROUGE_KINDS };
+
+/* 131,072 tokens on both sides, or 1,048,576 against 16,384: seconds at the worst. */
+#define T5_ROUGE_MAX_CELLS ((uint64_t)1 << 34)
+
+struct t5_prf {
+    double precision, recall, fmeasure; /* 0 to 1; 0 where there is nothing to divide by */
+};
+
+struct t5_rouge_scores {
+    struct t5_prf of[T5_ROUGE_KINDS];
+};
+
+extern const char *const t5_rouge_names[T5_ROUGE_KINDS]; /* "rouge1" ... "rougeLsum" */
+
+struct t5_rouge; /* a scorer: the word cache and scratch. One thread at a time. */
+
+int t5_rouge_open(struct t5_rouge **out, int stem, struct t5_err *err) T5_MUST_CHECK;
+void t5_rouge_close(struct t5_rouge *rouge);
+
+/* Texts are UTF-8, counted (NUL separates tokens like any other sign). Fails only on texts that are
+ * too long (skippable) or without memory. */
+int t5_rouge_score(struct t5_rouge_scores *out, struct t5_rouge *rouge, const char *reference,
+                   size_t reference_n, const char *prediction, size_t prediction_n,
+                   struct t5_err *err) T5_MUST_CHECK;
+
+/* Running means. The caller's struct, zero-initialised; owns nothing. Sums are compensated, so that
+ * a mean over millions of records is as good as one over ten. */
+struct t5_rouge_total {
+    int64_t count;
+    struct t5_rouge_scores sum, lost;
+};
+void t5_rouge_total_add(struct t5_rouge_total *total, const struct t5_rouge_scores *scores);
+/* count must not be 0. */
+struct t5_rouge_scores t5_rouge_total_mean(const struct t5_rouge_total *total);
+
+#endif
