@@ -60,7 +60,7 @@ int t5_program_finish(const struct t5_program *program, int rc, struct t5_err *e
         code = flush_failed ? code : errno;
         if (code == EPIPE)
             die_by_sigpipe();
-        if (rc == 0) {
+        if (rc == 0 || err->status == T5_SKIPPED) {
             errno = code;
             rc = t5_fail_errno(err, "<stdout>");
         }
