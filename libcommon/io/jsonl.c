@@ -175,9 +175,12 @@ int t5_jsonl_next(struct t5_jsonl *reader, struct t5_record *out, struct t5_err 
 
 int t5_jsonl_ready(const struct t5_jsonl *r)
 {
-    if (r->fd < 0 || r->at_end || memchr(r->data + r->seen, '\n', r->end - r->seen))
+    int between = r->fd < 0 || (r->at_end && r->begin == r->end);
+    if (between && (r->next_path == r->n_paths || strcmp(r->paths[r->next_path], "-") != 0))
         return 1;
-    struct pollfd p = {.fd = r->fd, .events = POLLIN};
+    if (!between && (r->at_end || memchr(r->data + r->seen, '\n', r->end - r->seen)))
+        return 1;
+    struct pollfd p = {.fd = between ? STDIN_FILENO : r->fd, .events = POLLIN};
     return poll(&p, 1, 0) != 0;
 }
 
