@@ -18,6 +18,14 @@ int t5_atomic_commit(struct t5_atomic *file, struct t5_err *err) T5_MUST_CHECK;
 /* Removes the temporary file. Takes NULL. */
 void t5_atomic_abandon(struct t5_atomic *file);
 
+/* Whether bytes already written can be replaced: true of named files and of standard output where that
+ * is a regular file. t5_atomic_patch replaces n bytes at offset `at` from the first byte written. */
+int t5_atomic_can_patch(const struct t5_atomic *file);
+int t5_atomic_patch(struct t5_atomic *file, int64_t at, const void *bytes, size_t n,
+                    struct t5_err *err) T5_MUST_CHECK;
+/* Unlinks every temporary file of this process. Async-signal-safe: for handlers that end the program. */
+void t5_atomic_remove_all(void);
+
 /* Whole small file in one call. */
 int t5_atomic_save(const char *path, const void *bytes, size_t n, struct t5_err *err) T5_MUST_CHECK;
 /* Removes the temporary files that killed runs left in dir. */
