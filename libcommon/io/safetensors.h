@@ -27,6 +27,10 @@ struct t5_safetensors; /* an open file: owns the mapping (or, for a pipe, the by
 
 /* path NULL or "-": standard input. A regular file is mapped; anything else is read to its end. */
 int t5_safetensors_open(struct t5_safetensors **out, const char *path, struct t5_err *err) T5_MUST_CHECK;
+/* The same from an open descriptor, which it closes in every case (unless a standard one); shown names it
+ * in messages. */
+int t5_safetensors_open_fd(struct t5_safetensors **out, int fd, const char *shown,
+                           struct t5_err *err) T5_MUST_CHECK;
 void t5_safetensors_close(struct t5_safetensors *file);
 int t5_safetensors_count(const struct t5_safetensors *file);
 /* In offset order. */
