@@ -39,17 +39,28 @@ const struct t5_tensor *t5_safetensors_find(const struct t5_safetensors *file, c
 /* The value of a __metadata__ key, or NULL; *n may be NULL (values may hold NUL bytes). */
 const char *t5_safetensors_metadata(const struct t5_safetensors *file, const char *key, size_t *n);
 
-/* Writing: describe every tensor (data may be NULL), then hand over the bytes in the same order. */
+/* Writing: describe every tensor (data may be NULL; bytes is computed from the shape), then hand over
+ * the bytes in the same order. */
 struct t5_metadata {
-    const char *key, *value;
+    const char *key, *value; /* NUL-terminated UTF-8 */
 };
 struct t5_atomic;
-/* Writes the header (padded with spaces so that data start at a multiple of 64). */
+/* Writes the header alone (padded with spaces so that data start at a multiple of 64). */
 int t5_safetensors_write_header(struct t5_atomic *out, const struct t5_tensor *tensors, int n,
                                 const struct t5_metadata *metadata, int n_metadata,
                                 struct t5_err *err) T5_MUST_CHECK;
-/* Header and data of tensors that are all in memory, atomically, with a SHA-256 of the data under the
- * metadata key "sha256" that t5_safetensors_verify checks. */
+/* Header, then data in pieces of any size, then a SHA-256 of the data under the metadata key "sha256",
+ * put into the header at the end: so an output that cannot be gone back in (a pipe) has none. The file
+ * is borrowed; committing or abandoning it stays with the caller. */
+struct t5_safetensors_writer;
+int t5_safetensors_write_open(struct t5_safetensors_writer **out, struct t5_atomic *file,
+                              const struct t5_tensor *tensors, int n, const struct t5_metadata *metadata,
+                              int n_metadata, struct t5_err *err) T5_MUST_CHECK;
+int t5_safetensors_write(struct t5_safetensors_writer *writer, const void *bytes, size_t n,
+                         struct t5_err *err) T5_MUST_CHECK;
+/* Frees the writer in every case; takes NULL. Data missing is an error. */
+int t5_safetensors_write_close(struct t5_safetensors_writer *writer, struct t5_err *err) T5_MUST_CHECK;
+/* All of it for tensors that are in memory, atomically. path NULL or "-": standard output. */
 int t5_safetensors_save(const char *path, const struct t5_tensor *tensors, int n,
                         const struct t5_metadata *metadata, int n_metadata,
                         struct t5_err *err) T5_MUST_CHECK;
