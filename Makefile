@@ -4,6 +4,7 @@
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 SAN      ?=
+T5_PEER_PYTHON ?= python3
 B        := $(if $(SAN),build-san,build)
 VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
@@ -32,7 +33,7 @@ cpu_o    := $(cpu_c:%.c=$(B)/%.o)
 programs := $(tools:%=$(B)/bin/%)
 backends := $(if $(cpu_c),$(B)/lib/t5-cpu.so)
 
-.PHONY: all deps demo check bench install uninstall clean help
+.PHONY: all deps demo check bench golden install uninstall clean help
 all: $(programs) $(backends) ## build the programs into build/bin
 
 help: ## list the targets
@@ -88,6 +89,9 @@ units: $(units)
 
 bench: all ## print speed figures as JSONL, beside the peers that are installed
 	@B=$(B) bash tests/bench/run.sh
+
+golden: ## remake the golden files into build/golden and show what differs (needs torch, transformers, peft)
+	@T5_PEER_PYTHON=$(T5_PEER_PYTHON) sh tests/golden/remake.sh $(B)/golden
 
 demo: deps ## dialogues -> tokens -> 8-bit model -> LoRA -> summaries -> ROUGE
 	@$(MAKE) --no-print-directory all
