@@ -21,6 +21,14 @@ const struct t5_tensor *t5_checkpoint_at(const struct t5_checkpoint *model, int 
 const struct t5_tensor *t5_checkpoint_find(const struct t5_checkpoint *model, const char *name);
 /* "none", "int8", ...: from our metadata. */
 const char *t5_checkpoint_quantization(const struct t5_checkpoint *model);
+/* What is odd but harmless (tensors not used, a wrong total_size), one line for the program to show, or NULL. */
+const char *t5_checkpoint_warning(const struct t5_checkpoint *model);
+/* A metadata value of a file of ours ("command", ...), or NULL. */
+const char *t5_checkpoint_metadata(const struct t5_checkpoint *model, const char *key);
+/* Reads all data and compares with the checksum that our files carry; files without one pass. */
+int t5_checkpoint_verify(const struct t5_checkpoint *model, struct t5_err *err) T5_MUST_CHECK;
+/* Whether path is one of the files the model is read from. */
+int t5_checkpoint_reads(const struct t5_checkpoint *model, const char *path);
 /* SHA-256 (hex, 64 digits) over config, tensor names, types, shapes and quantisation scales: what a training checkpoint
  * and an adapter remember of their base. */
 int t5_checkpoint_fingerprint(char out[65], const struct t5_checkpoint *model, struct t5_err *err) T5_MUST_CHECK;

@@ -36,6 +36,8 @@ int t5_safetensors_count(const struct t5_safetensors *file);
 /* In offset order. */
 const struct t5_tensor *t5_safetensors_at(const struct t5_safetensors *file, int i);
 const struct t5_tensor *t5_safetensors_find(const struct t5_safetensors *file, const char *name);
+/* Whether path names the very file that was opened (through links too). */
+int t5_safetensors_is(const struct t5_safetensors *file, const char *path);
 /* The value of a __metadata__ key, or NULL; *n may be NULL (values may hold NUL bytes). */
 const char *t5_safetensors_metadata(const struct t5_safetensors *file, const char *key, size_t *n);
 

@@ -17,6 +17,8 @@
 
 struct t5_safetensors {
     char shown[T5_ESCAPED]; /* name for messages */
+    dev_t device;
+    ino_t inode;
     struct t5_header header;
     const unsigned char *map; /* a regular file: all of it */
     size_t map_n;
@@ -163,7 +165,7 @@ out:
 int t5_safetensors_open_fd(struct t5_safetensors **out, int fd, const char *shown, struct t5_err *err)
 {
     struct t5_safetensors *f = t5_alloc_zeroed(1, sizeof *f, "a tensor file", err);
-    struct stat st;
+    struct stat st = {0};
     int rc = -1;
     *out = NULL;
     if (!f)
@@ -177,6 +179,8 @@ int t5_safetensors_open_fd(struct t5_safetensors **out, int fd, const char *show
         rc = open_mapped(f, fd, (size_t)st.st_size, err);
     else
         rc = open_stream(f, fd, err);
+    f->device = st.st_dev;
+    f->inode = st.st_ino;
     for (int i = 0; rc == 0 && i < f->header.n; i++)
         f->header.tensors[i].data = f->data + f->header.begin[i];
 out:
@@ -243,6 +247,12 @@ const char *t5_safetensors_metadata(const struct t5_safetensors *f, const char *
             return f->header.metadata[i].value;
         }
     return NULL;
+}
+
+int t5_safetensors_is(const struct t5_safetensors *f, const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && st.st_dev == f->device && st.st_ino == f->inode;
 }
 
 int t5_safetensors_verify(const struct t5_safetensors *f, struct t5_err *err)
