@@ -8,7 +8,7 @@
 #include "base/buf.h"
 
 #define NONE (-1)
-#define COLUMNS_KEPT ((size_t)1 << 21) /* words of 64 rows: 16 MiB */
+#define COLUMNS_KEPT ((size_t)1 << 21)
 
 /* The rows 64 * word .. 64 * word + 63 of a that hold one type of token. Places of a type form a list by
  * ascending word. */
@@ -178,9 +178,10 @@ static int walk_block(struct walk *w, const uint64_t *v_lo, size_t lo, size_t hi
 static int walk_back(struct walk *w, const uint64_t *v_lo, size_t lo, size_t hi, struct t5_err *err)
 {
     size_t words = (w->i + 63) / 64;
+    size_t kept = w->lcs->columns_kept ? w->lcs->columns_kept : COLUMNS_KEPT;
     if (w->i == 0 || lo == hi)
         return 0;
-    if (hi - lo == 1 || hi - lo <= COLUMNS_KEPT / words)
+    if (hi - lo == 1 || hi - lo <= kept / words)
         return walk_block(w, v_lo, lo, hi, err);
     size_t mid = lo + (hi - lo) / 2;
     uint64_t *v = t5_alloc(words, sizeof *v, "a column of a text comparison", err);

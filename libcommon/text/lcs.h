@@ -13,7 +13,7 @@
 #include "base/err.h"
 
 /* Where each type of token stands in a. The caller's struct, zero-initialised; memory is linear in
- * len(a), len(b) and n_types, plus at most 16 MiB of columns. */
+ * len(a), len(b) and n_types, plus the columns kept. */
 struct t5_lcs {
     const int32_t *a; /* (n) borrowed until the next t5_lcs_set */
     size_t n;
@@ -23,6 +23,7 @@ struct t5_lcs {
     size_t n_types;
     uint64_t *columns; /* scratch */
     size_t columns_capacity;
+    size_t columns_kept; /* words of columns that t5_lcs_mark keeps at a time; 0: 2^21, 16 MiB */
 };
 
 void t5_lcs_free(struct t5_lcs *lcs);

@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+"""rouge.py - what rouge_score 0.1.2 and NLTK's PorterStemmer say, for the tests of rouge.
+
+  rouge.py golden DIR            writes DIR/stems.tsv, DIR/texts.jsonl
+  rouge.py means VAL > FILE      mean scores of three baselines on a JSONL file of dialogue, summary
+  rouge.py words N [FILE...]     N distinct words with their stems: those of the files, then made ones
+  rouge.py compare PROGRAM VAL   runs PROGRAM over many baselines on VAL and compares every number
+
+Needs rouge_score 0.1.2 and NLTK. Seeds are fixed: the same versions write the same bytes."""
+import json
+import random
+import re
+import subprocess
+import sys
+
+from nltk.stem.porter import PorterStemmer
+from rouge_score import rouge_scorer
+
+KINDS = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+PARTS = ["precision", "recall", "fmeasure"]
+
+# Stems and endings of our own choosing: together they meet every rule of every step, with measures
+# 0, 1, 2 and more, y as vowel and consonant, doubled letters, digits.
+STEMS = """a b s t e y ab at us ow al ell tr spy try fly sky lov hop hopp plan plann fil fall roll miss
+fizz buzz pott kick rat relat condit rat val hesit digit conform radic differ vil analog vietnam predic
+oper feud decis hope callous form sensit sens tripl formal electr good reviv allow infer airlin gyroscop
+adjust defens irrit replac depend adopt homolog commun activ angular effect bowdler prob ceas controll
+yell yyell toy enjoy syzyg gay day happ fulfil skil geo theo archaeo philo bi ra ga do di li ti vi see
+agr f bl siz troubl conflat hiss tann x2 4x 10 2nd mp3 xy yx wow box tax ow ew aw abl id ed ing sing k
+king str spr squ nation organ real ideal mod civil gener special social natur cultur histor poet mus
+tick wait walk runn sitt begg beg ref transf occurr quizz picnick die lie tie dye canoe free tree""".split()
+ENDINGS = """ s es ies ss sses ed eed ied ing ings y ys ly ally fully ously ently ably ibly edly ingly er ers
+ational tional ation ations ator ators alism iveness fulness ousness ality ivity bility ability ibility
+ization izing izer ized ize izes logy logi logies icate icated ative alize iciti icity ical ically ful
+ness al ance ence ancy ency enci anci ic able ible ant ement ment ent ion sion tion ions ou ism ate iti
+ous ive e ee ll lle le eli alli entli ousli aliti iviti biliti fulli bli abli ied ying yed yer""".split()
+WHOLE = """sky skies dying lying tying news innings inning outings outing cannings canning howe proceed
+exceed succeed proceeds exceeding succeeded dies died ties tied flies flied spied ies ied eed ing ed
+ss sss ssss yyy yyyy ayyy yed ying eing used using owed oing agreed feed freed bleed seed sees caress
+ponies cats plastered bled motoring sing hopping falling filing failing enjoy enjoys spy spies by say
+cry crying relational rational rationally conditional geology theology archaeology astrology apology
+logic dislodge oxen generically communally sensational nationalisation nationalization hopefulness
+controlling controller rolling roll probate rate cease able ability ion lion million potion emotion
+element cement supplement agreement basement oed oeding uses aaed bbed yyed""".split()
+
+# Texts of our own: line breaks, characters beyond ASCII, letters that lower-case into ASCII, nothing.
+TEXTS = [
+    ("", ""),
+    ("one", ""),
+    ("", "one"),
+    (" \n\t.,;", "..."),
+    ("Ann will call Bob at 7.", "Ann will call Bob at 7."),
+    ("Ann will call Bob at 7.", "Bob calls Ann at seven"),
+    ("The cat sat.\nThe dog ran.", "The dog ran.\nThe cat sat."),
+    ("the the the the", "the the"),
+    ("the the", "the the the the"),
+    ("a b c d", "a c\nb d\nd a"),
+    ("a b\nc d\n\na b", "a b c d\n\n\nb a"),
+    ("a a a\nb b b\na b", "a b\nb a\na a\nb b"),
+    ("x y z w", "w z y x"),
+    ("w1 w2 w3 w4 w5", "w1 w2 w6 w7 w8\nw1 w3 w8 w9 w5"),
+    ("first line\r\nsecond line\r\n", "second line\r\nfirst line"),
+    ("line\u2028separator\x0bvertical\x0cfeed\x85next", "line separator\nvertical feed next"),
+    ("Zo\u00eb caf\u00e9 na\u00efve", "zoe cafe naive zo caf na ve"),
+    ("\u0130stanbul and \u0130", "i stanbul and i"),
+    ("273 \u212aelvin, o\u212a, mil\u212a", "273 kelvin ok milk"),
+    ("\u017ftra\u00dfe \u00c5 \u212b \uff21\uff22 \u03a3\u03a3 \u2160 \u00b2 \u0661", "stra e a"),
+    ("\u65e5\u672c\u8a9e and \U0001f600 emoji\U0001f600joined", "and emoji joined"),
+    ("nul\0inside", "nul inside"),
+    ("don't can't e-mail", "dont cant email don t can t e mail"),
+    ("Relational databases generalised nationally; flying skies died",
+     "relate database general nation fly sky die"),
+    ("12 1200 x2s 3ings", "12 120 x2 3ing"),
+    ("Ann: I'm late!\nBob: How late?\nAnn: Ten minutes, sorry :-)", "Ann is ten minutes late.\nBob waits."),
+    ("Ann and Bob meet at the station at ten. They take the train to the coast.",
+     "Bob and Ann are going to take a train to the coast; they are meeting at ten at the station."),
+]
+
+
+def random_texts(n):
+    """Few words, many repeats and line breaks: ties everywhere."""
+    rng = random.Random(7)
+    texts = []
+    for i in range(n):
+        words = ["a", "b", "c", "dd", "running", "runs"][:rng.randint(2, 6)]
+        most = rng.choice([6, 20, 90])
+        texts.append(tuple(
+            "".join(rng.choice(words) + rng.choice([" ", " ", " ", "\n"]) for _ in range(rng.randint(1, most)))
+            for _ in range(2)))
+    return texts
+
+
+def made_words(n):
+    """Distinct words: whole ones, then stems with one, two, three endings, in a shuffled order."""
+    rng = random.Random(1)
+    seen, out = set(), []
+
+    def take(word):
+        if word and word not in seen and len(out) < n:
+            seen.add(word)
+            out.append(word)
+
+    for word in WHOLE:
+        take(word)
+    while len(out) < n:
+        word = rng.choice(STEMS) if rng.random() < 0.9 else "".join(
+            rng.choice("aeiouybcdlmnrstzwx1") for _ in range(rng.randint(1, 5)))
+        take(word + "".join(rng.choice(ENDINGS) for _ in range(rng.choice([1, 1, 1, 2, 3]))))
+    return out
+
+
+def write_words(out, words):
+    stemmer = PorterStemmer()
+    for word in words:
+        out.write(f"{word}\t{stemmer.stem(word)}\n")
+
+
+def scorer(stem):
+    return rouge_scorer.RougeScorer(KINDS, use_stemmer=stem)
+
+
+def numbers(scores):
+    return {k: [getattr(scores[k], p) for p in PARTS] for k in KINDS}
+
+
+def golden(directory):
+    with open(f"{directory}/stems.tsv", "w") as out:
+        write_words(out, made_words(2000))
+    with open(f"{directory}/texts.jsonl", "w", encoding="utf-8") as out:
+        for reference, prediction in TEXTS + random_texts(60):
+            record = {"summary": reference, "prediction": prediction,
+                      "stemmed": numbers(scorer(True).score(reference, prediction)),
+                      "plain": numbers(scorer(False).score(reference, prediction))}
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def records(path):
+    with open(path, encoding="utf-8") as f:
+        return [json.loads(line) for line in f if line.strip()]
+
+
+def lead_3(dialogue):
+    return "\n".join(dialogue.split("\n")[:3])
+
+
+def longest_3(dialogue):
+    lines = dialogue.split("\n")
+    return "\n".join(sorted(lines, key=len)[-3:])
+
+
+def every_third(dialogue):
+    return " ".join(dialogue.split(" ")[::3])
+
+
+def mean(rows):
+    return {k: [sum(r[k][i] for r in rows) / len(rows) for i in range(3)] for k in KINDS}
+
+
+def means(path):
+    for name, baseline in [("lead-3", lead_3), ("longest-3", longest_3), ("every-third", every_third)]:
+        for stem in (True, False):
+            s = scorer(stem)
+            rows = [numbers(s.score(r["summary"], baseline(r["dialogue"]))) for r in records(path)]
+            print(json.dumps({"baseline": name, "stem": stem, "count": len(rows), **mean(rows)}))
+
+
+def baselines():
+    rng = random.Random(3)
+
+    def random_words(d):
+        words = d.split()
+        return " ".join(rng.choice(words) for _ in range(25)) if words else ""
+
+    def random_lines(d):
+        words = d.split()
+        return "".join(rng.choice(words) + rng.choice(" \n") for _ in range(60)) if words else ""
+
+    def accents(d):
+        return lead_3(d).translate(str.maketrans({"e": "\u00e9", "I": "\u0130", "k": "\u212a", "o": "\uff4f", "a": "a\u0301"}))
+
+    return {"lead-3": lead_3, "longest-3": longest_3, "every-third": every_third,
+            "random words": random_words, "random lines": random_lines, "empty": lambda d: "",
+            "blank": lambda d: " \n\n .", "whole dialogue": lambda d: d, "accents": accents,
+            "shuffled lines": lambda d: "\n".join(rng.sample(d.split("\n"), len(d.split("\n")))),
+            "upper case": lambda d: lead_3(d).upper()}
+
+
+def compare(program, path):
+    """References are the summary, and the summary cut into a line a sentence."""
+    data, worst, compared = records(path), 0.0, 0
+    for name, baseline in baselines().items():
+        for cut in (False, True):
+            pairs = [(re.sub(r"\. ", ".\n", r["summary"]) if cut else r["summary"], baseline(r["dialogue"]))
+                     for r in data]
+            lines = "".join(json.dumps({"summary": s, "prediction": p}) + "\n" for s, p in pairs)
+            for stem in (True, False):
+                options = [] if stem else ["--no-stem"]
+                got = [subprocess.run([program, *options, *more], input=lines.encode(), stdout=subprocess.PIPE,
+                                      check=True).stdout for more in (["--per-record"], [])]
+                s = scorer(stem)
+                want = [numbers(s.score(*pair)) for pair in pairs]
+                have = [json.loads(line)["rouge"] for line in got[0].splitlines()]
+                assert len(have) == len(want)
+                total, whole = json.loads(got[1]), mean(want)
+                here = max([abs(h[k][p] - w[k][i]) for h, w in zip(have, want) for k in KINDS for i, p in enumerate(PARTS)]
+                           + [abs(total[k][p] - whole[k][i]) for k in KINDS for i, p in enumerate(PARTS)])
+                compared += (len(have) + 1) * 12
+                worst = max(worst, here)
+                print(f"{name:16} {'lines' if cut else 'whole':6} {'stem' if stem else 'plain':6} "
+                      f"rougeLsum F {whole['rougeLsum'][2]:.6f}  largest difference {here:.3g}")
+    print(f"{compared} numbers compared, largest difference {worst:.3g}")
+    return 0 if worst <= 1e-9 else 1
+
+
+def words(n, files):
+    seen = {}
+    for path in files:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            for word in re.findall("[a-z0-9]+", f.read().lower()):
+                if len(word) <= 40:
+                    seen[word] = None
+    natural = list(seen)[:n]
+    made = [w for w in made_words(n) if w not in seen][:n - len(natural)]
+    write_words(sys.stdout, natural + made)
+    print(f"{len(natural)} words of files, {len(made)} made", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    command, *rest = sys.argv[1:] or ["help"]
+    if command == "golden" and len(rest) == 1:
+        golden(rest[0])
+    elif command == "means" and len(rest) == 1:
+        means(rest[0])
+    elif command == "words" and rest:
+        words(int(rest[0]), rest[1:])
+    elif command == "compare" and len(rest) == 2:
+        sys.exit(compare(*rest))
+    else:
+        sys.exit(__doc__)
