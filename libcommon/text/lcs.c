@@ -126,6 +126,8 @@ int t5_lcs_length(size_t *length, struct t5_lcs *lcs, const int32_t *b, size_t m
 {
     size_t words = (lcs->n + 63) / 64;
     *length = 0;
+    if (words == 0)
+        return 0;
     if (reserve_columns(lcs, words, err))
         return -1;
     memset(lcs->columns, 0xff, words * sizeof(uint64_t)); /* V_0: column 0 is all 0 */

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """rouge.py - what rouge_score 0.1.2 and NLTK's PorterStemmer say, for the tests of rouge.
 
-  rouge.py golden DIR            writes DIR/stems.tsv, DIR/texts.jsonl
-  rouge.py means VAL > FILE      mean scores of three baselines on a JSONL file of dialogue, summary
-  rouge.py words N [FILE...]     N distinct words with their stems: those of the files, then made ones
-  rouge.py compare PROGRAM VAL   runs PROGRAM over many baselines on VAL and compares every number
+  rouge.py FOLDER                    writes FOLDER/rouge/stems.tsv and texts.jsonl
+  rouge.py --means VAL               mean scores of three baselines on a JSONL file of dialogue, summary
+  rouge.py --words N [FILE...]       N distinct words with their stems: those of the files, then made ones
+  rouge.py --compare PROGRAM VAL     runs PROGRAM over many baselines on VAL and compares every number
 
 Needs rouge_score 0.1.2 and NLTK. Seeds are fixed: the same versions write the same bytes."""
 import json
+import os
 import random
 import re
 import subprocess
@@ -123,7 +125,9 @@ def numbers(scores):
     return {k: [getattr(scores[k], p) for p in PARTS] for k in KINDS}
 
 
-def golden(directory):
+def golden(folder):
+    directory = os.path.join(folder, "rouge")
+    os.makedirs(directory, exist_ok=True)
     with open(f"{directory}/stems.tsv", "w") as out:
         write_words(out, made_words(2000))
     with open(f"{directory}/texts.jsonl", "w", encoding="utf-8") as out:
@@ -176,7 +180,8 @@ def baselines():
         return "".join(rng.choice(words) + rng.choice(" \n") for _ in range(60)) if words else ""
 
     def accents(d):
-        return lead_3(d).translate(str.maketrans({"e": "\u00e9", "I": "\u0130", "k": "\u212a", "o": "\uff4f", "a": "a\u0301"}))
+        signs = {"e": "\u00e9", "I": "\u0130", "k": "\u212a", "o": "\uff4f", "a": "a\u0301"}
+        return lead_3(d).translate(str.maketrans(signs))
 
     return {"lead-3": lead_3, "longest-3": longest_3, "every-third": every_third,
             "random words": random_words, "random lines": random_lines, "empty": lambda d: "",
@@ -202,8 +207,8 @@ def compare(program, path):
                 have = [json.loads(line)["rouge"] for line in got[0].splitlines()]
                 assert len(have) == len(want)
                 total, whole = json.loads(got[1]), mean(want)
-                here = max([abs(h[k][p] - w[k][i]) for h, w in zip(have, want) for k in KINDS for i, p in enumerate(PARTS)]
-                           + [abs(total[k][p] - whole[k][i]) for k in KINDS for i, p in enumerate(PARTS)])
+                here = max(abs(h[k][p] - w[k][i]) for h, w in [*zip(have, want), (total, whole)]
+                           for k in KINDS for i, p in enumerate(PARTS))
                 compared += (len(have) + 1) * 12
                 worst = max(worst, here)
                 print(f"{name:16} {'lines' if cut else 'whole':6} {'stem' if stem else 'plain':6} "
@@ -226,14 +231,14 @@ def words(n, files):
 
 
 if __name__ == "__main__":
-    command, *rest = sys.argv[1:] or ["help"]
-    if command == "golden" and len(rest) == 1:
-        golden(rest[0])
-    elif command == "means" and len(rest) == 1:
+    command, *rest = sys.argv[1:] or ["--help"]
+    if command == "--means" and len(rest) == 1:
         means(rest[0])
-    elif command == "words" and rest:
+    elif command == "--words" and rest:
         words(int(rest[0]), rest[1:])
-    elif command == "compare" and len(rest) == 2:
+    elif command == "--compare" and len(rest) == 2:
         sys.exit(compare(*rest))
+    elif not rest and not command.startswith("-"):
+        golden(command)
     else:
         sys.exit(__doc__)
