@@ -12,8 +12,8 @@ PACKAGES := build-essential pkg-config libsentencepiece-dev libjansson-dev libdn
             libcmocka-dev bats jq mandoc strace parallel curl p7zip-full
 
 WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wwrite-strings -Wvla $(if $(CI),-Werror)
-SANFLAGS := $(if $(SAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
 comma    := ,
+SANFLAGS := $(if $(SAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
 OPT      := $(if $(SAN),-O1,-O2)
 BASE     := $(OPT) -g $(WARN) $(SANFLAGS) -fPIC -fopenmp -ffp-contract=off -D_GNU_SOURCE -Ilibcommon
 ALL_C    := -std=gnu11 -Wstrict-prototypes -Wmissing-prototypes $(BASE) $(CFLAGS)
