@@ -91,7 +91,7 @@ static void packed_task(float *y, int64_t ldy, const struct rows *x, int64_t fro
     const int64_t steps = (int64_t)(w->panel_bytes / 256);
     const int n = (int)(w->n - panel * NR < NR ? w->n - panel * NR : NR);
     const int64_t tiles = (to - from + MR - 1) / MR;
-    const int64_t block = w->math == T5_MATH_INT8 ? steps : BLOCK_STEPS; /* int8 sums stay inside */
+    const int64_t block = w->math == T5_COMPUTE_INT8 ? steps : BLOCK_STEPS; /* int8 sums stay inside */
     const char *b = (const char *)w->panels + panel * (int64_t)w->panel_bytes;
     y += panel * NR;
     for (int64_t s = 0; s < steps; s += block, b += block * 256) {
@@ -106,10 +106,10 @@ static void packed_task(float *y, int64_t ldy, const struct rows *x, int64_t fro
             const int m = (int)(to - i < MR ? to - i : MR);
             float *out = y + i * ldy;
             const char *a = x->data + (size_t)i * x->stride;
-            if (w->math == T5_MATH_F32)
+            if (w->math == T5_COMPUTE_F32)
                 isa->f32(out, ldy, (const float *)a + s, (int64_t)(x->stride / 4), 1, (const float *)b,
                          NR, count, m, n, add, &ahead);
-            else if (w->math == T5_MATH_BF16)
+            else if (w->math == T5_COMPUTE_BF16)
                 isa->bf16(out, ldy, (const uint16_t *)a + 2 * s, (int64_t)(x->stride / 2),
                           (const uint16_t *)b, 2 * count, m, n, add, &ahead);
             else
@@ -126,8 +126,8 @@ void t5_gemm_packed(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t 
     const int64_t panels = (w->n + NR - 1) / NR;
     size_t stride = (size_t)ldx * sizeof(float);
     int64_t most = m;
-    if (w->math != T5_MATH_F32) {
-        stride = (size_t)w->k_padded * (w->math == T5_MATH_BF16 ? 2 : 1);
+    if (w->math != T5_COMPUTE_F32) {
+        stride = (size_t)w->k_padded * (w->math == T5_COMPUTE_BF16 ? 2 : 1);
         most = (int64_t)((scratch->bytes - 64) / (stride + sizeof(float)));
     }
     for (int64_t first = 0; first < m; first += most) {
@@ -136,13 +136,13 @@ void t5_gemm_packed(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t 
         char *rows = scratch ? scratch->data : NULL;
         float *scale = rows ? (float *)(void *)(rows + ((size_t)count * stride + 63) / 64 * 64) : NULL;
         const struct rows in = {
-            w->math == T5_MATH_F32 ? (const char *)(x + first * ldx) : rows, stride, scale, count};
+            w->math == T5_COMPUTE_F32 ? (const char *)(x + first * ldx) : rows, stride, scale, count};
 #pragma omp parallel if (count * w->n * w->k > 32768)
         {
-            if (w->math != T5_MATH_F32) {
+            if (w->math != T5_COMPUTE_F32) {
 #pragma omp for schedule(static)
                 for (int64_t i = 0; i < count; i++)
-                    if (w->math == T5_MATH_BF16)
+                    if (w->math == T5_COMPUTE_BF16)
                         isa->round((uint16_t *)(void *)(rows + (size_t)i * stride),
                                    x + (first + i) * ldx, w->k, w->k_padded);
                     else

@@ -1,5 +1,6 @@
 /* gemm.h - matrix products of the CPU backend. Activations and results are f32 in memory; what a
- * product computes in is the packed weight's `math`.
+ * product computes in is the packed weight's `math`: F32; BF16: both sides rounded to bf16, sums in
+ * f32; INT8: weight rows and activation rows to int8 by absmax, sums in int32 (exact).
  *
  * Every element is one chain of additions over k in ascending order, so a row of the result has the
  * same bits whatever rows stand beside it and however many threads compute it. Leading dimensions
@@ -10,26 +11,11 @@
 
 #include <stdint.h>
 
-#include "base/dtype.h"
-#include "base/err.h"
-
-enum t5_math {
-    T5_MATH_F32,
-    T5_MATH_BF16, /* both sides rounded to bf16, sums in f32 */
-    T5_MATH_INT8, /* weight rows and activation rows to int8 by absmax, sums in int32 (exact) */
-};
-
-/* Rows of a frozen weight as they come from a file. */
-struct t5_gemm_part {
-    const void *data;    /* (rows, k), any alignment; borrowed during packing */
-    enum t5_dtype type;  /* F32, F16, BF16, or I8 with a scale */
-    const float *scale;  /* (rows), I8 only: value = data x scale */
-    int64_t rows;
-};
+#include "backend/backend.h"
 
 /* A frozen weight laid out for the processor: panels of 64 columns of the result. */
 struct t5_packed {
-    enum t5_math math;
+    enum t5_compute math;
     int64_t n, k;        /* the product is (m, k) -> (m, n) */
     int64_t k_padded;    /* to a multiple of 4 */
     void *panels;        /* (n/64, k_padded/u, 64, u), u = 1 f32, 2 bf16, 4 int8; owned */
@@ -38,13 +24,14 @@ struct t5_packed {
     int32_t *shift;      /* (n padded to 64), int8 only: 128 x the column's sum; owned */
 };
 
-/* Packs the parts, stacked: W is (sum of rows, k). transposed 0: for Y(m, rows) = X(m, k) W^T, rows
+/* Packs the parts, stacked: W is (sum of rows, k = their cols). transposed 0: for Y(m, rows) = X(m, k) W^T, rows
  * stacked along the result. transposed 1: for dX(m, k) = dY(m, rows) W. Its row scales lie along the
  * sum, so int8 math is refused there. */
-int t5_packed_make(struct t5_packed *out, enum t5_math math, int transposed,
-                   const struct t5_gemm_part *parts, int n_parts, int64_t k,
-                   struct t5_err *err) T5_MUST_CHECK;
+int t5_packed_make(struct t5_packed *out, enum t5_compute math, int transposed,
+                   const struct t5_matrix *parts, int n_parts, struct t5_err *err) T5_MUST_CHECK;
 void t5_packed_free(struct t5_packed *packed);
+/* Bytes t5_packed_make keeps for W (rows, k). */
+int64_t t5_packed_size(enum t5_compute math, int transposed, int64_t rows, int64_t k);
 
 /* Where activations are converted; one per stream of calls. Any size from one row up works. */
 struct t5_gemm_scratch {
