@@ -61,3 +61,11 @@ def label_logprobs(model, record):
         logits = model(input_ids=torch.tensor([record["input_ids"]]), labels=torch.tensor([record["labels"]])).logits
     table = torch.log_softmax(logits[0].float(), dim=-1)
     return table.gather(1, torch.tensor(record["labels"])[:, None])[:, 0]
+
+
+def logprob_rows(model, records):
+    rows = []
+    for record in records:
+        values = label_logprobs(model, record)
+        rows.append({"id": record["id"], "sum": number(values.double().sum()), "logprobs": [number(v) for v in values]})
+    return rows

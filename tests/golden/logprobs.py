@@ -11,12 +11,8 @@ def main():
     for geometry in common.GEOMETRIES:
         for adapter in common.ADAPTERS:
             model = common.load_model(folder, geometry, adapter)
-            rows = []
-            for record in records:
-                values = common.label_logprobs(model, record)
-                rows.append({"id": record["id"], "sum": common.number(values.double().sum()),
-                             "logprobs": [common.number(v) for v in values]})
-            common.write_lines(os.path.join(folder, geometry, "logprobs", adapter + ".jsonl"), rows)
+            common.write_lines(os.path.join(folder, geometry, "logprobs", adapter + ".jsonl"),
+                               common.logprob_rows(model, records))
 
 
 if __name__ == "__main__":

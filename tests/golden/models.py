@@ -45,8 +45,10 @@ def spread(name, shape, config):
     if name.startswith("shared"):
         return 1.0 if config.is_gated_act else 2.5
     if name.endswith(".q.weight"):
-        return 3.0 * (config.d_model * config.d_kv) ** -0.5
-    gain = 4.0 if name.endswith(".o.weight") and not config.is_gated_act else 1.3  # keeps up with the embedding
+        return (1.5 if config.is_gated_act else 3.0) * (config.d_model * config.d_kv) ** -0.5
+    if config.is_gated_act:
+        return shape[1] ** -0.5
+    gain = 4.0 if name.endswith(".o.weight") else 1.3  # attention must outweigh the large embedding
     return gain * shape[1] ** -0.5
 
 

@@ -17,6 +17,6 @@ print("python", sys.version.split()[0], "torch", torch.__version__, "transformer
 rc=0
 diff -r -U0 testdata/golden "$new" >"$new.diff" || rc=1
 head -n 40 "$new.diff"
-echo "$(grep -c '^[-+][^-+]' "$new.diff" || :) lines of text and $(grep -c '^Binary' "$new.diff" || :) tensor files" \
+echo "$(grep -c '^[-+][^-+]' "$new.diff" || :) lines of text and $(grep -cE '^(Binary|Only)' "$new.diff" || :) whole files" \
     "differ from testdata/golden; all of it in $new.diff"
 exit $rc
