@@ -1,0 +1,164 @@
+/* forward.c - the one forward pass, over packed sequences: training, scoring, and the encoder of
+ * generation. HF: T5Stack, T5Block, T5LayerSelfAttention, T5LayerCrossAttention, T5LayerFF. */
+/* SPDX-License-Identifier: MIT */
+#include "base/rng.h"
+#include "t5/layers.h"
+#include "t5/sites.h"
+
+void t5_run_init(struct t5_run *run, struct t5_model *m, const struct t5_pass *pass)
+{
+    *run = (struct t5_run){.m = m};
+    if (!pass)
+        return;
+    run->dropout = pass->model_dropout;
+    t5_rng_key(run->key, pass->seed, T5_RNG_DROPOUT, pass->epoch);
+    for (int i = 0; i < m->n_linears; i++)
+        for (int k = 0; k < m->linears[i]->n_lora; k++) {
+            struct t5_dropout *d = &m->linears[i]->lora[k].dropout;
+            d->p = pass->lora_dropout;
+            d->key[0] = run->key[0];
+            d->key[1] = run->key[1];
+        }
+}
+
+struct t5_dropout t5_run_dropout(const struct t5_run *run, const struct t5_stack *stack,
+                                 int64_t layer, int kind)
+{
+    return (struct t5_dropout){.p = run->dropout,
+                               .key = {run->key[0], run->key[1]},
+                               .site = t5_site(stack->is_decoder, layer, kind)};
+}
+
+void t5_linear_run(const struct t5_run *run, struct t5_linear *l, act *y, int64_t ldy, act *u,
+                   const act *x, int64_t ldx, int64_t n, const struct t5_pack *pack)
+{
+    const struct t5_model *m = run->m;
+    m->ops->linear_fwd(m->dev, y, ldy, x, ldx, l->w, n);
+    if (l->n_lora)
+        m->ops->lora_fwd(m->dev, y, ldy, u, x, ldx, l->cols, l->lora, l->n_lora, n, pack);
+}
+
+struct t5_attention t5_attention_shape(const struct t5_run *run, const struct t5_stack *stack,
+                                       int64_t layer, int cross, const struct t5_pack *q,
+                                       const struct t5_pack *k)
+{
+    const struct t5_config *c = &run->m->config;
+    return (struct t5_attention){
+        .heads = c->n_heads,
+        .d_kv = c->d_kv,
+        .q_pack = q,
+        .k_pack = k,
+        .causal = stack->is_decoder && !cross,
+        .bias = cross ? NULL : stack->bias.w,
+        .bucket = stack->bucket,
+        .buckets = c->buckets,
+        .max_distance = c->max_distance,
+        .dropout = t5_run_dropout(run, stack, layer,
+                                  cross ? T5_SITE_CROSS_WEIGHTS : T5_SITE_SELF_WEIGHTS),
+    };
+}
+
+/* Where the residual stream stands between sub-layers: x, and what is still to be added to it. */
+struct stream {
+    const float *x;
+    const act *delta; /* or NULL */
+    struct t5_dropout drop;
+};
+
+/* x_out = x + drop(delta); ws.y = norm(x_out) */
+static void enter(const struct t5_run *run, struct stream *s, float *x_out,
+                  const struct t5_norm *norm, const struct t5_pack *pack)
+{
+    struct t5_model *m = run->m;
+    m->ops->norm_fwd(m->dev, x_out, m->ws.y, s->x, s->delta, norm->w, pack->n_tokens,
+                     m->config.d_model, m->config.eps, pack, &s->drop, NULL);
+    s->x = x_out;
+}
+
+static void leave(const struct t5_run *run, struct stream *s, const struct t5_stack *stack,
+                  int64_t layer, int kind)
+{
+    s->delta = run->m->ws.delta;
+    s->drop = t5_run_dropout(run, stack, layer, kind);
+}
+
+static void self_attention(const struct t5_run *run, struct t5_stack *stack, int64_t layer,
+                           struct t5_tape_block *t, struct stream *s, const struct t5_pack *pack)
+{
+    struct t5_model *m = run->m;
+    struct t5_block *b = &stack->blocks[layer];
+    int64_t n = pack->n_tokens, D = m->config.d_model, inner = m->inner;
+    struct t5_attention shape = t5_attention_shape(run, stack, layer, 0, pack, pack);
+    enter(run, s, t->x_self, &b->self_norm, pack);
+    t5_linear_run(run, &b->qkv, t->qkv, 3 * inner, t->u_qkv, m->ws.y, D, n, pack);
+    m->ops->attention_fwd(m->dev, t->self_out, t->self_lse, t->qkv, 3 * inner,
+                          t5_at(m, t->qkv, inner), 3 * inner, t5_at(m, t->qkv, 2 * inner),
+                          3 * inner, &shape);
+    t5_linear_run(run, &b->self_o, m->ws.delta, D, t->u_self_o, t->self_out, inner, n, pack);
+    leave(run, s, stack, layer, T5_SITE_SELF_OUT);
+}
+
+static void cross_attention(const struct t5_run *run, struct t5_stack *stack, int64_t layer,
+                            struct t5_tape_block *t, struct stream *s, const struct t5_pack *pack)
+{
+    struct t5_model *m = run->m;
+    struct t5_block *b = &stack->blocks[layer];
+    const struct t5_pack *src = &m->ws.src.pack;
+    int64_t n = pack->n_tokens, D = m->config.d_model, inner = m->inner;
+    struct t5_attention shape = t5_attention_shape(run, stack, layer, 1, pack, src);
+    enter(run, s, t->x_cross, &b->cross_norm, pack);
+    t5_linear_run(run, &b->cross_q, t->cross_q, inner, t->u_cross_q, m->ws.y, D, n, pack);
+    t5_linear_run(run, &b->cross_kv, t->cross_kv, 2 * inner, t->u_cross_kv, m->ws.encoder.hidden, D,
+                  src->n_tokens, src);
+    m->ops->attention_fwd(m->dev, t->cross_out, t->cross_lse, t->cross_q, inner, t->cross_kv,
+                          2 * inner, t5_at(m, t->cross_kv, inner), 2 * inner, &shape);
+    t5_linear_run(run, &b->cross_o, m->ws.delta, D, t->u_cross_o, t->cross_out, inner, n, pack);
+    leave(run, s, stack, layer, T5_SITE_CROSS_OUT);
+}
+
+static void feed_forward(const struct t5_run *run, struct t5_stack *stack, int64_t layer,
+                         struct t5_tape_block *t, struct stream *s, const struct t5_pack *pack)
+{
+    struct t5_model *m = run->m;
+    struct t5_block *b = &stack->blocks[layer];
+    int64_t n = pack->n_tokens, D = m->config.d_model, F = m->config.d_ff;
+    struct t5_dropout inner_drop = t5_run_dropout(run, stack, layer, T5_SITE_FF_INNER);
+    enter(run, s, t->x_ff, &b->ff_norm, pack);
+    t5_linear_run(run, &b->wi, t->g, b->wi.rows, t->u_wi, m->ws.y, D, n, pack);
+    m->ops->glu_fwd(m->dev, m->ws.h, t->g, n, F, t5_glu_kind(&m->config), m->config.gated, pack,
+                    &inner_drop);
+    t5_linear_run(run, &b->wo, m->ws.delta, D, t->u_wo, m->ws.h, F, n, pack);
+    leave(run, s, stack, layer, T5_SITE_FF_OUT);
+}
+
+static void forward_stack(const struct t5_run *run, struct t5_stack *stack, struct t5_tape *tape,
+                          struct t5_packed *in)
+{
+    struct t5_model *m = run->m;
+    const struct t5_pack *pack = &in->pack;
+    struct t5_dropout embed = t5_run_dropout(run, stack, 0, T5_SITE_EMBED);
+    struct t5_dropout last = t5_run_dropout(run, stack, 0, T5_SITE_FINAL);
+    struct stream s = {.x = tape->blocks[0].x_self};
+    m->ops->embed_fwd(m->dev, tape->blocks[0].x_self, m->shared.w, in->ids, pack, &embed);
+    for (int64_t layer = 0; layer < stack->n_blocks; layer++) {
+        struct t5_tape_block *t = &tape->blocks[layer];
+        self_attention(run, stack, layer, t, &s, pack);
+        if (stack->is_decoder)
+            cross_attention(run, stack, layer, t, &s, pack);
+        feed_forward(run, stack, layer, t, &s, pack);
+    }
+    m->ops->norm_fwd(m->dev, tape->x_final, tape->hidden, s.x, s.delta, stack->final_norm.w,
+                     pack->n_tokens, m->config.d_model, m->config.eps, pack, &s.drop, &last);
+}
+
+void t5_encoder_forward(const struct t5_run *run)
+{
+    struct t5_workspace *ws = &run->m->ws;
+    forward_stack(run, &run->m->encoder, &ws->encoder, &ws->src);
+}
+
+void t5_decoder_forward(const struct t5_run *run)
+{
+    struct t5_workspace *ws = &run->m->ws;
+    forward_stack(run, &run->m->decoder, &ws->decoder, &ws->dst);
+}
