@@ -11,7 +11,7 @@ VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 PACKAGES := build-essential pkg-config libsentencepiece-dev libjansson-dev libdnnl-dev nettle-dev \
             libcmocka-dev bats jq mandoc strace parallel curl p7zip-full
 
-WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wwrite-strings -Wvla $(if $(CI),-Werror)
+WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wwrite-strings -Wvla -Wno-format-truncation $(if $(CI),-Werror)
 comma    := ,
 SANFLAGS := $(if $(SAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
 OPT      := $(if $(SAN),-O1,-O2)
