@@ -20,7 +20,8 @@ struct t5_adapter {
     double dropout;
     int rslora;    /* scale alpha / sqrt(R) instead of alpha / R */
     char base[256]; /* base_model_name_or_path */
-    char *targets;  /* comma-separated target_modules as in the config; owned */
+    char base_fingerprint[65]; /* t5_checkpoint_fingerprint of the base it was trained on, "" where unknown */
+    char *targets;  /* comma-separated target_modules as in the config, or PEFT's pattern; owned */
     struct t5_lora_module *modules; /* owned, sorted by HF's model order (encoder, decoder; block; layer; q k v o wi wo) */
     int n_modules;
 };

@@ -32,6 +32,8 @@ int t5_safetensors_open(struct t5_safetensors **out, const char *path, struct t5
 int t5_safetensors_open_fd(struct t5_safetensors **out, int fd, const char *shown,
                            struct t5_err *err) T5_MUST_CHECK;
 void t5_safetensors_close(struct t5_safetensors *file);
+/* Its name for messages, escaped. */
+const char *t5_safetensors_shown(const struct t5_safetensors *file);
 int t5_safetensors_count(const struct t5_safetensors *file);
 /* In offset order. */
 const struct t5_tensor *t5_safetensors_at(const struct t5_safetensors *file, int i);

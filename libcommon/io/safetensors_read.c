@@ -214,6 +214,7 @@ void t5_safetensors_close(struct t5_safetensors *f)
     free(f);
 }
 
+const char *t5_safetensors_shown(const struct t5_safetensors *f) { return f->shown; }
 int t5_safetensors_count(const struct t5_safetensors *f) { return f->header.n; }
 
 const struct t5_tensor *t5_safetensors_at(const struct t5_safetensors *f, int i)
