@@ -1,0 +1,91 @@
+/* optimizer.c - AdamW (arXiv:1711.05101) as torch.optim.AdamW, clipping as torch clip_grad_norm_. The
+ * arithmetic is the backend's: this file keeps the moments and says which tensors decay. */
+/* SPDX-License-Identifier: MIT */
+#include "t5/optimizer.h"
+
+#include <math.h>
+#include <string.h>
+
+int64_t t5_optimizer_bytes(int64_t n_params) { return 2 * n_params * (int64_t)sizeof(float); }
+
+int t5_optimizer_init(struct t5_optimizer *o, struct t5_model *model,
+                      const struct t5_optimizer_settings *settings, struct t5_err *err)
+{
+    const struct t5_backend_handle *backend = t5_model_backend(model);
+    const struct t5_backend *ops = &backend->ops;
+    size_t bytes = (size_t)t5_model_n_params(model) * sizeof(float);
+    *o = (struct t5_optimizer){.model = model, .settings = *settings};
+    if (ops->alloc(backend->dev, (void **)&o->m, bytes, "the optimiser", err) ||
+        ops->alloc(backend->dev, (void **)&o->v, bytes, "the optimiser", err) ||
+        ops->alloc(backend->dev, (void **)&o->sum_squares, sizeof(double), "the optimiser", err))
+        return -1;
+    ops->zero(backend->dev, o->m, bytes);
+    ops->zero(backend->dev, o->v, bytes);
+    return ops->sync(backend->dev, err);
+}
+
+void t5_optimizer_free(struct t5_optimizer *o)
+{
+    if (!o->model)
+        return;
+    const struct t5_backend_handle *backend = t5_model_backend(o->model);
+    backend->ops.release(backend->dev, o->m);
+    backend->ops.release(backend->dev, o->v);
+    backend->ops.release(backend->dev, o->sum_squares);
+    *o = (struct t5_optimizer){0};
+}
+
+/* transformers' Trainer.get_decay_parameter_names: neither norms nor anything called "bias". */
+static int decays(const struct t5_param *p) { return !p->vector && !strstr(p->name, "bias"); }
+
+static void update_range(const struct t5_optimizer *o, int64_t from, int64_t to,
+                         const struct t5_adamw *how)
+{
+    const struct t5_backend_handle *backend = t5_model_backend(o->model);
+    if (to > from)
+        backend->ops.adamw(backend->dev, t5_model_params(o->model) + from,
+                           t5_model_grads(o->model) + from, o->m + from, o->v + from, to - from,
+                           how, o->sum_squares);
+}
+
+/* Runs of tensors that are treated alike go to the device as one range. */
+static void update_all(const struct t5_optimizer *o, struct t5_adamw how)
+{
+    int64_t from = 0;
+    int count = t5_model_param_count(o->model);
+    float decay = (float)o->settings.weight_decay;
+    how.weight_decay = decay;
+    for (int i = 0; decay != 0 && i < count; i++) {
+        const struct t5_param *p = t5_model_param(o->model, i);
+        float mine = decays(p) ? decay : 0;
+        if (mine == how.weight_decay)
+            continue;
+        update_range(o, from, p->offset, &how);
+        from = p->offset;
+        how.weight_decay = mine;
+    }
+    update_range(o, from, t5_model_n_params(o->model), &how);
+}
+
+int t5_optimizer_update(struct t5_optimizer *o, double lr, double *norm, struct t5_err *err)
+{
+    const struct t5_backend_handle *backend = t5_model_backend(o->model);
+    struct t5_adamw how = {.lr = (float)lr,
+                           .beta1 = 0.9f,
+                           .beta2 = 0.999f,
+                           .eps = 1e-8f,
+                           .clip = (float)o->settings.clip,
+                           .step = o->step + 1};
+    double squares;
+    backend->ops.sum_squares(backend->dev, o->sum_squares, t5_model_grads(o->model),
+                             t5_model_n_params(o->model));
+    update_all(o, how);
+    if (backend->ops.download(backend->dev, &squares, o->sum_squares, sizeof squares, err))
+        return -1;
+    *norm = sqrt(squares);
+    if (!isfinite(squares))
+        return 0;
+    o->step++;
+    t5_model_refresh(o->model);
+    return 0;
+}

@@ -1,0 +1,235 @@
+/* trainer.c - one optimiser step at a time. Nothing is allocated between t5_trainer_open and close. */
+/* SPDX-License-Identifier: MIT */
+#include "t5/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct t5_trainer {
+    struct t5_model *model;
+    const struct t5_dataset *data;
+    struct t5_train_settings settings;
+    struct t5_optimizer optimizer;
+    struct t5_packer packer;
+    float *scores;       /* (label tokens of a pass) */
+    int64_t epoch_steps; /* steps an epoch */
+    struct t5_train_position at;
+};
+
+int64_t t5_total_steps(int64_t n, int64_t batch, int64_t epochs, int64_t max_steps)
+{
+    return max_steps > 0 ? max_steps : epochs * ((n + batch - 1) / batch);
+}
+
+int t5_trainer_open(struct t5_trainer **out, struct t5_model *model, const struct t5_dataset *data,
+                    const struct t5_pass_limits *limits, const struct t5_train_settings *settings,
+                    struct t5_err *err)
+{
+    struct t5_trainer *t = t5_alloc_zeroed(1, sizeof *t, "a trainer", err);
+    *out = NULL;
+    if (!t)
+        return -1;
+    t->model = model;
+    t->data = data;
+    t->settings = *settings;
+    t->epoch_steps = (data->n + settings->batch - 1) / settings->batch;
+    t->scores = t5_alloc((size_t)limits->label_tokens, sizeof *t->scores, "scores", err);
+    if (!t->scores || t5_optimizer_init(&t->optimizer, model, &settings->optimizer, err) ||
+        t5_packer_init(&t->packer, limits, settings->micro_tokens, err)) {
+        t5_trainer_close(t);
+        return -1;
+    }
+    *out = t;
+    return 0;
+}
+
+void t5_trainer_close(struct t5_trainer *t)
+{
+    if (!t)
+        return;
+    t5_optimizer_free(&t->optimizer);
+    t5_packer_free(&t->packer);
+    free(t->scores);
+    free(t);
+}
+
+struct t5_train_position t5_trainer_position(const struct t5_trainer *t)
+{
+    struct t5_train_position at = t->at;
+    at.updates = t->optimizer.step;
+    return at;
+}
+
+void t5_trainer_set_position(struct t5_trainer *t, const struct t5_train_position *position)
+{
+    t->at = *position;
+    t->optimizer.step = position->updates;
+}
+
+struct t5_optimizer *t5_trainer_optimizer(struct t5_trainer *t) { return &t->optimizer; }
+
+static int stopped(const struct t5_trainer *t)
+{
+    return t->settings.stop && *t->settings.stop;
+}
+
+/* ---- what is not finite ---- */
+
+const char *t5_first_not_finite(const struct t5_model *model, const float *values,
+                                struct t5_err *err)
+{
+    enum { PIECE = 1 << 14 };
+    float piece[PIECE];
+    const struct t5_backend_handle *backend = t5_model_backend(model);
+    for (int i = 0; i < t5_model_param_count(model); i++) {
+        const struct t5_param *p = t5_model_param(model, i);
+        int64_t n = p->rows * p->cols;
+        for (int64_t at = 0; at < n; at += PIECE) {
+            int64_t k = n - at < PIECE ? n - at : PIECE;
+            if (backend->ops.download(backend->dev, piece, values + p->offset + at,
+                                      (size_t)k * sizeof *piece, err))
+                return NULL;
+            for (int64_t j = 0; j < k; j++)
+                if (!isfinite(piece[j]))
+                    return p->name;
+        }
+    }
+    return NULL;
+}
+
+static int fail_not_finite(struct t5_trainer *t, const struct t5_step_report *r, struct t5_err *err)
+{
+    err->text[0] = 0;
+    const char *what = "parameter", *name = t5_first_not_finite(t->model, t5_model_params(t->model), err);
+    if (!name && !err->text[0]) {
+        what = "gradient of";
+        name = t5_first_not_finite(t->model, t5_model_grads(t->model), err);
+    }
+    if (err->text[0])
+        return -1;
+    if (!name)
+        return t5_fail_as(err, T5_NOT_FINITE, "step %lld: loss %g, gradient norm %g: not finite",
+                          (long long)r->step, r->loss, r->grad_norm);
+    return t5_fail_as(err, T5_NOT_FINITE, "step %lld: loss %g, gradient norm %g: %s '%s' is not finite",
+                      (long long)r->step, r->loss, r->grad_norm, what, name);
+}
+
+/* ---- a step ---- */
+
+/* Places [first, last) of an epoch. */
+struct span {
+    int64_t epoch, first, last;
+};
+
+static struct span batch_of(const struct t5_trainer *t, int64_t step)
+{
+    struct span s = {.epoch = step / t->epoch_steps};
+    s.first = step % t->epoch_steps * t->settings.batch;
+    s.last = s.first + t->settings.batch;
+    if (s.last > t->data->n)
+        s.last = t->data->n;
+    return s;
+}
+
+static int64_t record_at(const struct t5_trainer *t, const struct span *s, int64_t place)
+{
+    return t5_order_record(t->settings.order, t->settings.seed, s->epoch, place, t->data->n);
+}
+
+static void count_tokens(const struct t5_trainer *t, const struct span *s, struct t5_step_report *r)
+{
+    for (int64_t i = s->first; i < s->last; i++) {
+        int64_t record = record_at(t, s, i), labels = t5_dataset_labels(t->data, record);
+        r->tokens += t5_dataset_inputs(t->data, record) + labels;
+        r->label_tokens += labels;
+    }
+}
+
+/* Gradients of the whole batch, pass by pass. The loss is normalised by the label tokens of all of it, so where
+ * it is cut changes only rounding. 1: done; 0: stopped. */
+static int gradients(struct t5_trainer *t, const struct span *s, struct t5_step_report *r,
+                     struct t5_err *err)
+{
+    const struct t5_backend_handle *backend = t5_model_backend(t->model);
+    struct t5_pass pass = {.loss_scale = 1.0f / (float)r->label_tokens,
+                           .model_dropout = (float)t->settings.model_dropout,
+                           .lora_dropout = (float)t->settings.lora_dropout,
+                           .seed = t->settings.seed,
+                           .epoch = (uint64_t)s->epoch};
+    double sum = 0;
+    backend->ops.zero(backend->dev, t5_model_grads(t->model),
+                      (size_t)t5_model_n_params(t->model) * sizeof(float));
+    for (int64_t i = s->first; i < s->last;) {
+        double part;
+        if (stopped(t))
+            return 0;
+        t5_packer_clear(&t->packer);
+        while (i < s->last && t5_packer_add(&t->packer, t->data, record_at(t, s, i)))
+            i++;
+        if (t5_model_train(t->model, &t->packer.batch, &pass, &part, err))
+            return -1;
+        sum += part;
+    }
+    r->loss = sum / (double)r->label_tokens;
+    return 1;
+}
+
+/* Only a finite loss reaches the optimiser; it looks at the gradients itself. */
+static int update(struct t5_trainer *t, struct t5_step_report *r, struct t5_err *err)
+{
+    r->grad_norm = NAN;
+    if (isfinite(r->loss) && t5_optimizer_update(&t->optimizer, r->lr, &r->grad_norm, err))
+        return -1;
+    r->passed_over = !isfinite(r->grad_norm);
+    if (!r->passed_over) {
+        t->at.bad_in_row = 0;
+        return 0;
+    }
+    if (t->at.bad_in_row >= t->settings.tolerate)
+        return fail_not_finite(t, r, err);
+    t->at.bad_in_row++;
+    t->at.bad++;
+    return 0;
+}
+
+int t5_trainer_step(struct t5_trainer *t, struct t5_step_report *report, struct t5_err *err)
+{
+    if (t->at.step >= t->settings.total_steps || stopped(t))
+        return 0;
+    struct span s = batch_of(t, t->at.step);
+    *report = (struct t5_step_report){.step = t->at.step + 1};
+    report->epoch = (double)report->step / (double)t->epoch_steps;
+    report->lr = t5_schedule_lr(&t->settings.schedule, t->at.step);
+    count_tokens(t, &s, report);
+    int rc = gradients(t, &s, report, err);
+    if (rc <= 0)
+        return rc;
+    if (update(t, report, err))
+        return -1;
+    t->at.step++;
+    return 1;
+}
+
+int t5_trainer_evaluate(struct t5_trainer *t, const struct t5_dataset *data, double *loss,
+                        int64_t *label_tokens, struct t5_err *err)
+{
+    double sum = 0;
+    int64_t count = 0;
+    for (int64_t i = 0; i < data->n;) {
+        if (stopped(t))
+            return 0;
+        t5_packer_clear(&t->packer);
+        while (i < data->n && t5_packer_add(&t->packer, data, i))
+            i++;
+        const struct t5_batch *b = &t->packer.batch;
+        if (t5_model_score(t->model, b, t->scores, err))
+            return -1;
+        for (int64_t k = 0; k < b->label_offsets[b->n_seqs]; k++)
+            sum -= (double)t->scores[k];
+        count += b->label_offsets[b->n_seqs];
+    }
+    *loss = count ? sum / (double)count : 0;
+    *label_tokens = count;
+    return 1;
+}
