@@ -42,6 +42,9 @@ const struct t5_tensor *t5_safetensors_find(const struct t5_safetensors *file, c
 int t5_safetensors_is(const struct t5_safetensors *file, const char *path);
 /* The value of a __metadata__ key, or NULL; *n may be NULL (values may hold NUL bytes). */
 const char *t5_safetensors_metadata(const struct t5_safetensors *file, const char *key, size_t *n);
+/* The i-th pair, keys ascending: 1, or 0 behind the last. */
+int t5_safetensors_metadata_at(const struct t5_safetensors *file, int i, const char **key,
+                               const char **value);
 
 /* Writing: describe every tensor (data may be NULL; bytes is computed from the shape), then hand over
  * the bytes in the same order. */

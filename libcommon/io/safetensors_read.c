@@ -250,6 +250,16 @@ const char *t5_safetensors_metadata(const struct t5_safetensors *f, const char *
     return NULL;
 }
 
+int t5_safetensors_metadata_at(const struct t5_safetensors *f, int i, const char **key,
+                               const char **value)
+{
+    if (i >= f->header.n_metadata)
+        return 0;
+    *key = f->header.metadata[i].key;
+    *value = f->header.metadata[i].value;
+    return 1;
+}
+
 int t5_safetensors_is(const struct t5_safetensors *f, const char *path)
 {
     struct stat st;

@@ -43,7 +43,7 @@ static int slot_path(char path[PATH_MAX], const char *dir, int slot, struct t5_e
 
 /* ---- metadata ---- */
 
-/* Rows of a checkpoint's metadata: its head, its position, the identity. The digest covers them in this order. */
+/* Rows of a checkpoint's metadata: its head, its position, the identity. */
 struct rows {
     struct t5_metadata rows[48];
     int n;
@@ -56,10 +56,17 @@ static void add_row(struct rows *r, const char *key, const char *value)
     r->rows[r->n++] = (struct t5_metadata){key, value};
 }
 
-static void digest_rows(char out[65], const struct rows *r)
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(((const struct t5_metadata *)a)->key, ((const struct t5_metadata *)b)->key);
+}
+
+/* SHA-256 over all keys and values, keys ascending. */
+static void digest_rows(char out[65], struct rows *r)
 {
     struct sha256_ctx sha;
     uint8_t digest[SHA256_DIGEST_SIZE];
+    qsort(r->rows, (size_t)r->n, sizeof *r->rows, by_key);
     sha256_init(&sha);
     for (int i = 0; i < r->n; i++) {
         sha256_update(&sha, strlen(r->rows[i].key) + 1, (const uint8_t *)r->rows[i].key);
@@ -206,12 +213,11 @@ static int read_number(int64_t *out, const struct t5_safetensors *file, const ch
     return 0;
 }
 
-/* The metadata rows in the file's own order, which is the order they were digested in. */
 static int check_digest(const struct t5_safetensors *file, struct t5_err *err)
 {
     struct rows r = {.n = 0};
     const char *digest = t5_safetensors_metadata(file, "metadata_sha256", NULL), *key, *value;
-    for (int i = 0; t5_safetensors_metadata_at(file, i, &key, &value) == 0; i++) {
+    for (int i = 0; t5_safetensors_metadata_at(file, i, &key, &value); i++) {
         if (strcmp(key, "sha256") == 0 || strcmp(key, "metadata_sha256") == 0)
             continue;
         if (r.n == (int)(sizeof r.rows / sizeof *r.rows))
