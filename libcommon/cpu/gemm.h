@@ -17,7 +17,7 @@
 struct t5_packed {
     enum t5_compute math;
     int64_t n, k;        /* the product is (m, k) -> (m, n) */
-    int64_t k_padded;    /* to a multiple of 4 */
+    int64_t k_padded;    /* to a multiple of 4; k for f32 */
     void *panels;        /* (n/64, k_padded/u, 64, u), u = 1 f32, 2 bf16, 4 int8; owned */
     size_t panel_bytes;  /* one panel */
     float *scale;        /* (n padded to 64), int8 only; owned */

@@ -122,7 +122,7 @@ static void pack_columns(const struct t5_packed *w, int64_t j, const struct t5_m
 static void shape(struct t5_packed *w, enum t5_compute math, int transposed, int64_t rows, int64_t k)
 {
     *w = (struct t5_packed){.math = math, .n = transposed ? k : rows, .k = transposed ? rows : k};
-    w->k_padded = (w->k + 3) / 4 * 4;
+    w->k_padded = math == T5_COMPUTE_F32 ? w->k : (w->k + 3) / 4 * 4; /* f32 reads rows in place */
     w->panel_bytes = (size_t)(w->k_padded / unit(math)) * 256;
 }
 

@@ -107,6 +107,8 @@ static void check_packed(int64_t m, int64_t n, int64_t k, enum t5_compute math, 
     float *x = floats(m * ldx, 3), *y = accumulate ? floats(m * ldy, 5) : poison(m * ldy);
     float *before = malloc((size_t)(m * ldy) * sizeof *before);
     memcpy(before, y, (size_t)(m * ldy) * sizeof *y);
+    for (int64_t i = 0; i < 3 * m; i++) /* what lies between rows is not read */
+        x[i / 3 * ldx + in + i % 3] = NAN;
     t5_gemm_packed(y, ldy, x, ldx, m, &packed, accumulate, &scratch);
     for (int64_t i = 0; i < m; i++) {
         for (int64_t j = 0; j < out; j++) {
