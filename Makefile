@@ -42,10 +42,13 @@ help: ## list the targets
 deps: ## install the Debian packages that are missing (needs root or sudo)
 	@PACKAGES='$(PACKAGES)' sh tests/deps.sh
 
-# A changed command line rebuilds what it made.
+# A changed command line rebuilds what it made; -Werror changes no object. FORCE must be phony: .SECONDARY
+# would take it for an intermediate file that need not exist, and nothing would ever be rebuilt.
+flags    = $(filter-out -Werror,$(ALL_C) | $(ALL_CXX) | $(ALL_LD))
 $(B)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(ALL_C) | $(ALL_CXX) | $(ALL_LD)' | cmp -s - $@ || echo '$(ALL_C) | $(ALL_CXX) | $(ALL_LD)' > $@
+	@echo '$(flags)' | cmp -s - $@ || echo '$(flags)' > $@
+.PHONY: FORCE
 FORCE:
 $(B)/version: FORCE
 	@mkdir -p $(@D)

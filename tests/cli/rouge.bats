@@ -1,0 +1,199 @@
+#!/usr/bin/env bats
+# rouge.bats - the program: scores, formats, fields, pass-through, bad records, output failures. Scores by the hundred
+# are compared in tests/unit/test_rouge.c.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    golden=testdata/golden/rouge/texts.jsonl
+    data=${T5_TEST_DATA:-../shared/data}/samsum/val.jsonl
+    cd "$BATS_TEST_DIRNAME/../.." || return 1
+    tmp=$BATS_TEST_TMPDIR
+}
+
+record() { # PREDICTION SUMMARY
+    jq -cn --arg p "$1" --arg s "$2" '{prediction: $p, summary: $s}'
+}
+
+# The largest difference between scores as objects (left) and as [precision, recall, fmeasure] (right).
+differ='def off($a; $b): [("rouge1", "rouge2", "rougeL", "rougeLsum") as $k
+    | [$a[$k].precision, $a[$k].recall, $a[$k].fmeasure] as $x | range(3) | $x[.] - $b[$k][.] | fabs] | max;'
+
+@test "every record of the golden file, stemmed and not" {
+    rouge --per-record "$golden" | jq -e -s "$differ"' length == 87 and (map(off(.rouge; .stemmed)) | max) < 1e-12'
+    rouge --per-record --no-stem "$golden" | jq -e -s "$differ"' length == 87 and (map(off(.rouge; .plain)) | max) < 1e-12'
+}
+
+@test "the object holds count, means and a signature" {
+    rouge "$golden" >"$tmp/means"
+    [ "$(wc -l <"$tmp/means")" = 1 ]
+    jq -e 'keys_unsorted == ["count", "rouge1", "rouge2", "rougeL", "rougeLsum", "signature"] and .count == 87' "$tmp/means"
+    jq -s '[.[].stemmed] as $all | {stemmed: ([$all[0] | keys[]] | map({key: ., value: [. as $k | range(3) as $i
+        | [$all[][$k][$i]] | add / length]}) | from_entries)}' "$golden" >"$tmp/want"
+    jq -e -n --slurpfile a "$tmp/means" --slurpfile b "$tmp/want" "$differ"' off($a[0]; $b[0].stemmed) < 1e-12'
+}
+
+@test "the signature tells settings apart" {
+    run -0 bash -c "rouge $golden | jq -r .signature"
+    [[ $output == *"stem:porter-nltk"*"t5-tools:$(rouge --version | cut -d' ' -f2)" ]]
+    run -0 bash -c "rouge --no-stem --reference prediction $golden | jq -r .signature"
+    [[ $output == *"reference:prediction"*"stem:no"* ]]
+}
+
+@test "--table is aligned percent" {
+    record 'the cat sat' 'the cat ran off' >"$tmp/in"
+    run -0 rouge --table "$tmp/in"
+    [ "${#lines[@]}" = 6 ]
+    [ "${lines[0]}" = 'percent    precision    recall         F' ]
+    [ "${lines[1]}" = 'rouge1        66.667    50.000    57.143' ]
+    [ "${lines[2]}" = 'rouge2        50.000    33.333    40.000' ]
+    [ "${lines[5]}" = '1 record, stemmed' ]
+}
+
+@test "--prediction and --reference name the fields" {
+    echo '{"mine":"a b","prediction":"c","theirs":"a b","summary":"d"}' >"$tmp/in"
+    rouge --prediction mine --reference=theirs "$tmp/in" | jq -e '.rouge1.fmeasure == 1'
+    rouge "$tmp/in" | jq -e '.rouge1.fmeasure == 0'
+}
+
+@test "--per-record keeps every byte of a record and adds one member" {
+    printf '%s\n' '{ "id" : 1e0, "prediction":"\u0061", "x":[1, 2 ],"summary":"a" }' '{"summary":"b","prediction":"a"}' >"$tmp/in"
+    run -0 rouge --per-record "$tmp/in"
+    [ "${#lines[@]}" = 2 ]
+    [[ ${lines[0]} == '{ "id" : 1e0, "prediction":"\u0061", "x":[1, 2 ],"summary":"a"'*',"rouge":{"rouge1":{"precision":1,'*'}'* ]]
+    [[ ${lines[1]} == '{"summary":"b","prediction":"a","rouge":{"rouge1":{"precision":0,'* ]]
+}
+
+@test "--per-record replaces the scores of an earlier run" {
+    record a a | rouge --per-record >"$tmp/once"
+    run -0 rouge --per-record "$tmp/once"
+    [ "$output" = "$(cat "$tmp/once")" ]
+}
+
+@test "an empty prediction scores 0" {
+    { record '' 'a b'; record 'a b' 'a b'; } >"$tmp/in"
+    rouge "$tmp/in" | jq -e '.count == 2 and .rouge1.fmeasure == 0.5 and .rougeLsum.precision == 0.5'
+}
+
+@test "no records: count 0, null scores, status 0" {
+    run -0 rouge /dev/null
+    jq -e '.count == 0 and .rouge1 == {precision: null, recall: null, fmeasure: null}' <<<"$output"
+    run -0 rouge --table /dev/null
+    [[ ${lines[1]} == 'rouge1 '*'-'*'-'*'-' && ${lines[5]} == '0 records, stemmed' ]]
+    run -0 rouge --per-record /dev/null
+    [ "$output" = '' ]
+}
+
+@test "a record without a prediction or summary: status 1, the line named" {
+    { record a b; echo '{"summary":"b"}'; } >"$tmp/in"
+    run -1 --separate-stderr rouge "$tmp/in"
+    [ "$output" = '' ]
+    [ "${#stderr_lines[@]}" = 1 ]
+    [[ $stderr == "rouge: $tmp/in:2:1: no \"prediction\""* ]]
+    echo '{"prediction":"b"}' >"$tmp/in"
+    run -1 rouge "$tmp/in"
+    [[ $output == "rouge: $tmp/in:1:1: no \"summary\""* ]]
+}
+
+@test "a prediction that is not text: status 1, line and column" {
+    for value in null 1 '["a"]' '{}' true; do
+        echo '{"summary":"b","prediction":'"$value"'}' >"$tmp/in"
+        run -1 rouge "$tmp/in"
+        [ "${#lines[@]}" = 1 ]
+        [[ $output == "rouge: $tmp/in:1:29: "*prediction* ]]
+    done
+}
+
+@test "records before a bad one are out; standard input is named" {
+    run -1 --separate-stderr bash -c "{ jq -cn '{prediction: \"a\", summary: \"a\"}'; echo nonsense; } | rouge --per-record"
+    [ "${#lines[@]}" = 1 ]
+    [[ $stderr == 'rouge: <stdin>:2:1: '* ]]
+}
+
+@test "--skip-bad: names 20, counts all, status 3" {
+    { record a a; for ((i = 0; i < 25; i++)); do echo '{}'; done; record a b; } >"$tmp/in"
+    run -3 --separate-stderr rouge --skip-bad "$tmp/in"
+    jq -e '.count == 2 and .rouge1.recall == 0.5' <<<"$output"
+    [ "${#stderr_lines[@]}" = 21 ]
+    [[ ${stderr_lines[19]} == "rouge: $tmp/in:21:1: no "* ]]
+    [ "${stderr_lines[20]}" = 'rouge: 25 of 27 records skipped' ]
+    run -3 rouge --skip-bad --per-record "$tmp/in"
+    [ "$(grep -c '"rouge"' <<<"$output")" = 2 ]
+}
+
+@test "--max-line: at the limit, and one below" {
+    record a b >"$tmp/in"
+    n=$(($(wc -c <"$tmp/in") - 1))
+    run -0 rouge --max-line "$n" "$tmp/in"
+    run -1 rouge --max-line $((n - 1)) "$tmp/in"
+    [[ $output == "rouge: $tmp/in:1:"* ]]
+}
+
+@test "texts too long to compare are one bad record" {
+    awk 'BEGIN { printf "{\"summary\":\"a\",\"prediction\":\"a\"}\n{\"summary\":\""
+        for (i = 0; i < 140000; i++) printf "a "; printf "\",\"prediction\":\""
+        for (i = 0; i < 140000; i++) printf "b "; printf "\"}\n" }' >"$tmp/in"
+    run -1 rouge "$tmp/in"
+    [ "$output" = "rouge: $tmp/in:2:1: texts too long to compare (140000 x 140000 tokens)" ]
+    run -3 --separate-stderr rouge --skip-bad "$tmp/in"
+    jq -e '.count == 1 and .rougeL.fmeasure == 1' <<<"$output"
+}
+
+@test "a text of two million words against a short one" {
+    awk 'BEGIN { printf "{\"summary\":\"one two three\",\"prediction\":\""
+        for (i = 0; i < 2000000; i++) printf "w%d%s", i % 1000, i % 10 ? " " : "\\n"; print " two\"}" }' >"$tmp/in"
+    [ "$B" = build-san ] || ulimit -v 400000 # KiB; the sanitizers reserve terabytes
+    rouge "$tmp/in" | jq -e '.rouge1.recall * 3 == 1 and (.rougeLsum.precision * 2000001 - 1 | fabs) < 1e-12'
+}
+
+@test "files in order, - is standard input, a missing one has status 4" {
+    record a a >"$tmp/1"
+    record b c >"$tmp/2"
+    run -0 bash -c "rouge --per-record $tmp/1 - $tmp/1 <$tmp/2 | jq -c .rouge.rouge1.fmeasure | paste -sd' '"
+    [ "$output" = '1 0 1' ]
+    run -4 --separate-stderr rouge --per-record "$tmp/1" "$tmp/none"
+    [ "${#lines[@]}" = 1 ]
+    [[ $stderr == "rouge: $tmp/none: "* ]]
+}
+
+@test "a file, a pipe and single bytes give the same" {
+    want=$(rouge "$golden")
+    [ "$(cat "$golden" | rouge)" = "$want" ]
+    [ "$(head -n 20 "$golden" | rouge)" = "$(head -n 20 "$golden" | dd bs=1 status=none | rouge)" ]
+}
+
+@test "--table with --per-record: status 2" {
+    run -2 rouge --table --per-record "$golden"
+    [ "${#lines[@]}" = 1 ]
+}
+
+@test "a full disk: status 4, in mid-stream too" {
+    run -4 bash -c "rouge $golden >/dev/full"
+    [ "$output" = 'rouge: <stdout>: No space left on device' ]
+    run -4 bash -c "yes '$(record a b)' | rouge --per-record >/dev/full"
+    [ "$output" = 'rouge: <stdout>: No space left on device' ]
+}
+
+@test "a closed pipe ends it quietly" {
+    run -0 --separate-stderr bash -c "yes '$(record a b)' | rouge --per-record | head -n 1 >/dev/null; echo \${PIPESTATUS[1]}"
+    [ "$output$stderr" = 141 ]
+    run -0 --separate-stderr bash -c "trap '' PIPE; yes '$(record a b)' 2>/dev/null | rouge --per-record | head -n 1 >/dev/null; echo \${PIPESTATUS[1]}"
+    [ "$output$stderr" = 141 ]
+}
+
+@test "SAMSum validation: the means of three baselines are rouge_score's" {
+    [ -f "$data" ] || skip "no SAMSum validation file (set T5_TEST_DATA)"
+    local -A take=(
+        [lead-3]='split("\n")[:3] | join("\n")'
+        [longest-3]='split("\n") | sort_by(length)[-3:] | join("\n")'
+        [every-third]='split(" ") | [.[range(0; length; 3)]] | join(" ")')
+    for name in "${!take[@]}"; do
+        jq -c "{summary, prediction: (.dialogue | ${take[$name]})}" "$data" >"$tmp/in"
+        for stem in true false; do
+            rouge $([ $stem = true ] || echo --no-stem) "$tmp/in" >"$tmp/got"
+            jq -e -s --arg name "$name" --argjson stem $stem --slurpfile got "$tmp/got" "$differ"'
+                map(select(.baseline == $name and .stem == $stem)) | length == 1 and .[0].count == $got[0].count
+                and off($got[0]; .[0]) < 1e-9' testdata/samsum-means.jsonl
+        done
+    done
+}
