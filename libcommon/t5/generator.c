@@ -1,0 +1,172 @@
+/* generator.c - batches of sources of like length. */
+/* SPDX-License-Identifier: MIT */
+#include "t5/generator.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+
+struct t5_generator {
+    struct t5_model *model;
+    struct t5_search_options options;
+    int64_t batch_tokens, target; /* target: positions that a source's rows take */
+    struct t5_search *search;
+    int64_t sources, source_tokens;  /* what the search holds */
+    int32_t *ids, *offsets;          /* a batch, packed: (source_tokens), (sources + 1) */
+    struct t5_hypothesis *hypotheses; /* (sources, returned) */
+};
+
+/* One batch: entries [begin, end) of the sorted order. */
+struct cut {
+    int64_t begin, end, earliest;
+};
+
+struct sorted {
+    int64_t n, which; /* tokens; index of the prompt */
+};
+
+static void close_search(struct t5_generator *g)
+{
+    t5_search_close(g->search);
+    free(g->ids);
+    free(g->offsets);
+    free(g->hypotheses);
+    g->search = NULL;
+    g->ids = g->offsets = NULL;
+    g->hypotheses = NULL;
+}
+
+static int open_search(struct t5_generator *g, int64_t sources, int64_t source_tokens,
+                       struct t5_err *err)
+{
+    close_search(g);
+    g->sources = sources;
+    g->source_tokens = source_tokens;
+    g->ids = t5_alloc((size_t)source_tokens, sizeof *g->ids, "a batch", err);
+    g->offsets = t5_alloc((size_t)sources + 1, sizeof *g->offsets, "a batch", err);
+    g->hypotheses = t5_alloc((size_t)(sources * g->options.returned), sizeof *g->hypotheses,
+                             "a batch", err);
+    if (!g->ids || !g->offsets || !g->hypotheses)
+        return -1;
+    return t5_search_open(&g->search, g->model, &g->options, sources, source_tokens, err);
+}
+
+int t5_generator_open(struct t5_generator **out, struct t5_model *model,
+                      const struct t5_search_options *options, int64_t batch_tokens,
+                      struct t5_err *err)
+{
+    struct t5_generator *g = t5_alloc_zeroed(1, sizeof *g, "a generator", err);
+    *out = NULL;
+    if (!g)
+        return -1;
+    g->model = model;
+    g->options = *options;
+    g->batch_tokens = batch_tokens;
+    g->target = t5_search_rows(options) * options->max_new;
+    int64_t tokens = batch_tokens > g->target ? batch_tokens - g->target : 1;
+    int64_t sources = batch_tokens / (g->target + 1);
+    if (open_search(g, sources > 0 ? sources : 1, tokens, err)) {
+        t5_generator_close(g);
+        return -1;
+    }
+    *out = g;
+    return 0;
+}
+
+void t5_generator_close(struct t5_generator *generator)
+{
+    if (!generator)
+        return;
+    close_search(generator);
+    free(generator);
+}
+
+const struct t5_search_options *t5_generator_options(const struct t5_generator *g)
+{
+    return &g->options;
+}
+
+int64_t t5_generator_batch_tokens(const struct t5_generator *g) { return g->batch_tokens; }
+
+static int longer_first(const void *a, const void *b)
+{
+    const struct sorted *x = a, *y = b;
+    if (x->n != y->n)
+        return x->n > y->n ? -1 : 1;
+    return x->which < y->which ? -1 : 1;
+}
+
+static int earlier_first(const void *a, const void *b)
+{
+    const struct cut *x = a, *y = b;
+    return x->earliest < y->earliest ? -1 : 1;
+}
+
+static int64_t cut_batches(const struct t5_generator *g, struct cut *cuts, struct sorted *order,
+                           int64_t n)
+{
+    int64_t n_cuts = 0, positions = 0;
+    qsort(order, (size_t)n, sizeof *order, longer_first);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t more = order[i].n + g->target;
+        struct cut *c = &cuts[n_cuts - 1];
+        if (n_cuts == 0 || positions + more > g->batch_tokens) {
+            cuts[n_cuts++] = (struct cut){i, i + 1, order[i].which};
+            positions = more;
+            continue;
+        }
+        positions += more;
+        c->end = i + 1;
+        if (order[i].which < c->earliest)
+            c->earliest = order[i].which;
+    }
+    qsort(cuts, (size_t)n_cuts, sizeof *cuts, earlier_first);
+    return n_cuts;
+}
+
+static int run_batch(struct t5_generator *g, const struct t5_prompt *prompts,
+                     const struct sorted *order, const struct cut *cut, t5_answer *answer,
+                     void *context, struct t5_err *err)
+{
+    int64_t n = cut->end - cut->begin, tokens = 0;
+    for (int64_t i = cut->begin; i < cut->end; i++)
+        tokens += order[i].n;
+    /* Only a source that is a batch by itself can be too long. Its room stays, for the next like it. */
+    if (tokens > g->source_tokens && open_search(g, g->sources, tokens, err))
+        return -1;
+    g->offsets[0] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const struct t5_prompt *p = &prompts[order[cut->begin + i].which];
+        memcpy(g->ids + g->offsets[i], p->ids, (size_t)p->n * sizeof *p->ids);
+        g->offsets[i + 1] = g->offsets[i] + (int32_t)p->n;
+    }
+    if (t5_search_batch(g->search, g->hypotheses, g->ids, g->offsets, n, err))
+        return -1;
+    for (int64_t i = 0; i < n; i++)
+        if (answer(context, order[cut->begin + i].which, g->hypotheses + i * g->options.returned, err))
+            return -1;
+    return 0;
+}
+
+int t5_generator_run(struct t5_generator *g, const struct t5_prompt *prompts, int64_t n,
+                     t5_answer *answer, t5_batch_end *batch_end, void *context, struct t5_err *err)
+{
+    int rc = -1;
+    struct sorted *order = t5_alloc((size_t)n, sizeof *order, "a window", err);
+    struct cut *cuts = t5_alloc((size_t)n, sizeof *cuts, "a window", err);
+    if (!order || !cuts)
+        goto out;
+    for (int64_t i = 0; i < n; i++)
+        order[i] = (struct sorted){prompts[i].n, i};
+    int64_t n_cuts = cut_batches(g, cuts, order, n);
+    for (int64_t i = 0; i < n_cuts; i++)
+        if (run_batch(g, prompts, order, &cuts[i], answer, context, err) ||
+            (batch_end && batch_end(context, err)))
+            goto out;
+    rc = 0;
+out:
+    free(order);
+    free(cuts);
+    return rc;
+}

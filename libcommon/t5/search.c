@@ -1,0 +1,451 @@
+/* search.c - steps a decoder over a batch of sources until every sequence is finished.
+ *
+ * All sources start together, so all rows of a step stand at the same position. Every source starts as one row;
+ * its first step branches into its beams or samples. A row is rebuilt for each step from its parent: the tokens
+ * so far and, for the caches, which slot holds which position (a slot's positions are never written twice, so that
+ * beams share what they have in common). Rows of finished sequences are not rebuilt: the batch shrinks. */
+/* SPDX-License-Identifier: MIT */
+#include "t5/search.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "t5/constraints.h"
+#include "t5/decoder.h"
+
+/* Candidates asked of the device at a time; where a search needs more it takes all logits and sorts here. */
+#define DEVICE_CANDIDATES 1024
+
+struct rows {
+    int64_t n;
+    int32_t *token, *source, *lane; /* (rows); lane: which of the source's rows, and of its slots */
+    int32_t *sequence;              /* (rows, max_new + 1), the start token first */
+    int32_t *history;               /* (rows, max_new): slot that holds a position */
+};
+
+struct ranked {
+    float value;
+    int32_t id;
+};
+
+struct t5_search {
+    struct t5_search_options o;
+    const struct t5_config *config;
+    struct t5_decoder *decoder;
+    struct t5_constraints constraints;
+    struct t5_beam_rules beam_rules;
+    struct t5_beam *beams; /* (sources), beam search only */
+    int64_t lanes;         /* rows a source */
+    int64_t sources, max_rows, most; /* most candidates of a row */
+    struct rows now, next;
+    int32_t *position, *slot; /* (rows) */
+    int64_t n_edits;
+    int32_t *edit_row, *edit_id; /* (rows x edits a row) */
+    float *value, *lse;          /* (rows, most), (rows) */
+    int32_t *id;                 /* (rows, most) */
+    float *logits;               /* (rows, V), where most is beyond DEVICE_CANDIDATES */
+    struct ranked *ranked;       /* (V), likewise */
+    struct t5_beam_candidate *candidates; /* (lanes x most) */
+    double *p;                            /* (most) */
+    int32_t *parent, *chosen;             /* (lanes) */
+    uint64_t *hash;                       /* (sources) */
+    int32_t *results;                     /* (sources x lanes, max_new), greedy and sampling */
+};
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+int64_t t5_search_rows(const struct t5_search_options *o)
+{
+    return o->kind == T5_BEAM ? o->beams : o->kind == T5_SAMPLE ? o->returned : 1;
+}
+
+/* A penalty below 1 raises scores, so any id may come out on top. */
+static int raises(const struct t5_search *s) { return s->o.repetition_penalty < 1; }
+
+/* The most candidates that a row's choice may need. Beam search scores candidates after its rules, which act on
+ * log-probabilities: it asks for as many more as the rules can push down. */
+static int64_t most_candidates(const struct t5_search *s)
+{
+    int64_t vocab = s->config->vocab, words = s->o.max_new + 1;
+    if (s->o.kind == T5_GREEDY)
+        return 1;
+    if (s->o.kind == T5_SAMPLE)
+        return s->o.sampling.top_k ? least(s->o.sampling.top_k + T5_SAMPLING_EQUALS, vocab) : vocab;
+    if (raises(s))
+        return vocab;
+    return least(2 * s->o.beams + (s->o.repetition_penalty != 1 ? words : 0) +
+                     (s->o.no_repeat ? words : 0) + (s->o.min_new ? 1 : 0), vocab);
+}
+
+static int rows_init(struct rows *r, int64_t n, int64_t length, struct t5_err *err)
+{
+    size_t rows = (size_t)n, positions = (size_t)length;
+    r->token = t5_alloc(rows, sizeof *r->token, "rows", err);
+    r->source = t5_alloc(rows, sizeof *r->source, "rows", err);
+    r->lane = t5_alloc(rows, sizeof *r->lane, "rows", err);
+    r->sequence = t5_alloc(rows, (positions + 1) * sizeof *r->sequence, "rows", err);
+    r->history = t5_alloc_zeroed(rows, positions * sizeof *r->history, "rows", err);
+    return r->token && r->source && r->lane && r->sequence && r->history ? 0 : -1;
+}
+
+static void rows_free(struct rows *r)
+{
+    free(r->token);
+    free(r->source);
+    free(r->lane);
+    free(r->sequence);
+    free(r->history);
+}
+
+static int alloc_beams(struct t5_search *s, struct t5_err *err)
+{
+    s->beam_rules = (struct t5_beam_rules){s->o.beams, s->o.max_new, s->o.length_penalty, s->o.early,
+                                           s->config->eos};
+    s->beams = t5_alloc_zeroed((size_t)s->sources, sizeof *s->beams, "beams", err);
+    s->candidates = t5_alloc((size_t)(s->lanes * s->most), sizeof *s->candidates, "candidates", err);
+    if (!s->beams || !s->candidates)
+        return -1;
+    for (int64_t i = 0; i < s->sources; i++)
+        if (t5_beam_init(&s->beams[i], &s->beam_rules, err))
+            return -1;
+    return 0;
+}
+
+static int alloc_arrays(struct t5_search *s, struct t5_err *err)
+{
+    size_t rows = (size_t)s->max_rows, most = (size_t)s->most, vocab = (size_t)s->config->vocab;
+    size_t edits = rows * ((size_t)s->o.max_new + 2);
+    if (rows_init(&s->now, s->max_rows, s->o.max_new, err) ||
+        rows_init(&s->next, s->max_rows, s->o.max_new, err) ||
+        t5_constraints_init(&s->constraints, s->config->vocab, s->o.max_new + 1, err) ||
+        !(s->position = t5_alloc(rows, sizeof *s->position, "rows", err)) ||
+        !(s->slot = t5_alloc(rows, sizeof *s->slot, "rows", err)) ||
+        !(s->edit_row = t5_alloc(edits, sizeof *s->edit_row, "edits", err)) ||
+        !(s->edit_id = t5_alloc(edits, sizeof *s->edit_id, "edits", err)) ||
+        !(s->value = t5_alloc(rows, most * sizeof *s->value, "candidates", err)) ||
+        !(s->id = t5_alloc(rows, most * sizeof *s->id, "candidates", err)) ||
+        !(s->lse = t5_alloc(rows, sizeof *s->lse, "candidates", err)) ||
+        !(s->p = t5_alloc(most, sizeof *s->p, "candidates", err)) ||
+        !(s->parent = t5_alloc((size_t)s->lanes, sizeof *s->parent, "rows", err)) ||
+        !(s->chosen = t5_alloc((size_t)s->lanes, sizeof *s->chosen, "rows", err)) ||
+        !(s->hash = t5_alloc((size_t)s->sources, sizeof *s->hash, "rows", err)) ||
+        !(s->results = t5_alloc(rows, (size_t)s->o.max_new * sizeof *s->results, "results", err)))
+        return -1;
+    if (s->most > DEVICE_CANDIDATES &&
+        (!(s->logits = t5_alloc(rows, vocab * sizeof *s->logits, "logits", err)) ||
+         !(s->ranked = t5_alloc(vocab, sizeof *s->ranked, "logits", err))))
+        return -1;
+    return s->o.kind == T5_BEAM ? alloc_beams(s, err) : 0;
+}
+
+int t5_search_open(struct t5_search **out, struct t5_model *model,
+                   const struct t5_search_options *options, int64_t sources, int64_t source_tokens,
+                   struct t5_err *err)
+{
+    struct t5_search *s = t5_alloc_zeroed(1, sizeof *s, "a search", err);
+    *out = NULL;
+    if (!s)
+        return -1;
+    s->o = *options;
+    s->config = t5_model_config(model);
+    s->lanes = t5_search_rows(options);
+    s->sources = sources;
+    s->max_rows = sources * s->lanes;
+    s->most = most_candidates(s);
+    s->constraints = (struct t5_constraints){.penalty = (float)options->repetition_penalty,
+                                             .no_repeat = options->no_repeat,
+                                             .min_new = options->min_new,
+                                             .eos = s->config->eos};
+    struct t5_decoder_limits limits = {.rows = s->max_rows,
+                                       .slots = s->max_rows,
+                                       .length = options->max_new,
+                                       .sources = sources,
+                                       .source_tokens = source_tokens,
+                                       .candidates = least(s->most, DEVICE_CANDIDATES)};
+    if (alloc_arrays(s, err) || t5_decoder_open(&s->decoder, model, &limits, err)) {
+        t5_search_close(s);
+        return -1;
+    }
+    *out = s;
+    return 0;
+}
+
+void t5_search_close(struct t5_search *s)
+{
+    if (!s)
+        return;
+    t5_decoder_close(s->decoder);
+    t5_constraints_free(&s->constraints);
+    for (int64_t i = 0; s->beams && i < s->sources; i++)
+        t5_beam_free(&s->beams[i]);
+    rows_free(&s->now);
+    rows_free(&s->next);
+    void *const owned[] = {s->beams, s->position, s->slot, s->edit_row, s->edit_id, s->value,
+                           s->lse, s->id, s->logits, s->ranked, s->candidates, s->p,
+                           s->parent, s->chosen, s->hash, s->results};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+        free(owned[i]);
+    free(s);
+}
+
+/* One row a source, at the start token. */
+static void start(struct t5_search *s, const int32_t *ids, const int32_t *offsets, int64_t n)
+{
+    struct rows *r = &s->now;
+    r->n = n;
+    for (int64_t i = 0; i < n; i++) {
+        r->token[i] = r->sequence[i * (s->o.max_new + 1)] = s->config->decoder_start;
+        r->source[i] = (int32_t)i;
+        r->lane[i] = 0;
+        if (s->o.kind == T5_BEAM)
+            t5_beam_start(&s->beams[i]);
+        if (s->o.kind == T5_SAMPLE)
+            s->hash[i] = t5_sampling_hash(ids + offsets[i], offsets[i + 1] - offsets[i]);
+    }
+}
+
+/* Adds to the next step the row that continues row `parent` of this one, which stood at position t. */
+static void push_row(struct t5_search *s, int64_t parent, int32_t token, int64_t lane, int64_t t)
+{
+    struct rows *to = &s->next;
+    const struct rows *from = &s->now;
+    int64_t length = s->o.max_new, i = to->n++;
+    int32_t *sequence = to->sequence + i * (length + 1), *history = to->history + i * length;
+    memcpy(sequence, from->sequence + parent * (length + 1), (size_t)(t + 1) * sizeof *sequence);
+    memcpy(history, from->history + parent * length, (size_t)t * sizeof *history);
+    sequence[t + 1] = token;
+    history[t] = (int32_t)(from->source[parent] * s->lanes + from->lane[parent]);
+    to->token[i] = token;
+    to->source[i] = from->source[parent];
+    to->lane[i] = (int32_t)lane;
+}
+
+static int step(struct t5_search *s, int64_t t, struct t5_err *err)
+{
+    const struct rows *r = &s->now;
+    for (int64_t i = 0; i < r->n; i++) {
+        s->position[i] = (int32_t)t;
+        s->slot[i] = (int32_t)(r->source[i] * s->lanes + r->lane[i]);
+    }
+    struct t5_decoder_rows rows = {.n_rows = r->n, .token = r->token, .position = s->position,
+                                   .slot = s->slot, .source = r->source, .history = r->history};
+    return t5_decoder_step(s->decoder, &rows, err);
+}
+
+static void add_edits(struct t5_search *s, int64_t row, const int32_t *ids, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++, s->n_edits++) {
+        s->edit_row[s->n_edits] = (int32_t)row;
+        s->edit_id[s->n_edits] = ids[i];
+    }
+}
+
+/* Greedy search and sampling: the rules act on logits, on the device, as transformers' processors do there. */
+static void edit_logits(struct t5_search *s, int64_t t)
+{
+    struct t5_constraints *c = &s->constraints;
+    int64_t length = s->o.max_new + 1;
+    for (int ban = 0; ban <= 1; ban++) {
+        s->n_edits = 0;
+        for (int64_t i = 0; i < s->now.n; i++) {
+            t5_constraints_set(c, s->now.sequence + i * length, t + 1);
+            if (ban)
+                add_edits(s, i, c->banned, c->n_banned);
+            else
+                add_edits(s, i, c->penalised, c->n_penalised);
+        }
+        if (s->n_edits)
+            t5_decoder_edit(s->decoder, s->edit_row, s->edit_id, s->n_edits, ban ? 0 : c->penalty);
+    }
+}
+
+/* How many candidates this step's rows need of beam search: see most_candidates. */
+static int64_t beam_candidates(struct t5_search *s, int64_t t)
+{
+    struct t5_constraints *c = &s->constraints;
+    int64_t pushed = 0;
+    if (raises(s))
+        return s->most;
+    for (int64_t i = 0; i < s->now.n && t5_constraints_any(c); i++) {
+        t5_constraints_set(c, s->now.sequence + i * (s->o.max_new + 1), t + 1);
+        if (c->n_penalised + c->n_banned > pushed)
+            pushed = c->n_penalised + c->n_banned;
+    }
+    return least(2 * s->o.beams + pushed, s->config->vocab);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const struct ranked *x = a, *y = b;
+    if (x->value != y->value)
+        return x->value > y->value ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static float log_sum_exp(const float *x, int64_t n)
+{
+    double top = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        top = (double)x[i] > top ? (double)x[i] : top;
+    for (int64_t i = 0; i < n; i++)
+        sum += exp((double)x[i] - top);
+    return (float)(top + log(sum));
+}
+
+/* What t5_decoder_topk gives, from all logits. */
+static int rank_on_host(struct t5_search *s, int64_t k, struct t5_err *err)
+{
+    int64_t vocab = s->config->vocab;
+    if (t5_decoder_logits(s->decoder, s->logits, err))
+        return -1;
+    for (int64_t row = 0; row < s->now.n; row++) {
+        const float *logits = s->logits + row * vocab;
+        s->lse[row] = log_sum_exp(logits, vocab);
+        for (int64_t i = 0; i < vocab; i++)
+            s->ranked[i] = (struct ranked){logits[i], (int32_t)i};
+        if (isfinite(s->lse[row]))
+            qsort(s->ranked, (size_t)vocab, sizeof *s->ranked, by_value);
+        for (int64_t i = 0; i < k; i++) {
+            s->value[row * k + i] = s->ranked[i].value;
+            s->id[row * k + i] = s->ranked[i].id;
+        }
+    }
+    return 0;
+}
+
+/* The k best of each row into value, id (rows, k), lse (rows). */
+static int rank(struct t5_search *s, int64_t k, int64_t t, struct t5_err *err)
+{
+    int rc = k <= DEVICE_CANDIDATES ? t5_decoder_topk(s->decoder, s->value, s->id, s->lse, k, err)
+                                    : rank_on_host(s, k, err);
+    for (int64_t i = 0; rc == 0 && i < s->now.n; i++)
+        if (!isfinite(s->lse[i]))
+            rc = t5_fail(err, "the model's logits are not finite (source %d of the batch, new token %lld)",
+                         s->now.source[i], (long long)t);
+    return rc;
+}
+
+/* Ends or continues the sequence of `row` by token. */
+static void take(struct t5_search *s, struct t5_hypothesis *out, int64_t row, int64_t lane,
+                 int32_t token, int64_t t)
+{
+    int eos = token == s->config->eos;
+    if (!eos && t + 1 < s->o.max_new) {
+        push_row(s, row, token, lane, t);
+        return;
+    }
+    int64_t at = s->now.source[row] * s->lanes + lane;
+    int32_t *ids = s->results + at * s->o.max_new;
+    memcpy(ids, s->now.sequence + row * (s->o.max_new + 1) + 1, (size_t)t * sizeof *ids);
+    ids[t] = token;
+    out[at] = (struct t5_hypothesis){.ids = ids, .n = t + 1, .eos = eos};
+}
+
+static void advance_greedy(struct t5_search *s, struct t5_hypothesis *out, int64_t k, int64_t t)
+{
+    for (int64_t row = 0; row < s->now.n; row++)
+        take(s, out, row, 0, s->id[row * k], t);
+}
+
+/* The first step's row of a source is the parent of all its samples. */
+static void advance_samples(struct t5_search *s, struct t5_hypothesis *out, int64_t k, int64_t t)
+{
+    for (int64_t row = 0; row < s->now.n; row++) {
+        int64_t lane = t == 0 ? 0 : s->now.lane[row];
+        int64_t end = t == 0 ? s->lanes : lane + 1;
+        int64_t kept = t5_sampling_filter(s->p, s->value + row * k, k, &s->o.sampling);
+        for (; lane < end; lane++) {
+            double u = t5_sampling_uniform(s->o.seed, s->hash[s->now.source[row]], (uint32_t)lane,
+                                           (uint32_t)t);
+            take(s, out, row, lane, s->id[row * k + t5_sampling_pick(s->p, kept, u)], t);
+        }
+    }
+}
+
+static void collect(struct t5_search *s, struct t5_hypothesis *out, int64_t source)
+{
+    const struct t5_beam *beam = &s->beams[source];
+    for (int64_t i = 0; i < s->o.returned; i++) {
+        struct t5_hypothesis *h = &out[source * s->o.returned + i];
+        *h = (struct t5_hypothesis){0};
+        if (i >= beam->n_finished)
+            continue;
+        const struct t5_beam_hypothesis *f = &beam->finished[i];
+        *h = (struct t5_hypothesis){f->ids, f->n, f->ids[f->n - 1] == s->config->eos, f->score};
+    }
+}
+
+/* The continuations of row `row`, the source's running beam `which`, with their scores after the rules. */
+static int64_t beam_row(struct t5_search *s, struct t5_beam_candidate *to, int64_t row,
+                        int64_t which, int64_t k, int64_t t)
+{
+    float sum = s->beams[s->now.source[row]].running[which], lse = s->lse[row];
+    int ruled = t5_constraints_any(&s->constraints);
+    if (ruled)
+        t5_constraints_set(&s->constraints, s->now.sequence + row * (s->o.max_new + 1), t + 1);
+    for (int64_t i = 0; i < k; i++) {
+        int32_t id = s->id[row * k + i];
+        float score = s->value[row * k + i] - lse;
+        if (ruled)
+            score = t5_constraints_score(&s->constraints, id, score);
+        to[i] = (struct t5_beam_candidate){score + sum, (int32_t)which, id};
+    }
+    return k;
+}
+
+/* A source's rows stand one behind the other, in the order of its running beams. */
+static void advance_beams(struct t5_search *s, struct t5_hypothesis *out, int64_t k, int64_t t)
+{
+    int64_t stride = s->o.max_new + 1;
+    for (int64_t first = 0, end; first < s->now.n; first = end) {
+        int32_t source = s->now.source[first];
+        int64_t n = 0;
+        for (end = first; end < s->now.n && s->now.source[end] == source; end++)
+            n += beam_row(s, s->candidates + n, end, end - first, k, t);
+        int64_t on = t5_beam_advance(&s->beams[source], s->candidates, n,
+                                     s->now.sequence + first * stride, stride, t + 1, s->parent,
+                                     s->chosen);
+        for (int64_t i = 0; i < on; i++)
+            push_row(s, first + s->parent[i], s->chosen[i], i, t);
+        if (on == 0)
+            collect(s, out, source);
+    }
+}
+
+static int search_step(struct t5_search *s, struct t5_hypothesis *out, int64_t t, struct t5_err *err)
+{
+    int64_t k = s->most;
+    if (step(s, t, err))
+        return -1;
+    if (s->o.kind == T5_BEAM)
+        k = beam_candidates(s, t);
+    else if (t5_constraints_any(&s->constraints))
+        edit_logits(s, t);
+    if (rank(s, k, t, err))
+        return -1;
+    s->next.n = 0;
+    if (s->o.kind == T5_BEAM)
+        advance_beams(s, out, k, t);
+    else if (s->o.kind == T5_SAMPLE)
+        advance_samples(s, out, k, t);
+    else
+        advance_greedy(s, out, k, t);
+    struct rows swap = s->now;
+    s->now = s->next;
+    s->next = swap;
+    return 0;
+}
+
+int t5_search_batch(struct t5_search *s, struct t5_hypothesis *out, const int32_t *ids,
+                    const int32_t *offsets, int64_t n, struct t5_err *err)
+{
+    if (t5_decoder_encode(s->decoder, ids, offsets, n, err))
+        return -1;
+    start(s, ids, offsets, n);
+    for (int64_t t = 0; s->now.n > 0; t++)
+        if (search_step(s, out, t, err))
+            return -1;
+    return 0;
+}

@@ -1,0 +1,208 @@
+/* window.c - records in, the same records with their answers out. */
+/* SPDX-License-Identifier: MIT */
+#include "t5/window.h"
+
+#include <stdlib.h>
+
+#include "base/buf.h"
+
+#define BATCHES 16
+#define MOST_TEXT ((size_t)32 << 20)
+
+struct item {
+    size_t text, text_n; /* the record's bytes in window.text; text_n 0: from a packed file */
+    size_t ids;          /* bytes into window.ids */
+    int64_t n_ids, index;
+    char *members; /* the answer, owned; NULL until it is there */
+    size_t members_n;
+};
+
+struct t5_window {
+    struct t5_generator *generator;
+    struct item *items;
+    int64_t n, capacity;
+    struct t5_buf text, ids;
+    int64_t positions; /* as the generator counts them */
+    /* while answering */
+    FILE *out;
+    struct t5_buf line;
+    struct t5_record record;
+    int64_t n_written; /* of this window */
+    int64_t records, tokens;
+    t5_window_written *written;
+    void *context;
+};
+
+int t5_window_open(struct t5_window **out, struct t5_generator *generator, struct t5_err *err)
+{
+    *out = t5_alloc_zeroed(1, sizeof **out, "a window", err);
+    if (!*out)
+        return -1;
+    (*out)->generator = generator;
+    return 0;
+}
+
+static void empty(struct t5_window *w)
+{
+    for (int64_t i = 0; i < w->n; i++)
+        free(w->items[i].members);
+    w->n = w->n_written = w->positions = 0;
+    w->text.n = w->ids.n = 0;
+}
+
+void t5_window_close(struct t5_window *window)
+{
+    if (!window)
+        return;
+    empty(window);
+    free(window->items);
+    t5_buf_free(&window->text);
+    t5_buf_free(&window->ids);
+    t5_buf_free(&window->line);
+    t5_record_free(&window->record);
+    free(window);
+}
+
+static int grow(struct t5_window *w, struct t5_err *err)
+{
+    int64_t capacity = w->capacity ? 2 * w->capacity : 64;
+    struct item *items = realloc(w->items, (size_t)capacity * sizeof *items);
+    if (!items)
+        return t5_fail_memory(err, (size_t)capacity * sizeof *items, "a window");
+    w->items = items;
+    w->capacity = capacity;
+    return 0;
+}
+
+int t5_window_add(struct t5_window *w, const struct t5_token_record *record, struct t5_err *err)
+{
+    const struct t5_search_options *o = t5_generator_options(w->generator);
+    size_t ids_n = (size_t)record->n_input * sizeof *record->input;
+    if (w->n == w->capacity && grow(w, err))
+        return -1;
+    struct item *item = &w->items[w->n];
+    *item = (struct item){.text = w->text.n,
+                          .text_n = record->record ? record->record->n : 0,
+                          .ids = w->ids.n,
+                          .n_ids = record->n_input,
+                          .index = record->index};
+    if ((record->record && t5_buf_append(&w->text, record->record->text, item->text_n, err)) ||
+        t5_buf_append(&w->ids, record->input, ids_n, err))
+        return -1;
+    w->n++;
+    w->positions += record->n_input + t5_search_rows(o) * o->max_new;
+    return 0;
+}
+
+int t5_window_full(const struct t5_window *w)
+{
+    return w->positions >= BATCHES * t5_generator_batch_tokens(w->generator) || w->text.n >= MOST_TEXT;
+}
+
+int64_t t5_window_count(const struct t5_window *w) { return w->n; }
+
+static int put_ids(struct t5_buf *out, const struct t5_hypothesis *h, struct t5_err *err)
+{
+    if (t5_buf_append(out, "[", 1, err))
+        return -1;
+    for (int64_t i = 0; i < h->n; i++)
+        if (t5_buf_printf(out, err, i ? ",%d" : "%d", h->ids[i]))
+            return -1;
+    return t5_buf_append(out, "]", 1, err);
+}
+
+static int put_finish(struct t5_buf *out, const struct t5_hypothesis *h, struct t5_err *err)
+{
+    return t5_buf_printf(out, err, h->eos ? "\"eos\"" : "\"length\"");
+}
+
+/* A hypothesis that the rules left empty has no score. */
+static int put_score(struct t5_buf *out, const struct t5_hypothesis *h, struct t5_err *err)
+{
+    return h->n ? t5_buf_printf(out, err, "%.9g", (double)h->score) : t5_buf_printf(out, err, "null");
+}
+
+/* "name":value, or "name":[value,...] where the search returns several. */
+static int put_member(struct t5_buf *out, const char *name, const struct t5_hypothesis *h, int64_t n,
+                      int (*put)(struct t5_buf *, const struct t5_hypothesis *, struct t5_err *),
+                      struct t5_err *err)
+{
+    if (t5_buf_printf(out, err, "%s\"%s\":%s", out->n ? "," : "", name, n > 1 ? "[" : ""))
+        return -1;
+    for (int64_t i = 0; i < n; i++)
+        if ((i && t5_buf_append(out, ",", 1, err)) || put(out, &h[i], err))
+            return -1;
+    return n > 1 ? t5_buf_append(out, "]", 1, err) : 0;
+}
+
+static int keep_answer(void *context, int64_t which, const struct t5_hypothesis *h, struct t5_err *err)
+{
+    struct t5_window *w = context;
+    const struct t5_search_options *o = t5_generator_options(w->generator);
+    struct item *item = &w->items[which];
+    struct t5_buf members = {0};
+    if ((item->text_n == 0 && t5_buf_printf(&members, err, "\"index\":%lld", (long long)item->index)) ||
+        put_member(&members, "output_ids", h, o->returned, put_ids, err) ||
+        put_member(&members, "finish", h, o->returned, put_finish, err) ||
+        (o->kind == T5_BEAM && put_member(&members, "score", h, o->returned, put_score, err))) {
+        t5_buf_free(&members);
+        return -1;
+    }
+    item->members = members.data;
+    item->members_n = members.n;
+    for (int64_t i = 0; i < o->returned; i++)
+        w->tokens += h[i].n;
+    return 0;
+}
+
+static int write_item(struct t5_window *w, const struct item *item, struct t5_err *err)
+{
+    static const char *const made[] = {"output_ids", "finish", "score"};
+    w->line.n = 0;
+    if (item->text_n == 0) {
+        if (t5_buf_append(&w->line, "{", 1, err) ||
+            t5_buf_append(&w->line, item->members, item->members_n, err) ||
+            t5_buf_append(&w->line, "}\n", 2, err))
+            return -1;
+    } else if (t5_record_parse(&w->record, w->text.data + item->text, item->text_n, err) ||
+               t5_record_splice_replacing(&w->line, &w->record, made, 3, item->members,
+                                          item->members_n, err))
+        return -1;
+    if (fwrite(w->line.data, 1, w->line.n, w->out) != w->line.n)
+        return t5_fail_errno(err, "<stdout>");
+    return 0;
+}
+
+/* Writes what is answered without a gap. */
+static int write_answered(void *context, struct t5_err *err)
+{
+    struct t5_window *w = context;
+    int64_t before = w->n_written;
+    for (; w->n_written < w->n && w->items[w->n_written].members; w->n_written++)
+        if (write_item(w, &w->items[w->n_written], err))
+            return -1;
+    w->records += w->n_written - before;
+    if (w->n_written > before && fflush(w->out) != 0)
+        return t5_fail_errno(err, "<stdout>");
+    if (w->written)
+        w->written(w->context, w->records, w->tokens);
+    return 0;
+}
+
+int t5_window_answer(struct t5_window *w, FILE *out, t5_window_written *written, void *context,
+                     struct t5_err *err)
+{
+    struct t5_prompt *prompts = t5_alloc((size_t)w->n, sizeof *prompts, "a window", err);
+    if (!prompts)
+        return -1;
+    for (int64_t i = 0; i < w->n; i++)
+        prompts[i] = (struct t5_prompt){(const int32_t *)(void *)(w->ids.data + w->items[i].ids),
+                                        w->items[i].n_ids};
+    w->out = out;
+    w->written = written;
+    w->context = context;
+    int rc = t5_generator_run(w->generator, prompts, w->n, keep_answer, write_answered, w, err);
+    empty(w);
+    free(prompts);
+    return rc;
+}
