@@ -1,0 +1,231 @@
+/* t5-generate.c - token ids in, generated token ids out. */
+/* SPDX-License-Identifier: MIT */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/program.h"
+#include "base/skip.h"
+#include "io/tokens.h"
+#include "t5/window.h"
+
+#define MOST_SOURCE 8192 /* tokens of a record */
+
+static const char *model_path, *adapter_path, *early_stopping, *compute, *device = "auto";
+static int sample;
+static struct t5_skip skip = {.program = "t5-generate"};
+/* -1 and NAN: not given */
+static int64_t beams = 1, top_k = -1, seed = 42, max_new = 50, min_new, no_repeat, returned = 1;
+static int64_t batch_tokens = T5_BATCH_TOKENS, threads, max_line = (int64_t)T5_MAX_LINE;
+static double temperature = -1, top_p = -1, length_penalty = NAN, repetition_penalty = 1;
+
+static const struct t5_option options[] = {
+    {"model", 'm', T5_OPT_STRING, "MODEL", &model_path, 0, 0, "HF directory or tensor file"},
+    {"adapter", 'a', T5_OPT_STRING, "DIR", &adapter_path, 0, 0, "LoRA adapter (PEFT directory)"},
+    {"beams", 0, T5_OPT_INT, "N", &beams, 1, 256, "search with N beams; 1: greedy"},
+    {"sample", 0, T5_OPT_FLAG, NULL, &sample, 0, 0, "draw each token"},
+    {"temperature", 0, T5_OPT_REAL, "T", &temperature, 0.001, 1000, "sampling: divide logits by T [1]"},
+    {"top-k", 0, T5_OPT_INT, "K", &top_k, 0, 1 << 30, "sampling: from the K likeliest; 0: from all [50]"},
+    {"top-p", 0, T5_OPT_REAL, "P", &top_p, 0, 1,
+     "sampling: from the likeliest that make up P together [1]"},
+    {"seed", 0, T5_OPT_INT, "N", &seed, 0, 1e15, "sampling: key of the draws"},
+    {"max-new-tokens", 0, T5_OPT_INT, "N", &max_new, 1, 8192, "stop after N tokens"},
+    {"min-new-tokens", 0, T5_OPT_INT, "N", &min_new, 0, 8192, "no end before N tokens"},
+    {"length-penalty", 0, T5_OPT_REAL, "P", &length_penalty, -100, 100,
+     "beams: scores are divided by length^P [1]"},
+    {"early-stopping", 0, T5_OPT_CHOICE, "false|true|never", &early_stopping, 0, 0,
+     "beams: when enough are finished [false]"},
+    {"no-repeat-ngram", 0, T5_OPT_INT, "N", &no_repeat, 0, 8192, "no N tokens occur twice; 0: off"},
+    {"repetition-penalty", 0, T5_OPT_REAL, "P", &repetition_penalty, 0.01, 100,
+     "lower (above 1) the scores of tokens said"},
+    {"returned", 'n', T5_OPT_INT, "N", &returned, 1, 1024, "sequences a record, of beams or samples"},
+    {"batch-tokens", 0, T5_OPT_INT, "N", &batch_tokens, 1, 1 << 30,
+     "most source and target tokens worked on at a time"},
+    {"compute", 0, T5_OPT_CHOICE, "f32|bf16|int8", &compute, 0, 0,
+     "arithmetic of the products [by model and device]"},
+    {"device", 0, T5_OPT_STRING, "DEVICE", &device, 0, 0, "auto, cpu, ref, cuda or cuda:N"},
+    {"threads", 'j', T5_OPT_INT, "N", &threads, 0, 4096, "CPU threads; 0: all"},
+    {"skip-bad", 0, T5_OPT_FLAG, NULL, &skip.on, 0, 0, "go on after a bad record; exit 3"},
+    {"max-line", 0, T5_OPT_INT, "N", &max_line, 2, 1 << 30, "refuse longer lines (bytes)"},
+    {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
+};
+
+static const struct t5_program program = {
+    "t5-generate", "Generate output_ids for records of input_ids: greedy, beam search or sampling.",
+    "[FILE...]", options};
+
+/* What one run holds open. */
+struct run {
+    struct t5_checkpoint *checkpoint;
+    struct t5_adapter adapter;
+    struct t5_backend_handle backend;
+    struct t5_model *model;
+    struct t5_generator *generator;
+    struct t5_window *window;
+    struct t5_tokens_reader *reader;
+    struct t5_progress progress;
+    int64_t records;
+};
+
+static int check_options(struct t5_err *err)
+{
+    if (!model_path)
+        return t5_fail_as(err, T5_USAGE, "-m MODEL is missing (see --help)");
+    if (sample && beams > 1)
+        return t5_fail_as(err, T5_USAGE, "--sample and --beams exclude each other");
+    if (!sample && (top_k >= 0 || top_p >= 0 || temperature >= 0))
+        return t5_fail_as(err, T5_USAGE, "--temperature, --top-k and --top-p need --sample");
+    if (beams == 1 && (early_stopping || !isnan(length_penalty)))
+        return t5_fail_as(err, T5_USAGE, "--early-stopping and --length-penalty need --beams");
+    if (!sample && returned > beams)
+        return t5_fail_as(err, T5_USAGE, "-n %lld needs --sample or as many --beams",
+                          (long long)returned);
+    if (min_new > max_new)
+        return t5_fail_as(err, T5_USAGE, "--min-new-tokens %lld is more than --max-new-tokens %lld",
+                          (long long)min_new, (long long)max_new);
+    return 0;
+}
+
+static struct t5_search_options search_options(void)
+{
+    struct t5_search_options o = {.kind = sample ? T5_SAMPLE : beams > 1 ? T5_BEAM : T5_GREEDY,
+                                  .returned = returned,
+                                  .max_new = max_new,
+                                  .min_new = min_new,
+                                  .no_repeat = no_repeat,
+                                  .repetition_penalty = repetition_penalty,
+                                  .beams = beams,
+                                  .length_penalty = isnan(length_penalty) ? 1 : length_penalty,
+                                  .sampling = {.temperature = temperature < 0 ? 1 : temperature,
+                                               .top_k = top_k < 0 ? 50 : top_k,
+                                               .top_p = top_p < 0 ? 1 : top_p},
+                                  .seed = (uint64_t)seed};
+    if (early_stopping)
+        o.early = strcmp(early_stopping, "true") == 0    ? T5_EARLY_TRUE
+                  : strcmp(early_stopping, "never") == 0 ? T5_EARLY_NEVER
+                                                         : T5_EARLY_FALSE;
+    return o;
+}
+
+/* 8-bit weights carry no more than bf16 does, so bf16 is exact enough where the processor multiplies it. */
+static enum t5_compute choose_compute(const struct t5_checkpoint *checkpoint)
+{
+    if (compute)
+        return strcmp(compute, "int8") == 0   ? T5_COMPUTE_INT8
+               : strcmp(compute, "bf16") == 0 ? T5_COMPUTE_BF16
+                                              : T5_COMPUTE_F32;
+    int native = strncmp(device, "cuda", 4) == 0;
+#ifdef __x86_64__
+    native = native || __builtin_cpu_supports("avx512bf16");
+#endif
+    int quantised = strcmp(t5_checkpoint_quantization(checkpoint), "none") != 0;
+    return quantised && native ? T5_COMPUTE_BF16 : T5_COMPUTE_F32;
+}
+
+static int open_model(struct run *run, struct t5_err *err)
+{
+    struct t5_device_options how = {.threads = (int)threads};
+    struct t5_search_options search = search_options();
+    if (t5_checkpoint_open(&run->checkpoint, model_path, err) ||
+        (adapter_path && t5_adapter_load(&run->adapter, adapter_path, run->checkpoint, err)))
+        return -1;
+    how.compute = choose_compute(run->checkpoint);
+    if (t5_backend_open(&run->backend, device, &how, err) ||
+        t5_model_open(&run->model, &run->backend, run->checkpoint,
+                      adapter_path ? &run->adapter : NULL, T5_INFER, err))
+        return -1;
+    t5_checkpoint_close(run->checkpoint); /* the weights are on the device now */
+    run->checkpoint = NULL;
+    return t5_generator_open(&run->generator, run->model, &search, batch_tokens, err);
+}
+
+static int open_records(struct run *run, const struct t5_list *files, struct t5_err *err)
+{
+    struct t5_tokens_options how = {.vocab = t5_model_config(run->model)->vocab,
+                                    .labels = T5_LABELS_IGNORED,
+                                    .max_input = MOST_SOURCE,
+                                    .max_line = (size_t)max_line};
+    t5_progress_start(&run->progress, program.name, "records", 0);
+    return t5_tokens_open(&run->reader, files->items, files->n, &how, err) ||
+                   t5_window_open(&run->window, run->generator, err)
+               ? -1
+               : 0;
+}
+
+static void show_progress(void *context, int64_t records, int64_t tokens)
+{
+    struct run *run = context;
+    char note[64];
+    double spent = t5_now() - run->progress.started;
+    run->records = records;
+    snprintf(note, sizeof note, "%.3g tokens/s", spent > 0 ? (double)tokens / spent : 0);
+    t5_progress_update(&run->progress, records, note);
+}
+
+/* Reads until the window is full, the input ends (0), a record is bad (-1), or the next one would have to be
+ * waited for while others are here (1): who types a line is answered at once. */
+static int fill_window(struct run *run, struct t5_err *err)
+{
+    struct t5_token_record record;
+    while (!t5_window_full(run->window) &&
+           (t5_window_count(run->window) == 0 || t5_tokens_ready(run->reader))) {
+        int rc = t5_tokens_next(run->reader, &record, err);
+        if (rc < 0 && t5_skip_bad(&skip, err))
+            continue;
+        if (rc <= 0)
+            return rc;
+        if (t5_window_add(run->window, &record, err))
+            return -1;
+    }
+    return 1;
+}
+
+/* What came before a bad record is answered before that record is reported. */
+static int generate(struct run *run, struct t5_err *err)
+{
+    struct t5_err later;
+    int rc;
+    do {
+        rc = fill_window(run, err);
+        if (t5_window_answer(run->window, stdout, show_progress, run, &later)) {
+            *err = later;
+            return -1;
+        }
+    } while (rc > 0);
+    return rc < 0 ? -1 : t5_skip_end(&skip, run->records, err);
+}
+
+static void run_free(struct run *run)
+{
+    t5_progress_end(&run->progress);
+    t5_tokens_close(run->reader);
+    t5_window_close(run->window);
+    t5_generator_close(run->generator);
+    t5_model_close(run->model);
+    t5_backend_close(&run->backend);
+    t5_adapter_free(&run->adapter);
+    t5_checkpoint_close(run->checkpoint);
+}
+
+static int work(const struct t5_list *files, struct t5_err *err)
+{
+    struct run run = {0};
+    int rc = open_model(&run, err) || open_records(&run, files, err) || generate(&run, err) ? -1 : 0;
+    run_free(&run);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct t5_err err = {0};
+    struct t5_list files = {0};
+    int rc = t5_program_start(&program, &err);
+    if (rc == 0)
+        rc = t5_program_parse(&program, argc, argv, &files, &err);
+    if (rc == 0)
+        rc = check_options(&err);
+    if (rc == 0)
+        rc = work(&files, &err);
+    t5_list_free(&files);
+    return t5_program_finish(&program, rc < 0 ? rc : 0, &err);
+}
