@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(THREADS, 3)
 #pragma unroll 1
             for (int pair = 4 * tile; pair < min(4 * tile + 4, end_pair); pair++) {
                 backward_keys_pair<DROP>(sum, rows_q, rows_dout, rows,
-                                         slot + pair % 4 * PAIR_BYTES, strip, pair, bias, record,
+                                         slot + (pair & 3) * PAIR_BYTES, strip, pair, bias, record,
                                          at, s, m);
             }
         }
@@ -280,9 +280,9 @@ __global__ void __launch_bounds__(THREADS, 3)
             uint32_t slot = slot_address(queries, tile);
 #pragma unroll 1
             for (int pair = max(4 * tile, first_pair); pair < min(4 * tile + 4, pairs); pair++) {
-                const float4 *rows = held + (tile % SLOTS * TILE + pair % 4 * STRIP) / 2;
+                const float4 *rows = held + (tile % SLOTS * TILE + (pair & 3) * STRIP) / 2;
                 backward_queries_pair<DROP>(sum_k, sum_v, rows_k, rows_v,
-                                            slot + pair % 4 * PAIR_BYTES, rows, strip, pair, bias,
+                                            slot + (pair & 3) * PAIR_BYTES, rows, strip, pair, bias,
                                             record, at, s, m);
             }
         }
