@@ -50,7 +50,7 @@ CLONES void t5_int8_row_back(float *w, const int8_t *q, float scale, int64_t n)
         w[i] = (float)q[i] * scale;
 }
 
-int64_t t5_first_not_finite(const float *w, int64_t n)
+int64_t t5_row_not_finite(const float *w, int64_t n)
 {
     if (largest_bits(w, n) < INFINITE)
         return -1;
@@ -65,7 +65,7 @@ int64_t t5_int8_row(int8_t *q, float *scale, const float *w, int64_t n)
     uint32_t bits = largest_bits(w, n);
     float most;
     if (bits >= INFINITE)
-        return t5_first_not_finite(w, n);
+        return t5_row_not_finite(w, n);
     memcpy(&most, &bits, 4);
     if (most < T5_INT8_TINY) {
         memset(q, 0, (size_t)n);

@@ -54,7 +54,7 @@ static int copy_tensor(struct pass *p, const struct t5_quantize_step *s, const s
         size_t n = t->bytes - at < BLOCK ? t->bytes - at : BLOCK;
         const char *bytes = (const char *)t->data + at;
         t5_mapping_want(bytes, n);
-        int64_t bad = t->type == T5_I8 ? -1 : t5_not_finite(bytes, t->type, (int64_t)(n / size));
+        int64_t bad = t->type == T5_I8 ? -1 : t5_data_not_finite(bytes, t->type, (int64_t)(n / size));
         if (bad >= 0)
             return fail_not_finite(p, s, (int64_t)(at / size) + bad);
         if (t5_write_behind_put_borrowed(p->out, bytes, n))

@@ -61,7 +61,7 @@ static struct t5_quantize_loss measure(const float *w, const float *back, int64_
         loss.weight2 += weight2[k];
         loss.largest = largest[k] > loss.largest ? largest[k] : loss.largest;
     }
-    if (t5_first_not_finite(back, n) >= 0)
+    if (t5_row_not_finite(back, n) >= 0)
         for (int64_t i = 0; i < n; i++)
             loss.not_finite += !isfinite(back[i]);
     return loss;
@@ -80,7 +80,7 @@ static int64_t convert_row(void *out, float *scale, struct t5_quantize_loss *los
     if (job->step->out == T5_I8)
         bad = t5_int8_row(out, scale, w, n);
     else {
-        bad = t5_first_not_finite(w, n);
+        bad = t5_row_not_finite(w, n);
         t5_from_f32(out, w, job->step->out, (size_t)n);
     }
     if (bad >= 0 || !loss)
@@ -110,7 +110,7 @@ int64_t t5_quantize_rows(void *out, float *scale, const struct t5_quantize_rows 
 }
 
 /* A piece that fits the cache and is always aligned. */
-int64_t t5_not_finite(const void *bytes, enum t5_dtype type, int64_t n)
+int64_t t5_data_not_finite(const void *bytes, enum t5_dtype type, int64_t n)
 {
     enum { PIECE = 4096 };
     int64_t first = INT64_MAX;
@@ -119,7 +119,7 @@ int64_t t5_not_finite(const void *bytes, enum t5_dtype type, int64_t n)
         float w[PIECE];
         int64_t k = n - at < PIECE ? n - at : PIECE;
         t5_to_f32(w, (const char *)bytes + (size_t)at * t5_dtype_size(type), type, (size_t)k);
-        int64_t bad = t5_first_not_finite(w, k);
+        int64_t bad = t5_row_not_finite(w, k);
         if (bad >= 0 && at + bad < first)
             first = at + bad;
     }

@@ -26,6 +26,6 @@ struct t5_quantize_rows {
  * Returns -1, or the index in the tensor of the first weight that is not finite. */
 int64_t t5_quantize_rows(void *out, float *scale, const struct t5_quantize_rows *job, int64_t from, int64_t n);
 /* Index of the first of n floats of a floating type, from any alignment, that is not finite, or -1. */
-int64_t t5_not_finite(const void *bytes, enum t5_dtype type, int64_t n);
+int64_t t5_data_not_finite(const void *bytes, enum t5_dtype type, int64_t n);
 
 #endif
