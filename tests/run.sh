@@ -11,6 +11,7 @@ trap 'rm -f "$tap"' EXIT
 
 count() { # reads TAP from $tap; prints what is not ok; $1 names the source, $2 its exit status
     local p f s
+    sed -i -E 's/^not (ok .*# SKIP)/\1/' "$tap" # cmocka's way to say skipped
     s=$(grep -cE '^ok .*# (skip|SKIP)' "$tap")
     p=$(($(grep -cE '^ok ' "$tap") - s))
     f=$(grep -cE '^not ok ' "$tap")
