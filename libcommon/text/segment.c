@@ -9,6 +9,8 @@
 
 #include "base/utf8.h"
 
+#define UNKNOWN INT32_MAX /* a step over one character that no piece is; "<unk>" in text is a piece */
+
 int t5_segmenter_init(struct t5_segmenter *out, const struct t5_spiece *model, int special,
                       struct t5_err *err)
 {
@@ -83,20 +85,22 @@ static void forward(const struct t5_segmenter *s, int32_t *ends, double *score, 
             alone |= j + 1 == i + len;
         }
         if (!alone)
-            offer(ends, score, i + len, mask, s->unknown + here, T5_UNK);
+            offer(ends, score, i + len, mask, s->unknown + here, UNKNOWN);
     }
 }
 
-/* Bytes of the step that ends at `at`; an unknown step is one character. */
+/* Bytes of the step that ends at `at`; an UNKNOWN step is one character. */
 static size_t step_length(const struct t5_segmenter *s, const char *word, size_t at, int32_t id)
 {
-    if (id != T5_UNK)
+    if (id != UNKNOWN)
         return s->pieces[id].n;
     size_t len = 1;
     while (len < 4 && len < at && ((unsigned char)word[at - len] & 0xc0) == 0x80)
         len++;
     return len;
 }
+
+static int is_unknown(int32_t id) { return id == UNKNOWN || id == T5_UNK; }
 
 int t5_segment(struct t5_buf *out, const struct t5_segmenter *s, struct t5_lattice *lattice,
                const char *word, size_t n, struct t5_err *err)
@@ -109,7 +113,7 @@ int t5_segment(struct t5_buf *out, const struct t5_segmenter *s, struct t5_latti
     /* Back along the best path: once to count, neighbouring unknowns as one, once to write. */
     int32_t last = -1;
     for (size_t at = n; at > 0; at -= step_length(s, word, at, last)) {
-        count += !(ends[at] == T5_UNK && last == T5_UNK);
+        count += !(is_unknown(ends[at]) && is_unknown(last));
         last = ends[at];
     }
     if (t5_buf_reserve(out, count * sizeof(int32_t), err))
@@ -117,8 +121,8 @@ int t5_segment(struct t5_buf *out, const struct t5_segmenter *s, struct t5_latti
     int32_t *ids = (int32_t *)(out->data + out->n) + count;
     last = -1;
     for (size_t at = n; at > 0; at -= step_length(s, word, at, last)) {
-        if (!(ends[at] == T5_UNK && last == T5_UNK))
-            *--ids = ends[at];
+        if (!(is_unknown(ends[at]) && is_unknown(last)))
+            *--ids = is_unknown(ends[at]) ? T5_UNK : ends[at];
         last = ends[at];
     }
     out->n += count * sizeof(int32_t);
