@@ -33,6 +33,7 @@ int t5_program_start(const struct t5_program *program, struct t5_err *err)
     for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) < 0)
             return t5_fail_as(err, T5_ENVIRONMENT, "%s is closed", names[fd]);
+    signal(SIGPIPE, SIG_DFL); /* a parent may have made us ignore it; t5-train ignores it again */
     return 0;
 }
 
