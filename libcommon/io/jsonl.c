@@ -201,3 +201,13 @@ int t5_jsonl_peek(struct t5_jsonl *reader, int *byte, struct t5_err *err)
 {
     return t5_jsonl_peek_at(reader, 0, byte, err);
 }
+
+int t5_jsonl_release(struct t5_jsonl *reader, const char **bytes, size_t *n, const char **name)
+{
+    int fd = reader->fd;
+    *bytes = reader->data + reader->begin;
+    *n = reader->end - reader->begin;
+    *name = reader->name;
+    reader->fd = -1;
+    return fd;
+}

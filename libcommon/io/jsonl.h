@@ -78,6 +78,10 @@ int t5_jsonl_peek(struct t5_jsonl *reader, int *byte, struct t5_err *err) T5_MUS
 int t5_jsonl_peek_at(struct t5_jsonl *reader, size_t i, int *byte,
                      struct t5_err *err) T5_MUST_CHECK;
 
+/* Gives up the open file, when a peek has shown that it holds no records: the caller owns the descriptor; bytes[0..n)
+ * were read from it and are borrowed until t5_jsonl_close, like its name. -1: there is no file. */
+int t5_jsonl_release(struct t5_jsonl *reader, const char **bytes, size_t *n, const char **name);
+
 /* Checks one line (no newline) as a record without a reader; spans point into text. *out is zero before the first
  * call, owns its fields and is reused on the next; free with t5_record_free. Errors name the column. */
 int t5_record_parse(struct t5_record *out, const char *text, size_t n, struct t5_err *err) T5_MUST_CHECK;

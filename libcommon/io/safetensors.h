@@ -31,6 +31,10 @@ int t5_safetensors_open(struct t5_safetensors **out, const char *path, struct t5
  * in messages. */
 int t5_safetensors_open_fd(struct t5_safetensors **out, int fd, const char *shown,
                            struct t5_err *err) T5_MUST_CHECK;
+/* The same where somebody has read the first bytes of the stream to see what it is: they are borrowed
+ * during the call. */
+int t5_safetensors_open_rest(struct t5_safetensors **out, int fd, const void *first, size_t n_first,
+                             const char *shown, struct t5_err *err) T5_MUST_CHECK;
 void t5_safetensors_close(struct t5_safetensors *file);
 /* Its name for messages, escaped. */
 const char *t5_safetensors_shown(const struct t5_safetensors *file);
