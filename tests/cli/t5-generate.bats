@@ -202,6 +202,22 @@ bad_record() { # TEXT PATTERN: good, bad, good
     [ -z "$output" ] && [ "${#stderr_lines[@]}" = 1 ]
 }
 
+# A NaN in the last row of lm_head (of "gated", it is not tied).
+@test "logits that are not finite, and rules that ban everything, are errors" {
+    cp -r "$model" "$tmp/broken"
+    chmod -R u+w "$tmp/broken"
+    head=$(od -An -tu8 -N8 "$model/model.safetensors")
+    end=$(dd if="$model/model.safetensors" bs=1 skip=8 count="$head" status=none | jq '.["lm_head.weight"].data_offsets[1]')
+    printf '\377\377\377\177' | dd of="$tmp/broken/model.safetensors" bs=1 seek=$((8 + head + end - 4)) conv=notrunc status=none
+    for search in '' '--beams 4' '--sample --top-k 0'; do
+        # shellcheck disable=SC2086
+        run -1 --separate-stderr t5-generate --device ref -m "$tmp/broken" $search "$records"
+        [ "$stderr" = "t5-generate: new token 1: the model's logits are not finite" ] && [ -z "$output" ]
+    done
+    run -1 --separate-stderr generate --no-repeat-ngram 1 --min-new-tokens 100 --max-new-tokens 100 "$records"
+    [ "$stderr" = 't5-generate: new token 95: every token is banned by the n-gram and length rules' ]
+}
+
 @test "output that cannot be written ends with status 4, a closed pipe by its signal" {
     run -4 --separate-stderr bash -c "t5-generate --device ref -m $model $records >/dev/full"
     [[ $stderr == *'<stdout>'*'No space left'* ]]
