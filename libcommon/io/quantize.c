@@ -12,7 +12,7 @@
 #include "io/jsonl.h"
 #include "io/mapping.h"
 #include "io/quantize_rows.h"
-#include "io/write_behind.h"
+#include "io/hash_behind.h"
 
 #define BLOCK ((size_t)4 << 20) /* bytes of output at a time, unless one row is longer */
 
@@ -21,7 +21,7 @@ struct pass {
     struct t5_quantize_step *steps;
     int n;
     struct t5_atomic *report;
-    struct t5_write_behind *out;
+    struct t5_hash_behind *out;
     size_t block;                  /* bytes of a buffer */
     float *scratch;                /* (threads, 2, longest row) */
     float *scales;                 /* (most rows) */
@@ -57,7 +57,7 @@ static int copy_tensor(struct pass *p, const struct t5_quantize_step *s, const s
         int64_t bad = t->type == T5_I8 ? -1 : t5_data_not_finite(bytes, t->type, (int64_t)(n / size));
         if (bad >= 0)
             return fail_not_finite(p, s, (int64_t)(at / size) + bad);
-        if (t5_write_behind_put_borrowed(p->out, bytes, n))
+        if (t5_hash_behind_put_borrowed(p->out, bytes, n, p->err))
             return -1;
         count_read(p, n);
     }
@@ -86,14 +86,13 @@ static int convert_tensor(struct pass *p, const struct t5_quantize_step *s, stru
     for (int64_t row = 0; row < job.rows; row += step) {
         int64_t n = job.rows - row < step ? job.rows - row : step;
         const char *in = (const char *)s->in->data + (size_t)row * in_row;
-        void *out = t5_write_behind_buffer(p->out);
-        if (!out)
-            return -1;
+        void *out = t5_hash_behind_buffer(p->out);
         t5_mapping_want(in, (size_t)n * in_row);
         int64_t bad = t5_quantize_rows(out, s->out == T5_I8 ? p->scales + row : NULL, &job, row, n);
         if (bad >= 0)
             return fail_not_finite(p, s, bad);
-        t5_write_behind_put(p->out, (size_t)n * out_row);
+        if (t5_hash_behind_put(p->out, (size_t)n * out_row, p->err))
+            return -1;
         t5_mapping_drop(in, (size_t)n * in_row);
         count_read(p, (size_t)n * in_row);
         if (p->loss)
@@ -101,12 +100,8 @@ static int convert_tensor(struct pass *p, const struct t5_quantize_step *s, stru
     }
     if (s->out != T5_I8)
         return 0;
-    void *out = t5_write_behind_buffer(p->out);
-    if (!out)
-        return -1;
-    memcpy(out, p->scales, (size_t)job.rows * sizeof *p->scales);
-    t5_write_behind_put(p->out, (size_t)job.rows * sizeof *p->scales);
-    return 0;
+    memcpy(t5_hash_behind_buffer(p->out), p->scales, (size_t)job.rows * sizeof *p->scales);
+    return t5_hash_behind_put(p->out, (size_t)job.rows * sizeof *p->scales, p->err);
 }
 
 static int report_tensor(struct pass *p, const struct t5_quantize_step *s, const struct t5_quantize_loss *loss)
@@ -215,12 +210,10 @@ static int write_file(struct pass *p, struct t5_atomic *file, const struct t5_ch
                                            {"command", command.data},
                                            {"config", t5_checkpoint_config_text(model, NULL)}};
     if (t5_safetensors_write_open(&writer, file, tensors, n, metadata, 4, p->err) ||
-        t5_write_behind_open(&p->out, writer, p->block, p->err))
+        t5_hash_behind_open(&p->out, writer, p->block, p->err))
         goto out;
     rc = write_tensors(p);
-    /* a failure to write shows here; it is then the first failure */
-    if (t5_write_behind_close(p->out, p->err))
-        rc = -1;
+    t5_hash_behind_close(p->out);
 out:
     if (t5_safetensors_write_close(writer, rc ? &ignored : p->err))
         rc = -1;

@@ -97,8 +97,12 @@ static int64_t convert_row(void *out, float *scale, struct t5_quantize_loss *los
 int64_t t5_quantize_rows(void *out, float *scale, const struct t5_quantize_rows *job, int64_t from, int64_t n)
 {
     int64_t first = INT64_MAX;
+    enum t5_dtype in = job->step->in->type;
+    /* plain rows pass at the speed of memory; a team of threads, which waits by spinning, would only
+     * take the processor from the thread that checksums */
+    int heavy = job->step->lora || in == T5_F16 || in == T5_F64;
     size_t stride = (size_t)job->columns * t5_dtype_size(job->step->out);
-#pragma omp parallel for schedule(static) reduction(min : first)
+#pragma omp parallel for schedule(static) reduction(min : first) if (heavy)
     for (int64_t r = 0; r < n; r++) {
         float *room = job->scratch + 2 * job->columns * omp_get_thread_num();
         int64_t bad = convert_row((char *)out + (size_t)r * stride, scale ? scale + r : NULL,
@@ -114,7 +118,6 @@ int64_t t5_data_not_finite(const void *bytes, enum t5_dtype type, int64_t n)
 {
     enum { PIECE = 4096 };
     int64_t first = INT64_MAX;
-#pragma omp parallel for schedule(static) reduction(min : first)
     for (int64_t at = 0; at < n; at += PIECE) {
         float w[PIECE];
         int64_t k = n - at < PIECE ? n - at : PIECE;

@@ -69,6 +69,10 @@ int t5_safetensors_write_open(struct t5_safetensors_writer **out, struct t5_atom
                               int n_metadata, struct t5_err *err) T5_MUST_CHECK;
 int t5_safetensors_write(struct t5_safetensors_writer *writer, const void *bytes, size_t n,
                          struct t5_err *err) T5_MUST_CHECK;
+/* The two halves of it, each in the order of the data; two threads may do one each. */
+void t5_safetensors_write_hash(struct t5_safetensors_writer *writer, const void *bytes, size_t n);
+int t5_safetensors_write_unhashed(struct t5_safetensors_writer *writer, const void *bytes, size_t n,
+                                  struct t5_err *err) T5_MUST_CHECK;
 /* Frees the writer in every case; takes NULL. Data missing is an error. */
 int t5_safetensors_write_close(struct t5_safetensors_writer *writer, struct t5_err *err) T5_MUST_CHECK;
 /* All of it for tensors that are in memory, atomically. path NULL or "-": standard output. */

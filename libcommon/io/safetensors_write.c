@@ -125,14 +125,25 @@ out:
     return rc;
 }
 
-int t5_safetensors_write(struct t5_safetensors_writer *w, const void *bytes, size_t n, struct t5_err *err)
+void t5_safetensors_write_hash(struct t5_safetensors_writer *w, const void *bytes, size_t n)
+{
+    if (w->digest_at)
+        sha256_update(&w->sha, n, bytes);
+}
+
+int t5_safetensors_write_unhashed(struct t5_safetensors_writer *w, const void *bytes, size_t n,
+                                  struct t5_err *err)
 {
     if (n > w->left)
         return t5_fail_as(err, T5_ENVIRONMENT, "more data written than its header describes");
-    if (w->digest_at)
-        sha256_update(&w->sha, n, bytes);
     w->left -= n;
     return t5_atomic_write(w->file, bytes, n, err);
+}
+
+int t5_safetensors_write(struct t5_safetensors_writer *w, const void *bytes, size_t n, struct t5_err *err)
+{
+    t5_safetensors_write_hash(w, bytes, n);
+    return t5_safetensors_write_unhashed(w, bytes, n, err);
 }
 
 int t5_safetensors_write_close(struct t5_safetensors_writer *w, struct t5_err *err)
