@@ -4,7 +4,7 @@
 #include "golden.h"
 
 static struct records records;
-static const char *const devices[] = {"ref"};
+static const char *const devices[] = {"ref", "cpu"};
 #define N_DEVICES (sizeof devices / sizeof *devices)
 
 static void score_all(struct golden_model *g, float *out)
