@@ -228,6 +228,9 @@ static int parse(struct t5_spiece *m, struct t5_err *err)
             continue;
         if (want_wire(&s, &t, 2, "a part of the model"))
             return -1;
+        if ((t.number == 2 && trainer) || (t.number == 3 && normalizer))
+            return t5_fail(err, "byte %zu: %s comes twice", t.inner.at,
+                           t.number == 2 ? "trainer_spec" : "normalizer_spec");
         if (t.number == 1)
             rc = add_piece(m, t.inner, &capacity);
         else if (t.number == 2)
