@@ -44,15 +44,18 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
     sigaction(number, &before, NULL); /* not ours: the access is tried again and ends as it would have */
 }
 
+/* At each mapping: somebody may have set another handler since the last. */
+static void set_handler(void)
+{
+    struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO}, old;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(SIGBUS, &action, &old) == 0 && old.sa_sigaction != on_sigbus)
+        before = old;
+}
+
 static struct entry *entry_take(struct t5_err *err)
 {
-    static int installed;
-    if (!installed) {
-        struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
-        sigemptyset(&action.sa_mask);
-        sigaction(SIGBUS, &action, &before);
-        installed = 1;
-    }
+    set_handler();
     for (struct entry *e = entries; e; e = e->next)
         if (!e->bytes)
             return e;
