@@ -7,6 +7,12 @@
 
 #include <stdint.h>
 
+#ifdef __CUDACC__
+#define T5_HOST_DEVICE __host__ __device__
+#else
+#define T5_HOST_DEVICE
+#endif
+
 /* What a draw is for; part of the key, so that purposes never share a stream. */
 enum t5_rng_purpose {
     T5_RNG_DROPOUT = 1,
@@ -19,7 +25,7 @@ struct t5_philox {
     uint32_t v[4];
 };
 
-static inline struct t5_philox t5_philox(const uint32_t counter[4], const uint32_t key[2])
+T5_HOST_DEVICE static inline struct t5_philox t5_philox(const uint32_t counter[4], const uint32_t key[2])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
@@ -33,11 +39,12 @@ static inline struct t5_philox t5_philox(const uint32_t counter[4], const uint32
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    return (struct t5_philox){{c0, c1, c2, c3}};
+    struct t5_philox draw = {{c0, c1, c2, c3}};
+    return draw;
 }
 
 /* Uniform in [0, 1), 24 bits: exact in float. */
-static inline float t5_uniform(uint32_t bits) { return (float)(bits >> 8) * 0x1p-24f; }
+T5_HOST_DEVICE static inline float t5_uniform(uint32_t bits) { return (float)(bits >> 8) * 0x1p-24f; }
 
 /* A 64-bit mixing step (SplitMix64's finaliser): folds `value` into `hash`. */
 uint64_t t5_mix(uint64_t hash, uint64_t value);

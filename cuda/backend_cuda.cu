@@ -1,0 +1,213 @@
+/* backend_cuda.cu - the device: opening, memory, copies, the first failure, and the operator table. One
+ * stream; nothing here synchronises except download, sync and what outruns the staging buffers. */
+/* SPDX-License-Identifier: MIT */
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "device.h"
+
+extern "C" {
+#include "base/buf.h"
+}
+
+#define STAGING ((size_t)8 << 20)
+#define WORKSPACE ((size_t)64 << 20)
+
+bool t5_cuda_failed(t5_device *dev, cudaError_t rc, const char *what)
+{
+    if (rc == cudaSuccess)
+        return false;
+    if (!dev->failure.text[0])
+        t5_fail_as(&dev->failure, T5_ENVIRONMENT, "cuda:%d: %s: %s", dev->index, what,
+                   cudaGetErrorString(rc));
+    return true;
+}
+
+float *t5_cuda_scratch(t5_device *dev, size_t bytes)
+{
+    if (bytes <= dev->scratch_bytes)
+        return dev->scratch;
+    cudaStreamSynchronize(dev->stream);
+    cudaFree(dev->scratch);
+    dev->scratch = nullptr;
+    dev->scratch_bytes = 0;
+    if (t5_cuda_failed(dev, cudaMalloc(&dev->scratch, bytes), "scratch"))
+        return nullptr;
+    dev->scratch_bytes = bytes;
+    return dev->scratch;
+}
+
+static void cuda_close(t5_device *dev)
+{
+    if (!dev)
+        return;
+    if (dev->stream)
+        cudaStreamSynchronize(dev->stream);
+    t5_cuda_matmul_close(dev);
+    if (dev->lt)
+        cublasLtDestroy(dev->lt);
+    cudaFree(dev->workspace);
+    cudaFree(dev->scratch);
+    for (int i = 0; i < 2; i++) {
+        cudaFreeHost(dev->staging[i]);
+        if (dev->staged[i])
+            cudaEventDestroy(dev->staged[i]);
+    }
+    if (dev->stream)
+        cudaStreamDestroy(dev->stream);
+    free(dev);
+}
+
+static int cuda_open(t5_device **out, const t5_device_options *options, t5_err *err)
+{
+    int n = 0;
+    cudaError_t rc = cudaGetDeviceCount(&n);
+    *out = nullptr;
+    if (rc != cudaSuccess || n == 0)
+        return t5_fail_as(err, T5_ENVIRONMENT, "no CUDA device (%s)",
+                          rc != cudaSuccess ? cudaGetErrorString(rc) : "none found");
+    if (options->index >= n)
+        return t5_fail_as(err, T5_ENVIRONMENT, "cuda:%d: there are %d devices", options->index, n);
+    t5_device *dev = (t5_device *)t5_alloc_zeroed(1, sizeof *dev, "a device", err);
+    if (!dev)
+        return -1;
+    dev->index = options->index;
+    dev->compute = options->compute;
+    dev->bf16 = options->compute != T5_COMPUTE_F32;
+    dev->workspace_bytes = WORKSPACE;
+    bool bad = t5_cuda_failed(dev, cudaSetDevice(dev->index), "select") ||
+               t5_cuda_failed(dev, cudaStreamCreate(&dev->stream), "stream") ||
+               t5_cuda_failed(dev, cudaMalloc(&dev->workspace, WORKSPACE), "workspace");
+    for (int i = 0; i < 2 && !bad; i++)
+        bad = t5_cuda_failed(dev, cudaMallocHost(&dev->staging[i], STAGING), "staging") ||
+              t5_cuda_failed(dev, cudaEventCreateWithFlags(&dev->staged[i], cudaEventDisableTiming),
+                             "event");
+    if (!bad && cublasLtCreate(&dev->lt) != CUBLAS_STATUS_SUCCESS) {
+        t5_fail_as(&dev->failure, T5_ENVIRONMENT, "cuda:%d: cuBLASLt cannot start", dev->index);
+        bad = true;
+    }
+    if (bad) {
+        *err = dev->failure;
+        cuda_close(dev);
+        return -1;
+    }
+    *out = dev;
+    return 0;
+}
+
+static size_t cuda_activation_size(const t5_device *dev)
+{
+    return dev->bf16 ? sizeof(bf16) : sizeof(float);
+}
+
+int t5_cuda_alloc(t5_device *dev, void **out, size_t bytes, const char *what, t5_err *err)
+{
+    size_t free_bytes = 0, total;
+    cudaError_t rc = cudaMalloc(out, bytes ? bytes : 1);
+    if (rc == cudaSuccess)
+        return 0;
+    cudaGetLastError(); /* an allocation that failed leaves the device usable */
+    cudaMemGetInfo(&free_bytes, &total);
+    return t5_fail_as(err, T5_ENVIRONMENT, "cuda:%d: out of memory (asked %zu bytes for %s, %zu free)",
+                      dev->index, bytes, what, free_bytes);
+}
+
+static void cuda_release(t5_device *dev, void *p)
+{
+    if (!p)
+        return;
+    cudaStreamSynchronize(dev->stream);
+    cudaFree(p);
+}
+
+/* Through pinned memory, so that the host's may go at once and the copy does not wait for the stream. */
+void t5_cuda_upload(t5_device *dev, void *dst, const void *host, size_t bytes)
+{
+    for (size_t done = 0; done < bytes;) {
+        size_t n = bytes - done < STAGING ? bytes - done : STAGING;
+        int i = dev->staging_next;
+        dev->staging_next = !i;
+        if (t5_cuda_failed(dev, cudaEventSynchronize(dev->staged[i]), "upload"))
+            return;
+        memcpy(dev->staging[i], (const char *)host + done, n);
+        if (t5_cuda_failed(dev,
+                           cudaMemcpyAsync((char *)dst + done, dev->staging[i], n,
+                                           cudaMemcpyHostToDevice, dev->stream),
+                           "upload") ||
+            t5_cuda_failed(dev, cudaEventRecord(dev->staged[i], dev->stream), "upload"))
+            return;
+        done += n;
+    }
+}
+
+static int cuda_sync(t5_device *dev, t5_err *err)
+{
+    t5_cuda_failed(dev, cudaStreamSynchronize(dev->stream), "running");
+    if (!dev->failure.text[0])
+        return 0;
+    *err = dev->failure;
+    return -1;
+}
+
+static int cuda_download(t5_device *dev, void *host, const void *src, size_t bytes, t5_err *err)
+{
+    t5_cuda_failed(dev, cudaMemcpyAsync(host, src, bytes, cudaMemcpyDeviceToHost, dev->stream),
+                   "download");
+    return cuda_sync(dev, err);
+}
+
+static void cuda_zero(t5_device *dev, void *dst, size_t bytes)
+{
+    t5_cuda_failed(dev, cudaMemsetAsync(dst, 0, bytes, dev->stream), "zero");
+}
+
+static int64_t cuda_memory_free(t5_device *dev)
+{
+    size_t free_bytes = 0, total = 0;
+    (void)dev;
+    cudaMemGetInfo(&free_bytes, &total);
+    return (int64_t)free_bytes;
+}
+
+extern "C" const struct t5_backend t5_backend_cuda;
+const struct t5_backend t5_backend_cuda = {
+    .name = "cuda",
+    .open = cuda_open,
+    .close = cuda_close,
+    .activation_size = cuda_activation_size,
+    .alloc = t5_cuda_alloc,
+    .release = cuda_release,
+    .upload = t5_cuda_upload,
+    .download = cuda_download,
+    .zero = cuda_zero,
+    .sync = cuda_sync,
+    .memory_free = cuda_memory_free,
+    .weight_freeze = t5_cuda_weight_freeze,
+    .weight_bind = t5_cuda_weight_bind,
+    .weight_refresh = t5_cuda_weight_refresh,
+    .weight_free = t5_cuda_weight_free,
+    .weight_bytes = t5_cuda_weight_bytes,
+    .embed_fwd = t5_cuda_embed_fwd,
+    .norm_fwd = t5_cuda_norm_fwd,
+    .linear_fwd = t5_cuda_linear_fwd,
+    .logits_fwd = t5_cuda_logits_fwd,
+    .lora_fwd = t5_cuda_lora_fwd,
+    .attention_fwd = t5_cuda_attention_fwd,
+    .glu_fwd = t5_cuda_glu_fwd,
+    .cross_entropy = t5_cuda_cross_entropy,
+    .embed_bwd = t5_cuda_embed_bwd,
+    .norm_bwd = t5_cuda_norm_bwd,
+    .linear_bwd_input = t5_cuda_linear_bwd_input,
+    .linear_bwd_weight = t5_cuda_linear_bwd_weight,
+    .lora_bwd = t5_cuda_lora_bwd,
+    .attention_bwd = t5_cuda_attention_bwd,
+    .glu_bwd = t5_cuda_glu_bwd,
+    .sum = t5_cuda_sum,
+    .sum_squares = t5_cuda_sum_squares,
+    .adamw = t5_cuda_adamw,
+    .decode_self = t5_cuda_decode_self,
+    .decode_cross = t5_cuda_decode_cross,
+    .logits_edit = t5_cuda_logits_edit,
+    .topk = t5_cuda_topk,
+};

@@ -1,0 +1,275 @@
+/* device.h - what the files of the CUDA backend share: the device, launch checks, element access, block sums.
+ * Not for others: they see the operator table. */
+/* SPDX-License-Identifier: MIT */
+#ifndef T5_CUDA_DEVICE_H
+#define T5_CUDA_DEVICE_H
+
+#include <cublasLt.h>
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+extern "C" {
+#include "backend/backend.h"
+#include "backend/dropout.h"
+}
+
+typedef __nv_bfloat16 bf16;
+
+struct t5_matmul_cache;
+
+struct t5_device {
+    int index;
+    cudaStream_t stream;
+    cublasLtHandle_t lt;
+    enum t5_compute compute;
+    int bf16; /* act is bf16, else float */
+    void *workspace; /* of cuBLASLt */
+    size_t workspace_bytes;
+    float *scratch; /* grows: partial sums, row statistics, expanded weights */
+    size_t scratch_bytes;
+    char *staging[2]; /* pinned: what upload copies through */
+    cudaEvent_t staged[2];
+    int staging_next;
+    struct t5_matmul_cache *matmuls;
+    struct t5_err failure; /* the first one; text[0] == 0: none */
+};
+
+/* Keeps the first failure; returns whether rc is one. */
+bool t5_cuda_failed(t5_device *dev, cudaError_t rc, const char *what);
+/* Ends every launcher: the launch itself, not its completion. */
+#define T5_LAUNCHED(dev) t5_cuda_failed(dev, cudaGetLastError(), __func__)
+/* At least that much device scratch, valid until the next call; NULL after a failure. Grows outside the step loop
+ * only: sizes depend on shapes that the first step already has. */
+float *t5_cuda_scratch(t5_device *dev, size_t bytes);
+
+/* CALL with T as the activation type. */
+#define T5_WITH_ACT(dev, ...)                                                                      \
+    do {                                                                                           \
+        if ((dev)->bf16) {                                                                         \
+            typedef bf16 T;                                                                        \
+            __VA_ARGS__;                                                                           \
+        } else {                                                                                   \
+            typedef float T;                                                                       \
+            __VA_ARGS__;                                                                           \
+        }                                                                                          \
+    } while (0)
+
+/* ---- elements ---- */
+
+struct quad {
+    float v[4];
+};
+
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(bf16 x) { return __bfloat162float(x); }
+__device__ inline void from_float(float *to, float x) { *to = x; }
+__device__ inline void from_float(bf16 *to, float x) { *to = __float2bfloat16(x); }
+
+/* Columns c .. c+3 of a row; beyond `width` they read 0. whole: rows are aligned and width a multiple of 4. */
+template <typename T> __device__ inline quad load_quad(const T *row, int c, int width, bool whole)
+{
+    quad q;
+    if (whole && sizeof(T) == 4) {
+        float4 f = *reinterpret_cast<const float4 *>(row + c);
+        q.v[0] = f.x, q.v[1] = f.y, q.v[2] = f.z, q.v[3] = f.w;
+    } else if (whole) {
+        uint2 raw = *reinterpret_cast<const uint2 *>(row + c);
+        float2 a = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162 *>(&raw.x));
+        float2 b = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162 *>(&raw.y));
+        q.v[0] = a.x, q.v[1] = a.y, q.v[2] = b.x, q.v[3] = b.y;
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            q.v[i] = c + i < width ? to_float(row[c + i]) : 0;
+    }
+    return q;
+}
+
+template <typename T>
+__device__ inline void store_quad(T *row, int c, int width, bool whole, const quad &q)
+{
+    if (whole && sizeof(T) == 4) {
+        *reinterpret_cast<float4 *>(row + c) = make_float4(q.v[0], q.v[1], q.v[2], q.v[3]);
+    } else if (whole) {
+        uint2 raw;
+        *reinterpret_cast<__nv_bfloat162 *>(&raw.x) = __floats2bfloat162_rn(q.v[0], q.v[1]);
+        *reinterpret_cast<__nv_bfloat162 *>(&raw.y) = __floats2bfloat162_rn(q.v[2], q.v[3]);
+        *reinterpret_cast<uint2 *>(row + c) = raw;
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (c + i < width)
+                from_float(row + c + i, q.v[i]);
+    }
+}
+
+/* ---- dropout ---- */
+
+struct drop_row { /* a t5_dropout at one row */
+    t5_dropout d;
+    bool active;
+    uint32_t record, position;
+};
+
+/* What a kernel takes of a t5_pack. */
+struct pack_view {
+    const int32_t *offsets, *seq;
+    const uint32_t *record;
+};
+static inline pack_view view(const t5_pack *p)
+{
+    pack_view v = {nullptr, nullptr, nullptr};
+    if (p)
+        v.offsets = p->offsets, v.seq = p->seq, v.record = p->record;
+    return v;
+}
+static inline t5_dropout value(const t5_dropout *d)
+{
+    t5_dropout none = {};
+    return d ? *d : none;
+}
+
+__device__ inline drop_row drop_at(const t5_dropout &d, const pack_view &p, int64_t i)
+{
+    drop_row r = {d, d.p > 0, 0, 0};
+    if (r.active) {
+        int32_t b = p.seq[i];
+        r.record = p.record[b];
+        r.position = (uint32_t)(i - p.offsets[b]);
+    }
+    return r;
+}
+
+/* Multiplies columns c .. c+3 (c a multiple of 4) by their factors. */
+__device__ inline void drop_quad(quad &q, const drop_row &r, uint32_t c)
+{
+    if (!r.active)
+        return;
+    t5_philox draw = t5_dropout_draw(&r.d, r.record, r.position, c / 4);
+    float keep = 1.0f / (1.0f - r.d.p);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        q.v[i] = t5_uniform(draw.v[i]) >= r.d.p ? q.v[i] * keep : 0;
+}
+
+/* ---- sums over a block: fixed order, so the same bytes every time ---- */
+
+__device__ inline float warp_sum(float x)
+{
+    for (int m = 16; m; m /= 2)
+        x += __shfl_xor_sync(~0u, x, m);
+    return x;
+}
+__device__ inline float warp_max(float x)
+{
+    for (int m = 16; m; m /= 2)
+        x = fmaxf(x, __shfl_xor_sync(~0u, x, m));
+    return x;
+}
+/* Every thread gets the sum. Blocks of whole warps; may be called again at once. */
+__device__ inline float block_sum(float x)
+{
+    __shared__ float part[32];
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    x = warp_sum(x);
+    __syncthreads();
+    if (lane == 0)
+        part[warp] = x;
+    __syncthreads();
+    return warp_sum(lane < warps ? part[lane] : 0);
+}
+__device__ inline float block_max(float x)
+{
+    __shared__ float part[32];
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    x = warp_max(x);
+    __syncthreads();
+    if (lane == 0)
+        part[warp] = x;
+    __syncthreads();
+    return warp_max(lane < warps ? part[lane] : -INFINITY);
+}
+
+static inline bool aligned4(const void *p, int64_t ld, size_t size)
+{
+    return ld % 4 == 0 && (uintptr_t)p % (4 * size) == 0;
+}
+static inline unsigned blocks_for(int64_t n, int64_t each) { return (unsigned)((n + each - 1) / each); }
+
+/* ---- weights ---- */
+
+struct t5_weight {
+    int64_t rows, cols;
+    const void *values; /* (rows, cols): act for frozen and refreshed, what products read */
+    void *owned;        /* the same, where this owns it */
+    int8_t *q;          /* int8 kept as it came, expanded into scratch before each product; or NULL */
+    float *scale;       /* (rows) */
+    const float *master; /* bound: the trainable floats */
+    float *gather;      /* f32 or act rows for embed_fwd; see weights.cu */
+    int gather_is_act;
+};
+/* What a product reads: values, or q expanded into scratch. */
+const void *t5_cuda_weight_values(t5_device *dev, const t5_weight *w);
+
+/* C (m, n) row-major [+]= scale x A (m, k) B(n, k)^T or A (m, k) B (k, n) or A(k, m)^T B(k, n); types act or float */
+enum t5_product { T5_NT, T5_NN, T5_TN };
+void t5_cuda_matmul(t5_device *dev, t5_product kind, void *c, int64_t ldc, int c_float, const void *a,
+                    int64_t lda, int a_float, const void *b, int64_t ldb, int64_t m, int64_t n,
+                    int64_t k, float scale, int accumulate);
+void t5_cuda_matmul_close(t5_device *dev);
+
+/* ---- the operators, by file ---- */
+
+#define OP extern "C" void
+OP t5_cuda_embed_fwd(t5_device *, float *, const t5_weight *, const int32_t *, const t5_pack *,
+                     const t5_dropout *);
+OP t5_cuda_embed_bwd(t5_device *, float *, const float *, const int32_t *, int64_t, int64_t,
+                     const t5_pack *, const t5_dropout *);
+OP t5_cuda_norm_fwd(t5_device *, float *, act *, const float *, const act *, const float *, int64_t,
+                    int64_t, float, const t5_pack *, const t5_dropout *, const t5_dropout *);
+OP t5_cuda_norm_bwd(t5_device *, float *, act *, float *, const act *, const float *, const float *,
+                    int64_t, int64_t, float, const t5_pack *, const t5_dropout *,
+                    const t5_dropout *);
+OP t5_cuda_linear_fwd(t5_device *, act *, int64_t, const act *, int64_t, const t5_weight *, int64_t);
+OP t5_cuda_logits_fwd(t5_device *, float *, const act *, int64_t, const t5_weight *, int64_t, float);
+OP t5_cuda_linear_bwd_input(t5_device *, act *, int64_t, const act *, int64_t, const t5_weight *,
+                            int64_t, int);
+OP t5_cuda_linear_bwd_weight(t5_device *, float *, const act *, int64_t, const act *, int64_t,
+                             int64_t, int64_t, int64_t);
+OP t5_cuda_lora_fwd(t5_device *, act *, int64_t, act *, const act *, int64_t, int64_t,
+                    const t5_lora *, int, int64_t, const t5_pack *);
+OP t5_cuda_lora_bwd(t5_device *, act *, int64_t, act *, const act *, int64_t, const act *,
+                    const act *, int64_t, int64_t, const t5_lora *, int, int64_t, const t5_pack *);
+OP t5_cuda_attention_fwd(t5_device *, act *, float *, const act *, int64_t, const act *, int64_t,
+                         const act *, int64_t, const t5_attention *);
+OP t5_cuda_attention_bwd(t5_device *, act *, int64_t, act *, int64_t, act *, int64_t, float *,
+                         const act *, const act *, const float *, const act *, int64_t, const act *,
+                         int64_t, const act *, int64_t, const t5_attention *);
+OP t5_cuda_glu_fwd(t5_device *, act *, const act *, int64_t, int64_t, t5_glu, int, const t5_pack *,
+                   const t5_dropout *);
+OP t5_cuda_glu_bwd(t5_device *, act *, const act *, const act *, int64_t, int64_t, t5_glu, int,
+                   const t5_pack *, const t5_dropout *);
+OP t5_cuda_cross_entropy(t5_device *, float *, act *, const float *, const int32_t *, int64_t,
+                         int64_t, float);
+OP t5_cuda_sum(t5_device *, double *, const float *, int64_t, int);
+OP t5_cuda_sum_squares(t5_device *, double *, const float *, int64_t);
+OP t5_cuda_adamw(t5_device *, float *, const float *, float *, float *, int64_t, const t5_adamw *,
+                 const double *);
+OP t5_cuda_decode_self(t5_device *, act *, act *, act *, const act *, const t5_decode_rows *,
+                       const t5_attention *);
+OP t5_cuda_decode_cross(t5_device *, act *, const act *, const act *, const t5_decode_rows *,
+                        const t5_attention *);
+OP t5_cuda_logits_edit(t5_device *, float *, int64_t, const int32_t *, const int32_t *, int64_t,
+                       float);
+OP t5_cuda_topk(t5_device *, float *, int32_t *, float *, const float *, int64_t, int64_t, int64_t);
+extern "C" {
+int t5_cuda_weight_freeze(t5_device *, t5_weight **, const t5_matrix *, int, unsigned, t5_err *);
+int t5_cuda_weight_bind(t5_device *, t5_weight **, const float *, int64_t, int64_t, t5_err *);
+void t5_cuda_weight_refresh(t5_device *, t5_weight *);
+void t5_cuda_weight_free(t5_device *, t5_weight *);
+int64_t t5_cuda_weight_bytes(const t5_device *, t5_dtype, int64_t, int64_t, unsigned);
+int t5_cuda_alloc(t5_device *, void **, size_t, const char *, t5_err *);
+void t5_cuda_upload(t5_device *, void *, const void *, size_t);
+}
+
+#endif

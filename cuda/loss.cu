@@ -1,0 +1,57 @@
+/* loss.cu - cross-entropy over the vocabulary, loss and gradient in one kernel, a block a row.
+ * Bound by memory: the row is read twice (the second time from L2) and written once. */
+/* SPDX-License-Identifier: MIT */
+#include "device.h"
+
+#define THREADS 512
+
+/* Log-sum-exp of a row, in every thread. */
+__device__ inline float log_sum_exp(const float *row, int v, bool whole)
+{
+    float top = -INFINITY, sum = 0;
+    for (int c = threadIdx.x * 4; c < v; c += blockDim.x * 4) {
+        quad q = load_quad(row, c, v, whole);
+        for (int k = 0; k < 4; k++)
+            if (c + k < v)
+                top = fmaxf(top, q.v[k]);
+    }
+    top = block_max(top);
+    for (int c = threadIdx.x * 4; c < v; c += blockDim.x * 4) {
+        quad q = load_quad(row, c, v, whole);
+        for (int k = 0; k < 4; k++)
+            if (c + k < v)
+                sum += expf(q.v[k] - top);
+    }
+    return top + logf(block_sum(sum));
+}
+
+template <typename T>
+__global__ void cross_entropy(float *nll, T *dlogits, const float *logits, const int32_t *labels,
+                              int v, float scale, bool whole)
+{
+    int64_t i = blockIdx.x;
+    const float *row = logits + i * v;
+    int label = labels[i];
+    float lse = log_sum_exp(row, v, whole);
+    if (threadIdx.x == 0)
+        nll[i] = lse - row[label];
+    if (!dlogits)
+        return;
+    __syncthreads(); /* dlogits may be the logits' own memory */
+    for (int c = threadIdx.x * 4; c < v; c += THREADS * 4) {
+        quad q = load_quad(row, c, v, whole);
+        for (int k = 0; k < 4; k++)
+            q.v[k] = scale * (expf(q.v[k] - lse) - (c + k == label));
+        store_quad(dlogits + i * v, c, v, whole, q);
+    }
+}
+
+OP t5_cuda_cross_entropy(t5_device *dev, float *nll, act *dlogits, const float *logits,
+                         const int32_t *labels, int64_t n, int64_t v, float scale)
+{
+    if (n == 0)
+        return;
+    T5_WITH_ACT(dev, cross_entropy<T><<<(unsigned)n, THREADS, 0, dev->stream>>>(
+                         nll, (T *)dlogits, logits, labels, (int)v, scale, v % 4 == 0));
+    T5_LAUNCHED(dev);
+}
