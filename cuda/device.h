@@ -145,7 +145,7 @@ __device__ inline void drop_quad(quad &q, const drop_row &r, uint32_t c)
 {
     if (!r.active)
         return;
-    t5_philox draw = t5_dropout_draw(&r.d, r.record, r.position, c / 4);
+    struct t5_philox draw = t5_dropout_draw(&r.d, r.record, r.position, c / 4);
     float keep = 1.0f / (1.0f - r.d.p);
 #pragma unroll
     for (int i = 0; i < 4; i++)
