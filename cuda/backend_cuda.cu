@@ -49,6 +49,7 @@ static void cuda_close(t5_device *dev)
         cublasLtDestroy(dev->lt);
     cudaFree(dev->workspace);
     cudaFree(dev->scratch);
+    cudaFree(dev->expanded);
     for (int i = 0; i < 2; i++) {
         cudaFreeHost(dev->staging[i]);
         if (dev->staged[i])

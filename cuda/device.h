@@ -25,8 +25,11 @@ struct t5_device {
     int bf16; /* act is bf16, else float */
     void *workspace; /* of cuBLASLt */
     size_t workspace_bytes;
-    float *scratch; /* grows: partial sums, row statistics, expanded weights */
+    float *scratch; /* grows: partial sums, row statistics */
     size_t scratch_bytes;
+    __nv_bfloat16 *expanded; /* grows at load: one int8 weight at a time, as bf16 */
+    size_t expanded_bytes;
+    int compact; /* int8 weights stay int8 */
     char *staging[2]; /* pinned: what upload copies through */
     cudaEvent_t staged[2];
     int staging_next;
@@ -200,13 +203,11 @@ static inline unsigned blocks_for(int64_t n, int64_t each) { return (unsigned)((
 
 struct t5_weight {
     int64_t rows, cols;
-    const void *values; /* (rows, cols): act for frozen and refreshed, what products read */
-    void *owned;        /* the same, where this owns it */
-    int8_t *q;          /* int8 kept as it came, expanded into scratch before each product; or NULL */
-    float *scale;       /* (rows) */
+    const void *values;  /* act (rows, cols): what products read; NULL where q is kept */
+    void *owned;         /* the same, where this owns it */
     const float *master; /* bound: the trainable floats */
-    float *gather;      /* f32 or act rows for embed_fwd; see weights.cu */
-    int gather_is_act;
+    int8_t *q;           /* int8 kept as it came, expanded into scratch before each product; or NULL */
+    float *scale;        /* (rows), with q */
 };
 /* What a product reads: values, or q expanded into scratch. */
 const void *t5_cuda_weight_values(t5_device *dev, const t5_weight *w);

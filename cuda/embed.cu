@@ -18,17 +18,11 @@ __global__ void gather(float *x, const T *table, const int32_t *ids, int d, pack
 OP t5_cuda_embed_fwd(t5_device *dev, float *x, const t5_weight *table, const int32_t *ids,
                      const t5_pack *pack, const t5_dropout *drop)
 {
-    unsigned n = (unsigned)pack->n_tokens;
     int d = (int)table->cols;
-    if (n == 0)
+    if (pack->n_tokens == 0)
         return;
-    if (table->gather_is_act && dev->bf16)
-        gather<<<n, 256, 0, dev->stream>>>(x, (const bf16 *)table->values, ids, d, view(pack),
-                                           value(drop), d % 4 == 0);
-    else
-        gather<<<n, 256, 0, dev->stream>>>(x, table->gather_is_act ? (const float *)table->values
-                                                                   : table->gather,
-                                           ids, d, view(pack), value(drop), d % 4 == 0);
+    T5_WITH_ACT(dev, gather<T><<<(unsigned)pack->n_tokens, 256, 0, dev->stream>>>(
+                         x, (const T *)table->values, ids, d, view(pack), value(drop), d % 4 == 0));
     T5_LAUNCHED(dev);
 }
 

@@ -1,0 +1,198 @@
+/* weights.cu - matrices on the device: frozen ones in the activation type (or int8 as they came, with
+ * t5_device.compact), trainable ones as views of their f32 masters with a copy in the activation type. */
+/* SPDX-License-Identifier: MIT */
+#include <cstdlib>
+
+#include "device.h"
+
+extern "C" {
+#include "base/buf.h"
+}
+
+/* out = in x scale[row], from whatever type a file holds */
+template <typename T, typename S>
+__global__ void convert(T *out, const S *in, const float *scale, int64_t n, int64_t cols)
+{
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n)
+        from_float(out + i, (float)in[i] * (scale ? scale[i / cols] : 1));
+}
+
+/* Four int8 at a time: the expansion before a product. */
+__global__ void expand(bf16 *out, const int8_t *q, const float *scale, int64_t quads, int64_t cols)
+{
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= quads)
+        return;
+    char4 c = reinterpret_cast<const char4 *>(q)[i];
+    float s = scale[i * 4 / cols];
+    quad v = {{c.x * s, c.y * s, c.z * s, c.w * s}};
+    store_quad(out + i * 4, 0, 4, true, v);
+}
+
+template <typename T>
+static void convert_from(t5_device *dev, T *out, const void *in, t5_dtype type, const float *scale,
+                         int64_t n, int64_t cols)
+{
+    unsigned blocks = blocks_for(n, 256);
+    switch (type) {
+    case T5_F32:
+        convert<<<blocks, 256, 0, dev->stream>>>(out, (const float *)in, scale, n, cols);
+        break;
+    case T5_F16:
+        convert<<<blocks, 256, 0, dev->stream>>>(out, (const __half *)in, scale, n, cols);
+        break;
+    case T5_BF16:
+        convert<<<blocks, 256, 0, dev->stream>>>(out, (const bf16 *)in, scale, n, cols);
+        break;
+    case T5_F64:
+        convert<<<blocks, 256, 0, dev->stream>>>(out, (const double *)in, scale, n, cols);
+        break;
+    default:
+        convert<<<blocks, 256, 0, dev->stream>>>(out, (const int8_t *)in, scale, n, cols);
+    }
+    T5_LAUNCHED(dev);
+}
+
+static size_t act_size(const t5_device *dev) { return dev->bf16 ? sizeof(bf16) : sizeof(float); }
+
+static int keeps_int8(const t5_device *dev, t5_dtype type, int64_t cols, unsigned use)
+{
+    return dev->compact && dev->bf16 && type == T5_I8 && cols % 4 == 0 && !(use & T5_USE_GATHER);
+}
+
+/* One part's rows into `out`, a slice of at most 32 MiB at a time through scratch. */
+static int load_part(t5_device *dev, char *out, const t5_matrix *part, t5_err *err)
+{
+    int64_t size = (int64_t)t5_dtype_size(part->type), row = part->cols * size;
+    int64_t slice = 1 + ((int64_t)32 << 20) / row;
+    size_t raw = (size_t)(slice * row + 255) / 256 * 256;
+    char *scratch = (char *)t5_cuda_scratch(dev, raw + (size_t)slice * sizeof(float));
+    for (int64_t first = 0; scratch && first < part->rows; first += slice) {
+        int64_t n = part->rows - first < slice ? part->rows - first : slice;
+        float *scale = part->type == T5_I8 ? (float *)(scratch + raw) : nullptr;
+        t5_cuda_upload(dev, scratch, (const char *)part->data + first * row, (size_t)(n * row));
+        if (scale)
+            t5_cuda_upload(dev, scale, (const char *)part->scale + 4 * first, (size_t)n * 4);
+        T5_WITH_ACT(dev, convert_from(dev, (T *)out + first * part->cols, scratch, part->type, scale,
+                                      n * part->cols, part->cols));
+    }
+    if (!dev->failure.text[0])
+        return 0;
+    *err = dev->failure;
+    return -1;
+}
+
+static int load_int8(t5_device *dev, t5_weight *w, const t5_matrix *parts, int n_parts, t5_err *err)
+{
+    size_t bytes = (size_t)(w->rows * w->cols), wide = bytes * sizeof(bf16);
+    if (t5_cuda_alloc(dev, (void **)&w->q, bytes, "a weight", err) ||
+        t5_cuda_alloc(dev, (void **)&w->scale, (size_t)w->rows * 4, "a weight", err))
+        return -1;
+    for (int64_t i = 0, row = 0; i < n_parts; row += parts[i].rows, i++) {
+        t5_cuda_upload(dev, w->q + row * w->cols, parts[i].data, (size_t)(parts[i].rows * w->cols));
+        t5_cuda_upload(dev, w->scale + row, parts[i].scale, (size_t)parts[i].rows * 4);
+    }
+    if (wide <= dev->expanded_bytes)
+        return 0;
+    cudaStreamSynchronize(dev->stream);
+    cudaFree(dev->expanded);
+    dev->expanded_bytes = 0;
+    if (t5_cuda_alloc(dev, (void **)&dev->expanded, wide, "an expanded weight", err))
+        return -1;
+    dev->expanded_bytes = wide;
+    return 0;
+}
+
+int t5_cuda_weight_freeze(t5_device *dev, t5_weight **out, const t5_matrix *parts, int n_parts,
+                          unsigned use, t5_err *err)
+{
+    t5_weight *w = (t5_weight *)t5_alloc_zeroed(1, sizeof *w, "a weight", err);
+    int keep = 1;
+    *out = nullptr;
+    if (!w)
+        return -1;
+    w->cols = parts[0].cols;
+    for (int i = 0; i < n_parts; i++) {
+        w->rows += parts[i].rows;
+        keep = keep && keeps_int8(dev, parts[i].type, w->cols, use);
+    }
+    if (keep) {
+        if (load_int8(dev, w, parts, n_parts, err))
+            goto fail;
+    } else {
+        size_t bytes = (size_t)(w->rows * w->cols) * act_size(dev);
+        if (t5_cuda_alloc(dev, &w->owned, bytes, "a weight", err))
+            goto fail;
+        w->values = w->owned;
+        char *at = (char *)w->owned;
+        for (int i = 0; i < n_parts; i++) {
+            if (load_part(dev, at, &parts[i], err))
+                goto fail;
+            at += (size_t)(parts[i].rows * w->cols) * act_size(dev);
+        }
+    }
+    *out = w;
+    return 0;
+fail:
+    t5_cuda_weight_free(dev, w);
+    return -1;
+}
+
+int t5_cuda_weight_bind(t5_device *dev, t5_weight **out, const float *values, int64_t rows,
+                        int64_t cols, t5_err *err)
+{
+    t5_weight *w = (t5_weight *)t5_alloc_zeroed(1, sizeof *w, "a weight", err);
+    *out = nullptr;
+    if (!w)
+        return -1;
+    w->rows = rows;
+    w->cols = cols;
+    w->master = values;
+    w->values = values;
+    if (dev->bf16) {
+        if (t5_cuda_alloc(dev, &w->owned, (size_t)(rows * cols) * sizeof(bf16), "a weight", err)) {
+            free(w);
+            return -1;
+        }
+        w->values = w->owned;
+    }
+    *out = w;
+    return 0;
+}
+
+void t5_cuda_weight_refresh(t5_device *dev, t5_weight *w)
+{
+    if (w->master && w->owned)
+        convert_from(dev, (bf16 *)w->owned, w->master, T5_F32, nullptr, w->rows * w->cols, w->cols);
+}
+
+void t5_cuda_weight_free(t5_device *dev, t5_weight *w)
+{
+    if (!w)
+        return;
+    cudaStreamSynchronize(dev->stream);
+    cudaFree(w->owned);
+    cudaFree(w->q);
+    cudaFree(w->scale);
+    free(w);
+}
+
+int64_t t5_cuda_weight_bytes(const t5_device *dev, t5_dtype type, int64_t rows, int64_t cols,
+                             unsigned use)
+{
+    if (keeps_int8(dev, type, cols, use))
+        return rows * cols + rows * 4;
+    return rows * cols * (int64_t)act_size(dev);
+}
+
+const void *t5_cuda_weight_values(t5_device *dev, const t5_weight *w)
+{
+    if (w->values)
+        return w->values;
+    int64_t quads = w->rows * w->cols / 4;
+    expand<<<blocks_for(quads, 256), 256, 0, dev->stream>>>(dev->expanded, w->q, w->scale, quads,
+                                                            w->cols);
+    T5_LAUNCHED(dev);
+    return dev->expanded;
+}
