@@ -246,6 +246,12 @@ OP t5_cuda_attention_fwd(t5_device *, act *, float *, const act *, int64_t, cons
 OP t5_cuda_attention_bwd(t5_device *, act *, int64_t, act *, int64_t, act *, int64_t, float *,
                          const act *, const act *, const float *, const act *, int64_t, const act *,
                          int64_t, const act *, int64_t, const t5_attention *);
+/* bf16 heads of 64, tensor cores (attention_mma.cu); false: not their shape, nothing was launched */
+bool t5_cuda_attention_fwd_64(t5_device *, act *, float *, const act *, int64_t, const act *, int64_t,
+                              const act *, int64_t, const t5_attention *);
+bool t5_cuda_attention_bwd_64(t5_device *, act *, int64_t, act *, int64_t, act *, int64_t, float *,
+                              const act *, const act *, const float *, const act *, int64_t,
+                              const act *, int64_t, const act *, int64_t, const t5_attention *);
 OP t5_cuda_glu_fwd(t5_device *, act *, const act *, int64_t, int64_t, t5_glu, int, const t5_pack *,
                    const t5_dropout *);
 OP t5_cuda_glu_bwd(t5_device *, act *, const act *, const act *, int64_t, int64_t, t5_glu, int,

@@ -112,6 +112,7 @@ struct t5_decode_rows {
     const int32_t *position; /* (rows): its position t; it sees positions 0..t */
     const int32_t *history;  /* (rows, T): the slot that holds position s of this row, for s < t */
     const int32_t *source_begin, *source_count; /* (rows): its tokens among the encoded ones */
+    int64_t longest_source;  /* the largest source_count */
 };
 
 struct t5_backend {

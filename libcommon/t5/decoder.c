@@ -145,14 +145,17 @@ int t5_decoder_encode(struct t5_decoder *d, const int32_t *ids, const int32_t *o
     return m->ops->sync(m->dev, err);
 }
 
-static void upload_rows(struct t5_decoder *d, const struct t5_decoder_rows *rows)
+/* Returns the longest source among them. */
+static int64_t upload_rows(struct t5_decoder *d, const struct t5_decoder_rows *rows)
 {
     struct t5_model *m = d->m;
     size_t bytes = (size_t)rows->n_rows * sizeof(int32_t);
+    int64_t longest = 0;
     for (int64_t r = 0; r < rows->n_rows; r++) {
         int32_t first = d->offsets[rows->source[r]];
         d->host_begin[r] = first;
         d->host_count[r] = d->offsets[rows->source[r] + 1] - first;
+        longest = d->host_count[r] > longest ? d->host_count[r] : longest;
     }
     m->ops->upload(m->dev, d->token, rows->token, bytes);
     m->ops->upload(m->dev, d->position, rows->position, bytes);
@@ -160,6 +163,7 @@ static void upload_rows(struct t5_decoder *d, const struct t5_decoder_rows *rows
     m->ops->upload(m->dev, d->begin, d->host_begin, bytes);
     m->ops->upload(m->dev, d->count, d->host_count, bytes);
     m->ops->upload(m->dev, d->history, rows->history, bytes * (size_t)d->limits.length);
+    return longest;
 }
 
 static void step_block(struct t5_decoder *d, const struct t5_run *run, int64_t layer,
@@ -207,7 +211,7 @@ int t5_decoder_step(struct t5_decoder *d, const struct t5_decoder_rows *rows, st
         return t5_fail_as(err, T5_ENVIRONMENT, "%lld rows do not fit the decoder",
                           (long long)rows->n_rows);
     d->n_rows = rows->n_rows;
-    upload_rows(d, rows);
+    on_device.longest_source = upload_rows(d, rows);
     t5_run_init(&run, m, &pass);
     m->ops->embed_fwd(m->dev, d->x, m->shared.w, d->token, &tokens, NULL);
     for (int64_t layer = 0; layer < m->config.n_decoder; layer++)

@@ -1,0 +1,157 @@
+/* select.cu - the k largest logits of each row and its log-sum-exp; edits of single logits. A block a row: the
+ * k-th largest is found a byte at a time over order-preserving keys, then the survivors are sorted. */
+/* SPDX-License-Identifier: MIT */
+#include "device.h"
+
+#define THREADS 512
+#define MOST 2048 /* candidates a row */
+
+/* Larger floats have larger keys. */
+__device__ inline uint32_t key_of(float x)
+{
+    uint32_t bits = __float_as_uint(x);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+__device__ inline float float_of(uint32_t key)
+{
+    return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
+}
+
+/* The key of the k-th largest, and how many of the keys equal to it belong to the k. */
+__device__ uint32_t threshold(const float *row, int v, int k, int *equal)
+{
+    __shared__ int count[256], chosen, left;
+    uint32_t prefix = 0, mask = 0;
+    if (threadIdx.x == 0)
+        left = k;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        for (int i = threadIdx.x; i < 256; i += THREADS)
+            count[i] = 0;
+        __syncthreads();
+        for (int c = threadIdx.x; c < v; c += THREADS) {
+            uint32_t key = key_of(row[c]);
+            if ((key & mask) == prefix)
+                atomicAdd(&count[key >> shift & 255], 1); /* whole numbers: order does not matter */
+        }
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            int i = 255, seen = 0;
+            while (i > 0 && seen + count[i] < left)
+                seen += count[i--];
+            chosen = i;
+            left -= seen;
+        }
+        __syncthreads();
+        prefix |= (uint32_t)chosen << shift;
+        mask |= 255u << shift;
+    }
+    *equal = left;
+    return prefix;
+}
+
+/* Candidates as (key, ~id), sorted downwards: larger values first, equal ones by smaller id. */
+__device__ void sort_down(uint64_t *x, int n)
+{
+    for (int size = 2; size <= n; size *= 2)
+        for (int stride = size / 2; stride; stride /= 2) {
+            __syncthreads();
+            for (int t = threadIdx.x; t < n; t += THREADS) {
+                int other = t ^ stride;
+                bool down = (t & size) == 0;
+                if (other > t && (x[t] < x[other]) == down) {
+                    uint64_t swap = x[t];
+                    x[t] = x[other], x[other] = swap;
+                }
+            }
+        }
+    __syncthreads();
+}
+
+__device__ float log_sum_exp(const float *row, int v)
+{
+    float top = -INFINITY, sum = 0;
+    for (int c = threadIdx.x; c < v; c += THREADS)
+        top = fmaxf(top, row[c]);
+    top = block_max(top);
+    for (int c = threadIdx.x; c < v; c += THREADS)
+        sum += expf(row[c] - top);
+    return top + logf(block_sum(sum));
+}
+
+__global__ void top_k(float *value, int32_t *id, float *lse, const float *logits, int v, int k,
+                      int room)
+{
+    extern __shared__ uint64_t found[]; /* (room), a power of two of at least k */
+    __shared__ int n_above;
+    int64_t r = blockIdx.x;
+    const float *row = logits + r * v;
+    int equal;
+    float sum = log_sum_exp(row, v);
+    uint32_t least = threshold(row, v, k, &equal);
+    int above = k - equal;
+    for (int i = threadIdx.x; i < room; i += THREADS)
+        found[i] = 0;
+    if (threadIdx.x == 0)
+        n_above = 0;
+    __syncthreads();
+    for (int c = threadIdx.x; c < v; c += THREADS) { /* in any order: they are sorted below */
+        uint32_t key = key_of(row[c]);
+        if (key > least)
+            found[atomicAdd(&n_above, 1)] = (uint64_t)key << 32 | ~(uint32_t)c;
+    }
+    __syncthreads();
+    if (threadIdx.x < 32) /* one warp takes the equal ones by smallest id */
+        for (int first = 0, taken = 0; first < v && taken < equal; first += 32) {
+            int c = first + threadIdx.x;
+            bool is = c < v && key_of(row[c]) == least;
+            unsigned who = __ballot_sync(~0u, is);
+            int place = taken + __popc(who & ((1u << threadIdx.x) - 1));
+            if (is && place < equal)
+                found[above + place] = (uint64_t)least << 32 | ~(uint32_t)c;
+            taken += __popc(who);
+        }
+    sort_down(found, room);
+    for (int i = threadIdx.x; i < k; i += THREADS) {
+        value[r * k + i] = float_of((uint32_t)(found[i] >> 32));
+        id[r * k + i] = (int32_t) ~(uint32_t)found[i];
+    }
+    if (threadIdx.x == 0)
+        lse[r] = sum;
+}
+
+OP t5_cuda_topk(t5_device *dev, float *value, int32_t *id, float *lse, const float *logits,
+                int64_t n_rows, int64_t v, int64_t k)
+{
+    int room = 1;
+    while (room < k)
+        room *= 2;
+    if (n_rows == 0)
+        return;
+    if (k > MOST || k > v) {
+        if (!dev->failure.text[0])
+            t5_fail(&dev->failure, "topk: %lld candidates of %lld", (long long)k, (long long)v);
+        return;
+    }
+    top_k<<<(unsigned)n_rows, THREADS, (size_t)room * 8, dev->stream>>>(value, id, lse, logits, (int)v,
+                                                                        (int)k, room);
+    T5_LAUNCHED(dev);
+}
+
+__global__ void edit(float *logits, int64_t v, const int32_t *row, const int32_t *id, int64_t n,
+                     float penalty)
+{
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n)
+        return;
+    float *x = logits + row[i] * v + id[i];
+    *x = penalty == 0 ? -INFINITY : *x < 0 ? *x * penalty : *x / penalty;
+}
+
+OP t5_cuda_logits_edit(t5_device *dev, float *logits, int64_t v, const int32_t *row,
+                       const int32_t *id, int64_t n, float penalty)
+{
+    if (n == 0)
+        return;
+    edit<<<blocks_for(n, 128), 128, 0, dev->stream>>>(logits, v, row, id, n, penalty);
+    T5_LAUNCHED(dev);
+}
