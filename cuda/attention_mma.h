@@ -1,0 +1,351 @@
+/* attention_mma.h - what attention_mma_fwd.cu and attention_mma_bwd.cu share: packed attention on the tensor cores, for
+ * bf16 and heads of 64.
+ *   s = q k^T + bias,  p = softmax(s),  out = drop(p) v                (arXiv:1706.03762 without 1/sqrt(K))
+ *   dp = dout v^T x mask,  ds = p (dp - dout . out),  dq = ds k,  dk = ds^T q,  dv = drop(p)^T dout
+ * Tiled as in arXiv:2205.14135: nothing of size (T, S) leaves the registers, memory is linear in the sequence.
+ * Other shapes, float and the bias table's gradient: attention.cu.
+ *
+ * All three kernels have one form. A warp keeps a strip (16 rows of one side: queries, or keys for dk and dv) in
+ * registers, and walks over the other side, which lies in shared memory in tiles of 64 rows, 16 rows (a pair of
+ * 8-column MMA tiles) at a time. Up to 256 rows stay there, and the warps of a block take strips of their (sequence, head)
+ * without waiting for each other; longer sides pass through a ring of four tiles. Each output row is
+ * the work of one warp in one order: no atomics, and nothing depends on what else is in the batch.
+ *
+ * Rows of a strip and of a pair are dealt to the lanes so that lane 4g + t holds strip rows 2g, 2g + 1 against pair rows
+ * 4t .. 4t + 3. Four neighbouring keys are then one lane's, as one Philox draw wants it (in the
+ * dk and dv kernel two lanes share the draw), and eight scores need five entries of the bias table.
+ * What bounds it: with dropout the draws (40 instructions for 4 weights) weigh as much as the products. */
+/* SPDX-License-Identifier: MIT */
+#ifndef T5_CUDA_ATTENTION_MMA_H
+#define T5_CUDA_ATTENTION_MMA_H
+
+#include <cmath>
+
+#include "device.h"
+#include "instructions.h"
+
+#define HEAD 64 /* d_kv */
+#define STRIP 16
+#define TILE 64
+#define SLOTS 4
+#define AHEAD (SLOTS - 1) /* tiles in flight */
+#define WARPS 4
+#define THREADS (32 * WARPS)
+#define PAIR_BYTES (STRIP * HEAD * 2)
+#define TILE_BYTES (TILE * HEAD * 2)
+#define SLOT_BYTES (2 * TILE_BYTES)
+#define ENOUGH_BLOCKS 1024 /* more only reload what others hold */
+#define LOG2E 1.4426950408889634f
+#define LN2 0.6931471805599453f
+
+struct shape64 { /* what the kernels take of a t5_attention */
+    const int32_t *q_offsets, *k_offsets;
+    const uint32_t *record;
+    const float *bias;
+    const int32_t *bucket;
+    int heads, max_distance, causal;
+    int reach; /* a multiple of 16: a pair that begins so far from its strip lies beyond max_distance whole */
+    int table_bytes;
+    t5_dropout dropout;
+    uint32_t threshold; /* a draw below it drops */
+    float keep;         /* 1 / (1 - p) */
+};
+
+struct place { /* a block's work */
+    int b, head, q0, nq, k0, nk;
+};
+
+__device__ inline place find_place(const shape64 &s)
+{
+    place x;
+    x.b = blockIdx.x / s.heads;
+    x.head = blockIdx.x % s.heads;
+    x.q0 = s.q_offsets[x.b];
+    x.nq = s.q_offsets[x.b + 1] - x.q0;
+    x.k0 = s.k_offsets[x.b];
+    x.nk = s.k_offsets[x.b + 1] - x.k0;
+    return x;
+}
+
+__host__ __device__ inline int parts(int n, int each) { return (n + each - 1) / each; }
+
+/* ---- shared memory: the bias table, then the tiles ---- */
+
+extern __shared__ uint4 shared_bytes[];
+
+/* Bias x log2(e) at key - query = -(reach + 15) .. reach + 15 */
+__device__ inline void fill_table(float *table, const shape64 &s, int head)
+{
+    int middle = s.reach + STRIP - 1, far = s.max_distance;
+    for (int i = threadIdx.x; i <= 2 * middle; i += THREADS) {
+        int relative = min(max(i - middle, -far), far);
+        table[i] = s.bias ? s.bias[(int64_t)s.bucket[far + relative] * s.heads + head] * LOG2E : 0;
+    }
+}
+
+/* 16 (strip - pair) or the reverse as a place in the table: where it is cut short, the whole pair has one bias. */
+__device__ inline int table_shift(const shape64 &s, int strips_apart)
+{
+    return min(max(STRIP * strips_apart, -s.reach), s.reach);
+}
+
+struct tiles { /* two matrices of n rows that pass through shared memory side by side */
+    const bf16 *a, *b;
+    int64_t lda, ldb;
+    int n, count;
+    uint32_t address;
+};
+
+__device__ inline uint32_t slot_address(const tiles &x, int tile)
+{
+    return x.address + tile % SLOTS * SLOT_BYTES;
+}
+
+/* Row r's 16-byte chunks are XORed with bits 0, 2, 3 of r, so that the rows that one ldmatrix takes (see lane_map) lie in
+ * different banks. Rows beyond n up to the next pair are zeros: a weight of 0 times what is left there may be NaN. */
+__device__ inline void fetch_matrix(uint32_t to, const bf16 *from, int64_t ld, int first, int n)
+{
+    int row = threadIdx.x / 8, chunk = threadIdx.x % 8;
+    int place = chunk ^ ((row & 1) | (row >> 1 & 6));
+#pragma unroll 1
+    for (int i = 0; i < TILE / STRIP; i++) {
+        int at = first + i * STRIP + row;
+        if (first + i * STRIP < n)
+            copy_async(to + (i * STRIP + row) * HEAD * 2 + place * 16,
+                       from + (at < n ? at : 0) * ld + chunk * 8, at >= n);
+    }
+}
+
+__device__ inline void fetch_tile(const tiles &x, int tile)
+{
+    uint32_t to = slot_address(x, tile);
+    fetch_matrix(to, x.a, x.lda, tile * TILE, x.n);
+    fetch_matrix(to + TILE_BYTES, x.b, x.ldb, tile * TILE, x.n);
+}
+
+/* ---- fragments ---- */
+
+struct lane_map {
+    int g, t;
+    uint32_t as_columns[4], as_rows[4]; /* ldmatrix offsets inside a pair for each 16 elements of HEAD */
+};
+
+__device__ inline lane_map map_lanes()
+{
+    lane_map m;
+    int lane = threadIdx.x % 32, i = lane % 8, matrix = lane / 8;
+    int row = 4 * (i / 2) + i % 2; /* and 2 more in the second MMA tile, or the second half of k */
+    m.g = lane / 4;
+    m.t = lane % 4;
+#pragma unroll
+    for (int c = 0; c < 4; c++) {
+        m.as_columns[c] = (row + 2 * (matrix >> 1)) * HEAD * 2 + ((2 * c + (matrix & 1)) ^ i) * 16;
+        m.as_rows[c] = (row + 2 * (matrix & 1)) * HEAD * 2 + ((2 * c + (matrix >> 1)) ^ i) * 16;
+    }
+    return m;
+}
+
+/* Which strip a warp begins with: rotated, or warp 0 of every block, on the same quarter of the processor, gets the odd
+ * strip. */
+__device__ inline int first_warp() { return (threadIdx.x / 32 + blockIdx.x) % WARPS; }
+
+/* x[r] of lane t to lane r's x[t], within four lanes */
+__device__ inline void transpose_quad(uint32_t (&x)[4], int t)
+{
+#pragma unroll
+    for (int step = 1; step <= 2; step *= 2) {
+        bool high = t & step;
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (!(i & step)) {
+                uint32_t got = __shfl_xor_sync(~0u, high ? x[i] : x[i + step], step);
+                x[i] = high ? got : x[i];
+                x[i + step] = high ? x[i + step] : got;
+            }
+    }
+}
+
+/* Rows 2g, 2g + 1 of a strip as A fragments for each 16 elements of HEAD; zeros beyond n. from: the strip's first row */
+__device__ inline void load_strip(uint32_t (&a)[4][4], const bf16 *from, int64_t ld, int n,
+                                  const lane_map &m)
+{
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        int row = 2 * m.g + r;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            uint4 w = make_uint4(0, 0, 0, 0);
+            if (row < n)
+                w = *reinterpret_cast<const uint4 *>(from + row * ld + (4 * half + m.t) * 8);
+            uint32_t x[4] = {w.x, w.y, w.z, w.w};
+            transpose_quad(x, m.t);
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                a[2 * half + i / 2][2 * (i % 2) + r] = x[i];
+        }
+    }
+}
+
+__device__ inline uint32_t pack(float low, float high)
+{
+    __nv_bfloat162 x = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<uint32_t *>(&x);
+}
+
+/* The way back: 16 rows x HEAD of sums, times scale of each row */
+__device__ inline void store_strip(bf16 *to, int64_t ld, int n, const float (&sum)[8][4],
+                                   const float (&scale)[2], const lane_map &m)
+{
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        int row = 2 * m.g + r;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            uint32_t x[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                x[i] = pack(sum[4 * half + i][2 * r] * scale[r],
+                            sum[4 * half + i][2 * r + 1] * scale[r]);
+            transpose_quad(x, m.t);
+            if (row < n)
+                *reinterpret_cast<uint4 *>(to + row * ld + (4 * half + m.t) * 8) =
+                    make_uint4(x[0], x[1], x[2], x[3]);
+        }
+    }
+}
+
+/* A lane's eight elements of strip x pair: strip row 2g + r against pair row 4t + c */
+#define EACH_ELEMENT(r, c)                                                                         \
+    _Pragma("unroll") for (int r = 0; r < 2; r++) _Pragma("unroll") for (int c = 0; c < 4; c++)
+#define AT(x, r, c) x[(c) / 2][2 * (r) + (c) % 2]
+
+/* x (16, 16) = strip (16, HEAD) pair (16, HEAD)^T */
+__device__ inline void multiply(float (&x)[2][4], const uint32_t (&strip)[4][4], uint32_t pair,
+                                const lane_map &m)
+{
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        x[i / 4][i % 4] = 0;
+#pragma unroll
+    for (int c = 0; c < 4; c++) {
+        uint32_t b[4];
+        load_matrices(b, pair + m.as_columns[c]);
+        mma(x[0], strip[c], b[0], b[1]);
+        mma(x[1], strip[c], b[2], b[3]);
+    }
+}
+
+/* sum (16, HEAD) += x (16, 16), rounded, times pair (16, HEAD) */
+__device__ inline void multiply_add(float (&sum)[8][4], const float (&x)[2][4], uint32_t pair,
+                                    const lane_map &m)
+{
+    uint32_t a[4] = {pack(x[0][0], x[0][1]), pack(x[0][2], x[0][3]), pack(x[1][0], x[1][1]),
+                     pack(x[1][2], x[1][3])};
+#pragma unroll
+    for (int c = 0; c < 4; c++) {
+        uint32_t b[4];
+        load_transposed(b, pair + m.as_rows[c]);
+        mma(sum[2 * c], a, b[0], b[1]);
+        mma(sum[2 * c + 1], a, b[2], b[3]);
+    }
+}
+
+__device__ inline void clear(float (&sum)[8][4])
+{
+#pragma unroll
+    for (int i = 0; i < 32; i++)
+        sum[i / 4][i % 4] = 0;
+}
+
+__device__ inline float quad_max(float x)
+{
+    x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
+    return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+}
+__device__ inline float quad_sum(float x)
+{
+    x += __shfl_xor_sync(~0u, x, 1);
+    return x + __shfl_xor_sync(~0u, x, 2);
+}
+
+/* ---- scores and draws where strips are queries and pairs are keys ---- */
+
+/* Products to scores x log2(e); hidden keys to -inf. bias: the table at key 4t against query 2g of the same sixteen */
+__device__ inline void finish_scores(float (&x)[2][4], const float *bias, int strip, int pair,
+                                     int nk, const shape64 &s, const lane_map &m)
+{
+    bias += table_shift(s, pair - strip);
+    float near[5];
+#pragma unroll
+    for (int i = 0; i < 5; i++)
+        near[i] = bias[i - 1];
+    EACH_ELEMENT(r, c)
+        AT(x, r, c) = fmaf(AT(x, r, c), LOG2E, near[c - r + 1]);
+    bool diagonal = s.causal && pair == strip;
+    if (diagonal || STRIP * (pair + 1) > nk) {
+        EACH_ELEMENT(r, c)
+            if (STRIP * pair + 4 * m.t + c >= nk || (diagonal && 4 * m.t + c > 2 * m.g + r))
+                AT(x, r, c) = -INFINITY;
+    }
+}
+
+__device__ inline struct t5_philox draw(const shape64 &s, uint32_t record, int query, int head, int key)
+{
+    return t5_dropout_draw(&s.dropout, record, (uint32_t)query, (uint32_t)(head * 16384 + key / 4));
+}
+
+/* ---- launchers ---- */
+
+static inline bool aligned8(const void *p, int64_t ld) { return ld % 8 == 0 && (uintptr_t)p % 16 == 0; }
+
+static inline bool ours(const t5_device *dev, const t5_attention *shape)
+{
+    return dev->bf16 && shape->d_kv == HEAD && shape->k_pack->longest <= 65536 &&
+           shape->max_distance <= 1024 && shape->dropout.p < 1;
+}
+
+static inline shape64 shape_of(const t5_attention *shape)
+{
+    shape64 s = {};
+    s.q_offsets = shape->q_pack->offsets;
+    s.k_offsets = shape->k_pack->offsets;
+    s.record = shape->q_pack->record;
+    s.bias = shape->bias;
+    s.bucket = shape->bucket;
+    s.heads = (int)shape->heads;
+    s.max_distance = shape->bias ? (int)shape->max_distance : 0;
+    s.causal = shape->causal;
+    s.reach = parts(s.max_distance + STRIP, STRIP) * STRIP;
+    s.table_bytes = parts((2 * (s.reach + STRIP) - 1) * 4, 128) * 128;
+    s.dropout = shape->dropout;
+    s.threshold = (uint32_t)ceil((double)shape->dropout.p * 0x1p24) << 8;
+    s.keep = shape->dropout.p > 0 ? 1.0f / (1.0f - shape->dropout.p) : 1;
+    return s;
+}
+
+/* Blocks where `held` rows at most are dealt to warps, and `passing` ones go through shared memory */
+static inline dim3 grid_for(const t5_attention *shape, int64_t held, int64_t passing)
+{
+    int64_t blocks = shape->q_pack->n_seqs * shape->heads;
+    int64_t groups = (held + TILE - 1) / TILE, z = groups;
+    if (passing <= SLOTS * TILE && z * blocks > ENOUGH_BLOCKS)
+        z = (ENOUGH_BLOCKS + blocks - 1) / blocks;
+    return dim3((unsigned)blocks, 1, (unsigned)z);
+}
+
+static inline size_t tile_bytes(int64_t passing)
+{
+    int64_t n = (passing + TILE - 1) / TILE;
+    return (size_t)(n < SLOTS ? n : SLOTS) * SLOT_BYTES;
+}
+
+/* Shared memory beyond 48 KiB has to be asked for. */
+template <typename Kernel> static inline bool allow(t5_device *dev, Kernel kernel, size_t bytes)
+{
+    return !t5_cuda_failed(dev,
+                           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                (int)bytes),
+                           "attention");
+}
+
+#endif

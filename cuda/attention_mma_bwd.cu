@@ -1,0 +1,337 @@
+/* attention_mma_bwd.cu - packed attention on the tensor cores, backward: one kernel for dq, where strips are queries, then
+ * one for dk and dv, where strips are keys. Weights are computed again in both from the log-sum-exp, so that each output
+ * row has one warp that adds it up. The form of the kernels: attention_mma.h. */
+/* SPDX-License-Identifier: MIT */
+#include "attention_mma.h"
+
+/* ---- backward: dq, and what dk and dv need of each query ---- */
+
+/* Statistics of the queries of a head, (log2 of the softmax's sum, dout . out), each sequence from a multiple of 16 */
+__host__ __device__ inline int64_t statistics_row(int64_t q0, int64_t b)
+{
+    return (q0 + STRIP - 1) / STRIP * STRIP + b * STRIP; /* >= where the last one's strips end */
+}
+
+struct query_rows { /* a lane's two rows */
+    float lse[2], delta[2];
+};
+
+/* delta = dout . out; both to `to` (STRIP rows). Rows beyond n: no weight at all */
+__device__ inline query_rows query_statistics(float2 *to, const uint32_t (&dout)[4][4],
+                                              const bf16 *out, int64_t width, const float *lse,
+                                              int heads, int n, const lane_map &m)
+{
+    uint32_t o[4][4];
+    query_rows rows;
+    load_strip(o, out, width, n, m);
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float sum = 0;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            uint32_t x = o[i / 2][2 * (i % 2) + r], y = dout[i / 2][2 * (i % 2) + r];
+            float2 a = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162 *>(&x));
+            float2 b = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162 *>(&y));
+            sum += a.x * b.x + a.y * b.y;
+        }
+        rows.delta[r] = quad_sum(sum);
+        rows.lse[r] = 2 * m.g + r < n ? lse[(int64_t)(2 * m.g + r) * heads] * LOG2E : INFINITY;
+    }
+    if (m.t == 0)
+        *reinterpret_cast<float4 *>(to + 2 * m.g) =
+            make_float4(rows.lse[0], rows.delta[0], rows.lse[1], rows.delta[1]);
+    return rows;
+}
+
+/* One pair of keys into dq */
+template <bool DROP>
+__device__ inline void backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4],
+                                          const uint32_t (&dout)[4][4], const query_rows &rows,
+                                          uint32_t k, uint32_t v, int strip, int pair,
+                                          const float *bias, uint32_t record, const place &at,
+                                          const shape64 &s, const lane_map &m)
+{
+    float x[2][4], dp[2][4];
+    multiply(x, q, k, m);
+    multiply(dp, dout, v, m);
+    finish_scores(x, bias, strip, pair, at.nk, s, m);
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        struct t5_philox d;
+        if (DROP)
+            d = draw(s, record, STRIP * strip + 2 * m.g + r, at.head, STRIP * pair + 4 * m.t);
+#pragma unroll
+        for (int c = 0; c < 4; c++) {
+            float p = exp2_fast(AT(x, r, c) - rows.lse[r]);
+            float change = DROP ? fmaf(AT(dp, r, c), s.keep, -rows.delta[r])
+                                : AT(dp, r, c) - rows.delta[r];
+            if (DROP && d.v[c] < s.threshold)
+                change = -rows.delta[r];
+            AT(x, r, c) = p * change;
+        }
+    }
+    multiply_add(dq, x, k, m);
+}
+
+/* A block: as in the forward kernel */
+template <bool DROP>
+__global__ void __launch_bounds__(THREADS, 3)
+    attention_backward_queries(bf16 *dq, int64_t lddq, float2 *statistics, int64_t statistics_rows,
+                               const bf16 *dout, const bf16 *out, const float *lse, const bf16 *q,
+                               int64_t ldq, const bf16 *k, int64_t ldk, const bf16 *v, int64_t ldv,
+                               shape64 s)
+{
+    place at = find_place(s);
+    int strips = parts(at.nq, STRIP), pairs = parts(at.nk, STRIP);
+    if ((int)blockIdx.z * WARPS >= strips)
+        return;
+    lane_map m = map_lanes();
+    int64_t width = (int64_t)s.heads * HEAD;
+    float *table = reinterpret_cast<float *>(shared_bytes);
+    const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
+    statistics += at.head * statistics_rows + statistics_row(at.q0, at.b);
+    tiles keys = {k + at.k0 * ldk + at.head * HEAD, v + at.k0 * ldv + at.head * HEAD, ldk, ldv,
+                  at.nk, parts(at.nk, TILE), shared_address(table) + s.table_bytes};
+    bool resident = keys.count <= SLOTS;
+    uint32_t record = DROP ? s.record[at.b] : 0;
+    for (int group = blockIdx.z; group * WARPS < strips; group += gridDim.z) {
+        bool first = group == (int)blockIdx.z, load = first || !resident;
+        int end = s.causal && !resident ? min(keys.count, group + 1) : keys.count;
+        if (load) {
+            if (!first)
+                __syncthreads(); /* the last group's tiles are still read */
+#pragma unroll 1
+            for (int i = 0; i < AHEAD; i++) {
+                if (i < end)
+                    fetch_tile(keys, i);
+                copy_commit();
+            }
+            if (first)
+                fill_table(table, s, at.head);
+        }
+        int strip = group * WARPS + first_warp(), n = at.nq - STRIP * strip;
+        int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
+        int64_t row = at.q0 + STRIP * strip;
+        uint32_t rows_q[4][4], rows_dout[4][4];
+        query_rows rows = {};
+        if (strip < strips) {
+            load_strip(rows_q, q + row * ldq + at.head * HEAD, ldq, n, m);
+            load_strip(rows_dout, dout + row * width + at.head * HEAD, width, n, m);
+            rows = query_statistics(statistics + STRIP * strip, rows_dout,
+                                    out + row * width + at.head * HEAD, width,
+                                    lse + row * s.heads + at.head, s.heads, n, m);
+        }
+        float sum[8][4];
+        clear(sum);
+        for (int tile = 0; tile < end; tile++) {
+            if (load) {
+                copy_wait<AHEAD - 1>();
+                __syncthreads();
+                if (tile + AHEAD < end)
+                    fetch_tile(keys, tile + AHEAD);
+                copy_commit();
+            }
+            uint32_t slot = slot_address(keys, tile);
+#pragma unroll 1
+            for (int pair = 4 * tile; pair < min(4 * tile + 4, end_pair); pair++) {
+                uint32_t here = slot + pair % 4 * PAIR_BYTES;
+                backward_keys_pair<DROP>(sum, rows_q, rows_dout, rows, here, here + TILE_BYTES,
+                                         strip, pair, bias, record, at, s, m);
+            }
+        }
+        const float scale[2] = {1, 1};
+        if (strip < strips)
+            store_strip(dq + row * lddq + at.head * HEAD, lddq, n, sum, scale, m);
+    }
+}
+
+/* ---- backward: dk and dv; strips are keys, pairs are queries ---- */
+
+/* Which of a lane's eight weights are dropped. Lanes 4g + t and 4(g ^ 1) + t hold the four keys of a draw between them:
+ * each draws for two of the four queries and hands over the half that is not its own. */
+__device__ inline void share_draws(uint32_t (&draws)[2][4], uint32_t record, int query, int key,
+                                   int head, const shape64 &s, const lane_map &m)
+{
+    bool odd = m.g & 1;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        struct t5_philox d = draw(s, record, query + (odd ? 2 : 0) + i, head, key);
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            uint32_t mine = odd ? d.v[2 + r] : d.v[r];
+            uint32_t got = __shfl_xor_sync(~0u, odd ? d.v[r] : d.v[2 + r], 4);
+            AT(draws, r, i) = odd ? got : mine;
+            AT(draws, r, 2 + i) = odd ? mine : got;
+        }
+    }
+}
+
+/* One pair of queries into dk and dv. bias: the table at key 2g against query 4t of the same sixteen; statistics: of
+ * the pair's queries, in shared memory */
+template <bool DROP>
+__device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4],
+                                             const uint32_t (&k)[4][4], const uint32_t (&v)[4][4],
+                                             uint32_t q, uint32_t dout, const float4 *statistics,
+                                             int strip, int pair, const float *bias,
+                                             uint32_t record, const place &at, const shape64 &s,
+                                             const lane_map &m)
+{
+    float x[2][4], dp[2][4], near[5];
+    multiply(x, k, q, m);
+    multiply(dp, v, dout, m);
+    float4 first = statistics[2 * m.t], second = statistics[2 * m.t + 1];
+    float lse[4] = {first.x, first.z, second.x, second.z};
+    float delta[4] = {first.y, first.w, second.y, second.w};
+    bias += table_shift(s, strip - pair);
+#pragma unroll
+    for (int i = 0; i < 5; i++)
+        near[i] = bias[i - 3];
+    EACH_ELEMENT(r, c)
+        AT(x, r, c) = exp2_fast(fmaf(AT(x, r, c), LOG2E, near[r - c + 3] - lse[c]));
+    if (s.causal && pair == strip) {
+        EACH_ELEMENT(r, c)
+            if (2 * m.g + r > 4 * m.t + c)
+                AT(x, r, c) = 0;
+    }
+    if (DROP) {
+        uint32_t draws[2][4];
+        share_draws(draws, record, STRIP * pair + 4 * m.t, STRIP * strip + 2 * (m.g & ~1), at.head,
+                    s, m);
+        EACH_ELEMENT(r, c) {
+            bool dropped = AT(draws, r, c) < s.threshold;
+            float change = dropped ? -delta[c] : fmaf(AT(dp, r, c), s.keep, -delta[c]);
+            AT(dp, r, c) = AT(x, r, c) * change;
+            AT(x, r, c) = dropped ? 0 : AT(x, r, c);
+        }
+    } else {
+        EACH_ELEMENT(r, c)
+            AT(dp, r, c) = AT(x, r, c) * (AT(dp, r, c) - delta[c]);
+    }
+    multiply_add(dv, x, dout, m);
+    multiply_add(dk, dp, q, m);
+}
+
+/* The statistics that go with a tile of queries */
+__device__ inline void fetch_statistics(uint32_t to, const float2 *from, int tile, int n)
+{
+    int row = TILE * tile + 2 * threadIdx.x;
+    if (threadIdx.x < TILE / 2 && row < n)
+        copy_async(to + tile % SLOTS * TILE * 8 + threadIdx.x * 16, from + row, false);
+}
+
+/* A block: one (sequence, head), every gridDim.z-th group of four strips of its keys */
+template <bool DROP>
+__global__ void __launch_bounds__(THREADS, 3)
+    attention_backward_keys(bf16 *dk, int64_t lddk, bf16 *dv, int64_t lddv,
+                            const float2 *statistics, int64_t statistics_rows, const bf16 *dout,
+                            const bf16 *q, int64_t ldq, const bf16 *k, int64_t ldk, const bf16 *v,
+                            int64_t ldv, shape64 s)
+{
+    place at = find_place(s);
+    int strips = parts(at.nk, STRIP), pairs = parts(at.nq, STRIP);
+    if ((int)blockIdx.z * WARPS >= strips)
+        return;
+    lane_map m = map_lanes();
+    int64_t width = (int64_t)s.heads * HEAD;
+    float *table = reinterpret_cast<float *>(shared_bytes);
+    const float *bias = table + s.reach + STRIP - 1 + 2 * m.g - 4 * m.t;
+    float4 *held = reinterpret_cast<float4 *>(shared_bytes) + s.table_bytes / 16;
+    statistics += at.head * statistics_rows + statistics_row(at.q0, at.b);
+    tiles queries = {q + at.q0 * ldq + at.head * HEAD,
+                     dout + at.q0 * width + at.head * HEAD,
+                     ldq,
+                     width,
+                     at.nq,
+                     parts(at.nq, TILE),
+                     shared_address(held) + SLOTS * TILE * 8};
+    bool resident = queries.count <= SLOTS;
+    uint32_t record = DROP ? s.record[at.b] : 0;
+    for (int group = blockIdx.z; group * WARPS < strips; group += gridDim.z) {
+        bool first = group == (int)blockIdx.z, load = first || !resident;
+        int begin = s.causal && !resident ? group : 0;
+        auto fetch = [&](int tile) {
+            if (tile < queries.count) {
+                fetch_tile(queries, tile);
+                fetch_statistics(shared_address(held), statistics, tile, pairs * STRIP);
+            }
+            copy_commit();
+        };
+        if (load) {
+            if (!first)
+                __syncthreads(); /* the last group's tiles are still read */
+#pragma unroll 1
+            for (int i = 0; i < AHEAD; i++)
+                fetch(begin + i);
+            if (first)
+                fill_table(table, s, at.head);
+        }
+        int strip = group * WARPS + first_warp(), n = at.nk - STRIP * strip;
+        int first_pair = strip >= strips ? pairs : s.causal ? strip : 0;
+        int64_t row = at.k0 + STRIP * strip;
+        uint32_t rows_k[4][4], rows_v[4][4];
+        if (strip < strips) {
+            load_strip(rows_k, k + row * ldk + at.head * HEAD, ldk, n, m);
+            load_strip(rows_v, v + row * ldv + at.head * HEAD, ldv, n, m);
+        }
+        float sum_k[8][4], sum_v[8][4];
+        clear(sum_k);
+        clear(sum_v);
+        for (int tile = begin; tile < queries.count; tile++) {
+            if (load) {
+                copy_wait<AHEAD - 1>();
+                __syncthreads();
+                fetch(tile + AHEAD);
+            }
+            uint32_t slot = slot_address(queries, tile);
+#pragma unroll 1
+            for (int pair = max(4 * tile, first_pair); pair < min(4 * tile + 4, pairs); pair++) {
+                uint32_t here = slot + pair % 4 * PAIR_BYTES;
+                const float4 *rows = held + (tile % SLOTS * TILE + pair % 4 * STRIP) / 2;
+                backward_queries_pair<DROP>(sum_k, sum_v, rows_k, rows_v, here, here + TILE_BYTES,
+                                            rows, strip, pair, bias, record, at, s, m);
+            }
+        }
+        const float scale_k[2] = {1, 1}, scale_v[2] = {s.keep, s.keep};
+        if (strip < strips) {
+            store_strip(dk + row * lddk + at.head * HEAD, lddk, n, sum_k, scale_k, m);
+            store_strip(dv + row * lddv + at.head * HEAD, lddv, n, sum_v, scale_v, m);
+        }
+    }
+}
+
+/* ---- launcher ---- */
+
+bool t5_cuda_attention_bwd_64(t5_device *dev, act *dq, int64_t lddq, act *dk, int64_t lddk, act *dv,
+                              int64_t lddv, float *dbias, const act *dout, const act *out,
+                              const float *lse, const act *q, int64_t ldq, const act *k,
+                              int64_t ldk, const act *v, int64_t ldv, const t5_attention *shape)
+{
+    if (dbias || !ours(dev, shape) || !aligned8(q, ldq) || !aligned8(k, ldk) || !aligned8(v, ldv) ||
+        !aligned8(dq, lddq) || !aligned8(dk, lddk) || !aligned8(dv, lddv) || !aligned8(out, 0) ||
+        !aligned8(dout, 0))
+        return false;
+    const t5_pack *qp = shape->q_pack, *kp = shape->k_pack;
+    int64_t rows = statistics_row(qp->n_tokens, qp->n_seqs);
+    float2 *statistics =
+        (float2 *)t5_cuda_scratch(dev, (size_t)(rows * shape->heads) * sizeof *statistics);
+    if (!statistics)
+        return true;
+    shape64 s = shape_of(shape);
+    bool drop = s.dropout.p > 0;
+    size_t bytes_q = s.table_bytes + tile_bytes(kp->longest);
+    size_t bytes_k = s.table_bytes + SLOTS * TILE * 8 + tile_bytes(qp->longest);
+    auto queries = drop ? attention_backward_queries<true> : attention_backward_queries<false>;
+    auto keys = drop ? attention_backward_keys<true> : attention_backward_keys<false>;
+    if (!allow(dev, queries, bytes_q) || !allow(dev, keys, bytes_k))
+        return true;
+    if (qp->n_tokens)
+        queries<<<grid_for(shape, qp->longest, kp->longest), THREADS, bytes_q, dev->stream>>>(
+            (bf16 *)dq, lddq, statistics, rows, (const bf16 *)dout, (const bf16 *)out, lse,
+            (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
+    if (kp->n_tokens)
+        keys<<<grid_for(shape, kp->longest, qp->longest), THREADS, bytes_k, dev->stream>>>(
+            (bf16 *)dk, lddk, (bf16 *)dv, lddv, statistics, rows, (const bf16 *)dout,
+            (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
+    T5_LAUNCHED(dev);
+    return true;
+}

@@ -1,0 +1,155 @@
+/* attention_mma_fwd.cu - packed attention on the tensor cores, forward: a strip of queries meets the keys tile by tile, with
+ * the running maximum and sum of arXiv:1805.02867. The form of the kernel: attention_mma.h. */
+/* SPDX-License-Identifier: MIT */
+#include "attention_mma.h"
+
+struct softmax_rows { /* a lane's two rows so far, in units of log2 */
+    float top[2], sum[2];
+};
+
+/* One tile of keys into out and the running softmax: pairs from 4 tile, those below `end` */
+template <bool DROP>
+__device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
+                                    const uint32_t (&q)[4][4], uint32_t k, uint32_t v, int strip,
+                                    int tile, int end, const float *bias, uint32_t record,
+                                    const place &at, const shape64 &s, const lane_map &m)
+{
+    float x[4][2][4], top[2] = {rows.top[0], rows.top[1]};
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+        if (4 * tile + j < end) {
+            multiply(x[j], q, k + j * PAIR_BYTES, m);
+            finish_scores(x[j], bias, strip, 4 * tile + j, at.nk, s, m);
+            EACH_ELEMENT(r, c)
+                top[r] = fmaxf(top[r], AT(x[j], r, c));
+        }
+    top[0] = quad_max(top[0]);
+    top[1] = quad_max(top[1]);
+    if (__any_sync(~0u, top[0] > rows.top[0] || top[1] > rows.top[1])) {
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float less = exp2_fast(rows.top[r] - top[r]);
+            rows.top[r] = top[r];
+            rows.sum[r] *= less;
+#pragma unroll
+            for (int i = 0; i < 16; i++)
+                out[i / 2][2 * r + i % 2] *= less;
+        }
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+        if (4 * tile + j < end) {
+            EACH_ELEMENT(r, c) {
+                AT(x[j], r, c) = exp2_fast(AT(x[j], r, c) - top[r]);
+                rows.sum[r] += AT(x[j], r, c);
+            }
+            if (DROP) {
+#pragma unroll
+                for (int r = 0; r < 2; r++) {
+                    struct t5_philox d = draw(s, record, STRIP * strip + 2 * m.g + r, at.head,
+                                       TILE * tile + STRIP * j + 4 * m.t);
+#pragma unroll
+                    for (int c = 0; c < 4; c++)
+                        if (d.v[c] < s.threshold)
+                            AT(x[j], r, c) = 0;
+                }
+            }
+            multiply_add(out, x[j], v + j * PAIR_BYTES, m);
+        }
+}
+
+__device__ inline void forward_store(bf16 *out, float *lse, const float (&sum)[8][4],
+                                     const softmax_rows &rows, int strip, const place &at,
+                                     const shape64 &s, const lane_map &m)
+{
+    int64_t first = at.q0 + STRIP * strip, width = (int64_t)s.heads * HEAD;
+    int n = at.nq - STRIP * strip;
+    float scale[2];
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float total = quad_sum(rows.sum[r]);
+        scale[r] = total > 0 ? s.keep / total : at.nk ? total : 0; /* NaN stays, no keys give 0 */
+        if (lse && m.t == 0 && 2 * m.g + r < n)
+            lse[(first + 2 * m.g + r) * s.heads + at.head] = (rows.top[r] + log2f(total)) * LN2;
+    }
+    store_strip(out + first * width + at.head * HEAD, width, n, sum, scale, m);
+}
+
+/* A block: one (sequence, head), every gridDim.z-th group of four strips of its queries */
+template <bool DROP>
+__global__ void __launch_bounds__(THREADS, 3)
+    attention_forward(bf16 *out, float *lse, const bf16 *q, int64_t ldq, const bf16 *k, int64_t ldk,
+                      const bf16 *v, int64_t ldv, shape64 s)
+{
+    place at = find_place(s);
+    int strips = parts(at.nq, STRIP), pairs = parts(at.nk, STRIP);
+    if ((int)blockIdx.z * WARPS >= strips)
+        return;
+    lane_map m = map_lanes();
+    float *table = reinterpret_cast<float *>(shared_bytes);
+    const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
+    tiles keys = {k + at.k0 * ldk + at.head * HEAD, v + at.k0 * ldv + at.head * HEAD, ldk, ldv,
+                  at.nk, parts(at.nk, TILE), shared_address(table) + s.table_bytes};
+    bool resident = keys.count <= SLOTS;
+    uint32_t record = DROP ? s.record[at.b] : 0;
+    for (int group = blockIdx.z; group * WARPS < strips; group += gridDim.z) {
+        bool first = group == (int)blockIdx.z, load = first || !resident;
+        int end = s.causal && !resident ? min(keys.count, group + 1) : keys.count;
+        if (load) {
+            if (!first)
+                __syncthreads(); /* the last group's tiles are still read */
+#pragma unroll 1
+            for (int i = 0; i < AHEAD; i++) {
+                if (i < end)
+                    fetch_tile(keys, i);
+                copy_commit();
+            }
+            if (first)
+                fill_table(table, s, at.head);
+        }
+        int strip = group * WARPS + first_warp();
+        int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
+        uint32_t rows_q[4][4];
+        load_strip(rows_q, q + (at.q0 + STRIP * strip) * ldq + at.head * HEAD, ldq,
+                   at.nq - STRIP * strip, m);
+        float sum[8][4];
+        softmax_rows rows = {{-INFINITY, -INFINITY}, {0, 0}};
+        clear(sum);
+        for (int tile = 0; tile < end; tile++) {
+            if (load) {
+                copy_wait<AHEAD - 1>();
+                __syncthreads();
+                if (tile + AHEAD < end)
+                    fetch_tile(keys, tile + AHEAD);
+                copy_commit();
+            }
+            uint32_t slot = slot_address(keys, tile);
+            if (4 * tile < end_pair)
+                forward_tile<DROP>(sum, rows, rows_q, slot, slot + TILE_BYTES, strip, tile,
+                                   end_pair, bias, record, at, s, m);
+        }
+        if (strip < strips)
+            forward_store(out, lse, sum, rows, strip, at, s, m);
+    }
+}
+
+bool t5_cuda_attention_fwd_64(t5_device *dev, act *out, float *lse, const act *q, int64_t ldq,
+                              const act *k, int64_t ldk, const act *v, int64_t ldv,
+                              const t5_attention *shape)
+{
+    if (!ours(dev, shape) || !aligned8(q, ldq) || !aligned8(k, ldk) || !aligned8(v, ldv) ||
+        !aligned8(out, 0))
+        return false;
+    int64_t nq = shape->q_pack->longest, nk = shape->k_pack->longest;
+    if (shape->q_pack->n_tokens == 0)
+        return true;
+    shape64 s = shape_of(shape);
+    size_t bytes = s.table_bytes + tile_bytes(nk);
+    auto kernel = s.dropout.p > 0 ? attention_forward<true> : attention_forward<false>;
+    if (!allow(dev, kernel, bytes))
+        return true;
+    kernel<<<grid_for(shape, nq, nk), THREADS, bytes, dev->stream>>>(
+        (bf16 *)out, lse, (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
+    T5_LAUNCHED(dev);
+    return true;
+}
