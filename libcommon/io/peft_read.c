@@ -79,9 +79,13 @@ static float *take(const struct loader *l, const struct t5_tensor *t, int64_t ro
         return NULL;
     }
     if (t->rank != 2 || t->shape[0] != rows || t->shape[1] != columns) {
-        t5_fail(l->err, "%s: tensor '%s': shape (%lld, %lld) expected from r and the base, found %s(%lld, %lld)",
-                l->shown, name, (long long)rows, (long long)columns, t->rank == 2 ? "" : "another rank ",
-                t->rank > 0 ? (long long)t->shape[0] : 0, t->rank > 1 ? (long long)t->shape[1] : 0);
+        char found[64];
+        if (t->rank == 2)
+            snprintf(found, sizeof found, "(%lld, %lld)", (long long)t->shape[0], (long long)t->shape[1]);
+        else
+            snprintf(found, sizeof found, "%d dimension%s", t->rank, t->rank == 1 ? "" : "s");
+        t5_fail(l->err, "%s: tensor '%s': shape (%lld, %lld) expected from r and the base, found %s", l->shown,
+                name, (long long)rows, (long long)columns, found);
         return NULL;
     }
     float *values = t5_alloc((size_t)t->elements, sizeof *values, "an adapter", l->err);
