@@ -8,7 +8,8 @@
 
 /* A cluster is [PREPEND]* base [JOIN]*; BREAK characters stand alone. UAX #29 joins more (Hangul
  * syllables, flags, emoji, Indic conjuncts), but those reach 6 bytes, where the fast tokenizer takes each
- * character alone anyway. */
+ * character alone anyway. One thing is lost: a pictograph that the map changes (such as U+2122), glued to
+ * another by U+200D and carrying a mark of two bytes, which no text has. */
 enum class { OTHER, JOIN, BREAK, PREPEND };
 
 static const struct range {

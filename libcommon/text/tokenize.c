@@ -141,6 +141,8 @@ static int write_batch(void *arg, void *batch, struct t5_err *err)
     }
     if (put(s, b->out.data, b->out.n, err))
         return -1;
+    if (s->options->progress)
+        s->options->progress(s->options->progress_arg, *s->records);
     if (b->failed)
         *err = b->last;
     return b->failed ? -1 : 0;
