@@ -9,10 +9,11 @@
 #include "io/peft_config.h"
 #include "tiny_model.h"
 
-static struct tiny m;                 /* the adapter's tensors */
-static struct t5_checkpoint *base;    /* TINY_CONFIG */
-static const char *const stems[] = {"encoder.block.0.layer.0.SelfAttention.q", "encoder.block.1.layer.0.SelfAttention.q",
-                                    "decoder.block.0.layer.0.SelfAttention.q", "decoder.block.0.layer.1.EncDecAttention.q"};
+static struct tiny m;              /* the adapter's tensors */
+static struct t5_checkpoint *base; /* TINY_CONFIG */
+static const char *const stems[] = {
+    "encoder.block.0.layer.0.SelfAttention.q", "encoder.block.1.layer.0.SelfAttention.q",
+    "decoder.block.0.layer.0.SelfAttention.q", "decoder.block.0.layer.1.EncDecAttention.q"};
 #define Q1_A "base_model.model.encoder.block.1.layer.0.SelfAttention.q.lora_A.weight"
 #define GOOD "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"q\"]"
 
@@ -23,7 +24,8 @@ static void make_adapter(void)
     m.n = 0;
     for (int i = 0; i < 4; i++)
         for (int b = 0; b < 2; b++) {
-            snprintf(name, sizeof name, "base_model.model.%s.lora_%c.weight", stems[i], b ? 'B' : 'A');
+            snprintf(name, sizeof name, "base_model.model.%s.lora_%c.weight", stems[i],
+                     b ? 'B' : 'A');
             struct t5_tensor *t = tiny_add(&m, name, b ? 6 : 2, b ? 2 : 8);
             for (int64_t e = 0; e < t->elements; e++)
                 m.data[m.n - 1][e] = (float)(e + 10 * i + b) * 0.25f - 2;
@@ -87,10 +89,14 @@ static void accepts(void **state)
     static const char *const more[] = {
         "}",
         ",\"bias\":\"none\",\"enable_lora\":null,\"merge_weights\":false,\"modules_to_save\":null}",
-        ",\"use_dora\":false,\"rank_pattern\":{},\"alpha_pattern\":{},\"layer_replication\":null,\"loftq_config\":{}}",
-        ",\"init_lora_weights\":true,\"lora_bias\":false,\"eva_config\":null,\"megatron_core\":\"megatron.core\"}",
-        ",\"init_lora_weights\":\"gaussian\",\"qalora_group_size\":16,\"inference_mode\":true,\"revision\":null}",
-        ",\"task_type\":\"SEQ_2_SEQ_LM\",\"peft_version\":\"0.99.0\",\"auto_mapping\":null,\"lora_dropout\":0.05}",
+        ",\"use_dora\":false,\"rank_pattern\":{},\"alpha_pattern\":{},\"layer_replication\":null,"
+        "\"loftq_config\":{}}",
+        ",\"init_lora_weights\":true,\"lora_bias\":false,\"eva_config\":null,\"megatron_core\":"
+        "\"megatron.core\"}",
+        ",\"init_lora_weights\":\"gaussian\",\"qalora_group_size\":16,\"inference_mode\":true,"
+        "\"revision\":null}",
+        ",\"task_type\":\"SEQ_2_SEQ_LM\",\"peft_version\":\"0.99.0\",\"auto_mapping\":null,\"lora_"
+        "dropout\":0.05}",
     };
     struct t5_adapter a;
     make_adapter();
@@ -108,12 +114,25 @@ static void refuses_features(void **state)
     static const struct {
         const char *key, *value;
     } rows[] = {
-        {"use_dora", "true"}, {"rank_pattern", "{\"q\":4}"}, {"alpha_pattern", "{\"q\":4}"}, {"bias", "\"all\""},
-        {"bias", "\"lora_only\""}, {"modules_to_save", "[\"lm_head\"]"}, {"fan_in_fan_out", "true"}, {"lora_bias", "true"},
-        {"layer_replication", "[[0,1]]"}, {"trainable_token_indices", "[1]"}, {"megatron_config", "{\"a\":1}"},
-        {"loftq_config", "{\"loftq_bits\":4}"}, {"init_lora_weights", "\"pissa\""}, {"init_lora_weights", "\"pissa_niter_4\""},
-        {"init_lora_weights", "\"olora\""}, {"enable_lora", "[true,false]"}, {"a_feature_of_tomorrow", "1"},
-        {"use_qalora", "true"}, {"target_parameters", "[\"x\"]"},
+        {"use_dora", "true"},
+        {"rank_pattern", "{\"q\":4}"},
+        {"alpha_pattern", "{\"q\":4}"},
+        {"bias", "\"all\""},
+        {"bias", "\"lora_only\""},
+        {"modules_to_save", "[\"lm_head\"]"},
+        {"fan_in_fan_out", "true"},
+        {"lora_bias", "true"},
+        {"layer_replication", "[[0,1]]"},
+        {"trainable_token_indices", "[1]"},
+        {"megatron_config", "{\"a\":1}"},
+        {"loftq_config", "{\"loftq_bits\":4}"},
+        {"init_lora_weights", "\"pissa\""},
+        {"init_lora_weights", "\"pissa_niter_4\""},
+        {"init_lora_weights", "\"olora\""},
+        {"enable_lora", "[true,false]"},
+        {"a_feature_of_tomorrow", "1"},
+        {"use_qalora", "true"},
+        {"target_parameters", "[\"x\"]"},
     };
     make_adapter();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -131,28 +150,44 @@ static void refuses_config(void **state)
     static const struct {
         const char *config, *want;
     } rows[] = {
-        {"{\"peft_type\":\"IA3\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"q\"]}", "\"peft_type\": expected \"LORA\", found \"IA3\""},
-        {"{\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"q\"]}", "\"peft_type\": expected \"LORA\", found none"},
-        {"{\"peft_type\":\"LORA\",\"lora_alpha\":4,\"target_modules\":[\"q\"]}", "\"r\": expected a whole number from 1 to 4096, found none"},
-        {"{\"peft_type\":\"LORA\",\"r\":0,\"lora_alpha\":4,\"target_modules\":[\"q\"]}", "\"r\": expected"},
-        {"{\"peft_type\":\"LORA\",\"r\":-1,\"lora_alpha\":4,\"target_modules\":[\"q\"]}", "\"r\": expected"},
-        {"{\"peft_type\":\"LORA\",\"r\":4097,\"lora_alpha\":4,\"target_modules\":[\"q\"]}", "\"r\": expected"},
-        {"{\"peft_type\":\"LORA\",\"r\":2.0,\"lora_alpha\":4,\"target_modules\":[\"q\"]}", "\"r\": expected"},
-        {"{\"peft_type\":\"LORA\",\"r\":\"2\",\"lora_alpha\":4,\"target_modules\":[\"q\"]}", "\"r\": expected"},
-        {"{\"peft_type\":\"LORA\",\"r\":2,\"target_modules\":[\"q\"]}", "\"lora_alpha\": expected a number, found none"},
-        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":\"4\",\"target_modules\":[\"q\"]}", "\"lora_alpha\""},
+        {"{\"peft_type\":\"IA3\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"q\"]}",
+         "\"peft_type\": expected \"LORA\", found \"IA3\""},
+        {"{\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"q\"]}",
+         "\"peft_type\": expected \"LORA\", found none"},
+        {"{\"peft_type\":\"LORA\",\"lora_alpha\":4,\"target_modules\":[\"q\"]}",
+         "\"r\": expected a whole number from 1 to 4096, found none"},
+        {"{\"peft_type\":\"LORA\",\"r\":0,\"lora_alpha\":4,\"target_modules\":[\"q\"]}",
+         "\"r\": expected"},
+        {"{\"peft_type\":\"LORA\",\"r\":-1,\"lora_alpha\":4,\"target_modules\":[\"q\"]}",
+         "\"r\": expected"},
+        {"{\"peft_type\":\"LORA\",\"r\":4097,\"lora_alpha\":4,\"target_modules\":[\"q\"]}",
+         "\"r\": expected"},
+        {"{\"peft_type\":\"LORA\",\"r\":2.0,\"lora_alpha\":4,\"target_modules\":[\"q\"]}",
+         "\"r\": expected"},
+        {"{\"peft_type\":\"LORA\",\"r\":\"2\",\"lora_alpha\":4,\"target_modules\":[\"q\"]}",
+         "\"r\": expected"},
+        {"{\"peft_type\":\"LORA\",\"r\":2,\"target_modules\":[\"q\"]}",
+         "\"lora_alpha\": expected a number, found none"},
+        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":\"4\",\"target_modules\":[\"q\"]}",
+         "\"lora_alpha\""},
         {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":NaN,\"target_modules\":[\"q\"]}", "byte"},
-        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":1e999,\"target_modules\":[\"q\"]}", "byte"},
+        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":1e999,\"target_modules\":[\"q\"]}",
+         "byte"},
         {GOOD ",\"lora_dropout\":1}", "\"lora_dropout\""},
         {GOOD ",\"lora_dropout\":-0.1}", "\"lora_dropout\""},
         {GOOD ",\"use_rslora\":1}", "\"use_rslora\""},
         {GOOD ",\"r\":2}", "duplicate"},
         {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4}", "\"target_modules\": expected"},
-        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[]}", "\"target_modules\": expected"},
-        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"q\",5]}", "\"target_modules\""},
-        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"q\",\"query\"]}", "target module 'query': the base model has no"},
-        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"q\",\"lm_head\"]}", "target module 'lm_head'"},
-        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"q\",\"wi\"]}", "target module 'wi'"},
+        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[]}",
+         "\"target_modules\": expected"},
+        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"q\",5]}",
+         "\"target_modules\""},
+        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"q\",\"query\"]}",
+         "target module 'query': the base model has no"},
+        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"q\",\"lm_head\"]}",
+         "target module 'lm_head'"},
+        {"{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"q\",\"wi\"]}",
+         "target module 'wi'"},
         {"[]", "expected a JSON object"},
         {"{", "adapter_config.json: byte"},
     };
@@ -170,9 +205,11 @@ static void refuses_tensors(void **state)
     tiny_remove(&m, "base_model.model.encoder.block.1.layer.0.SelfAttention.q.lora_B.weight");
     refuse(GOOD "}", "encoder.block.1.layer.0.SelfAttention.q.lora_A.weight' is missing");
     make_adapter();
-    refuse("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"v\",\"encoder.block.0.layer.0.SelfAttention.q\"]}",
+    refuse("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"v\",\"encoder."
+           "block.0.layer.0.SelfAttention.q\"]}",
            "is missing");
-    refuse("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"encoder.block.0.layer.0.SelfAttention.q\"]}",
+    refuse("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":[\"encoder.block.0."
+           "layer.0.SelfAttention.q\"]}",
            "not among the target modules");
     refuse("{\"peft_type\":\"LORA\",\"r\":3,\"lora_alpha\":4,\"target_modules\":[\"q\"]}",
            "shape (3, 8) expected from r and the base, found (2, 8)");
@@ -197,13 +234,17 @@ static void refuses_keys(void **state)
     static const struct {
         const char *name, *want;
     } rows[] = {
-        {"base_model.model.encoder.block.7.layer.0.SelfAttention.q.lora_A.weight", "the base model has no such projection"},
+        {"base_model.model.encoder.block.7.layer.0.SelfAttention.q.lora_A.weight",
+         "the base model has no such projection"},
         {"base_model.model.lm_head.lora_A.weight", "the base model has no such projection"},
-        {"base_model.model.encoder.block.0.layer.0.SelfAttention.q.lora_A.default.weight", "an adapter name in the key"},
-        {"base_model.model.encoder.block.0.layer.0.SelfAttention.q.lora_magnitude_vector", "DoRA is not supported"},
+        {"base_model.model.encoder.block.0.layer.0.SelfAttention.q.lora_A.default.weight",
+         "an adapter name in the key"},
+        {"base_model.model.encoder.block.0.layer.0.SelfAttention.q.lora_magnitude_vector",
+         "DoRA is not supported"},
         {"base_model.model.shared.lora_embedding_A", "LoRA on an embedding is not supported"},
         {"base_model.model.lm_head.modules_to_save.weight", "modules_to_save is not supported"},
-        {"base_model.model.encoder.block.0.layer.0.SelfAttention.q.lora_B.bias", "a bias is not supported"},
+        {"base_model.model.encoder.block.0.layer.0.SelfAttention.q.lora_B.bias",
+         "a bias is not supported"},
         {"base_model.model..lora_A.weight", "not a key of a LoRA adapter"},
         {"base_model.model.lora_A.weight", "not a key of a LoRA adapter"},
         {"encoder.block.0.layer.0.SelfAttention.q.lora_A.weight", "not a key of a LoRA adapter"},
@@ -215,7 +256,8 @@ static void refuses_keys(void **state)
         refuse(GOOD "}", rows[i].want);
     }
     m.n = 0;
-    refuse("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":\"all-linear\"}", "holds no LoRA tensors");
+    refuse("{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":4,\"target_modules\":\"all-linear\"}",
+           "holds no LoRA tensors");
 }
 
 /* What PEFT does not list one by one: patterns, ranges of layers. The keys of the file decide. */
@@ -242,7 +284,8 @@ static void missing_files(void **state)
     make_adapter();
     accept(&a, GOOD "}");
     t5_adapter_free(&a);
-    assert_int_equal(rename(files_path("a/adapter_model.safetensors"), files_path("a/adapter_model.bin")), 0);
+    assert_int_equal(
+        rename(files_path("a/adapter_model.safetensors"), files_path("a/adapter_model.bin")), 0);
     assert_int_equal(t5_adapter_load(&a, files_path("a"), base, &err), -1);
     assert_non_null(strstr(err.text, "only adapter_model.bin"));
     unlink(files_path("a/adapter_model.bin"));
@@ -275,19 +318,22 @@ static void compare(const struct t5_adapter *a, const struct t5_adapter *b)
 static void golden(void **state)
 {
     (void)state;
-    static const char *const geometries[] = {"gated", "relu", "shallow"}, *const adapters[] = {"qv", "all"};
+    static const char *const geometries[] = {"gated", "relu", "shallow"}, *const adapters[] = {
+                                                                              "qv", "all"};
     for (int i = 0; i < 6; i++) {
         struct t5_checkpoint *model;
         struct t5_adapter a, b;
         struct t5_err err;
         char path[128], adapter[128];
         snprintf(path, sizeof path, "testdata/golden/%s/model", geometries[i / 2]);
-        snprintf(adapter, sizeof adapter, "testdata/golden/%s/adapter-%s", geometries[i / 2], adapters[i % 2]);
+        snprintf(adapter, sizeof adapter, "testdata/golden/%s/adapter-%s", geometries[i / 2],
+                 adapters[i % 2]);
         if (t5_checkpoint_open(&model, path, &err) || t5_adapter_load(&a, adapter, model, &err))
             fail_msg("%s", err.text);
         assert_int_equal(a.rslora, i % 2);
         strcpy(a.base_fingerprint, "f00d");
-        if (t5_adapter_save(&a, files_path("saved"), &err) || t5_adapter_load(&b, files_path("saved"), model, &err))
+        if (t5_adapter_save(&a, files_path("saved"), &err) ||
+            t5_adapter_load(&b, files_path("saved"), model, &err))
             fail_msg("%s", err.text);
         compare(&a, &b);
         assert_string_equal(b.base_fingerprint, "f00d");
@@ -328,14 +374,18 @@ static void config_text(void **state)
     struct t5_adapter a;
     struct t5_err err;
     struct t5_buf text = {0};
-    assert_int_equal(t5_adapter_init(&a, "q,v", 16, 32, 0.05, 0, t5_checkpoint_config(base), &err), 0);
+    assert_int_equal(t5_adapter_init(&a, "q,v", 16, 32, 0.05, 0, t5_checkpoint_config(base), &err),
+                     0);
     strcpy(a.base, "google/flan-t5-\"xxl\"");
     assert_int_equal(t5_peft_config_print(&text, &a, &err), 0);
-    assert_string_equal(text.data, "{\n  \"base_model_name_or_path\": \"google/flan-t5-\\\"xxl\\\"\",\n  \"bias\": \"none\",\n"
-                                   "  \"fan_in_fan_out\": false,\n  \"inference_mode\": true,\n  \"init_lora_weights\": true,\n"
-                                   "  \"lora_alpha\": 32,\n  \"lora_dropout\": 0.05,\n  \"modules_to_save\": null,\n"
-                                   "  \"peft_type\": \"LORA\",\n  \"r\": 16,\n  \"target_modules\": [\"q\", \"v\"],\n"
-                                   "  \"task_type\": \"SEQ_2_SEQ_LM\"\n}\n");
+    assert_string_equal(
+        text.data,
+        "{\n  \"base_model_name_or_path\": \"google/flan-t5-\\\"xxl\\\"\",\n  \"bias\": \"none\",\n"
+        "  \"fan_in_fan_out\": false,\n  \"inference_mode\": true,\n  \"init_lora_weights\": "
+        "true,\n"
+        "  \"lora_alpha\": 32,\n  \"lora_dropout\": 0.05,\n  \"modules_to_save\": null,\n"
+        "  \"peft_type\": \"LORA\",\n  \"r\": 16,\n  \"target_modules\": [\"q\", \"v\"],\n"
+        "  \"task_type\": \"SEQ_2_SEQ_LM\"\n}\n");
     t5_buf_free(&text);
     t5_adapter_free(&a);
 }
@@ -374,10 +424,18 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads),           cmocka_unit_test(accepts),       cmocka_unit_test(refuses_features),
-        cmocka_unit_test(refuses_config),  cmocka_unit_test(refuses_tensors), cmocka_unit_test(refuses_keys),
-        cmocka_unit_test(patterns),        cmocka_unit_test(missing_files), cmocka_unit_test(golden),
-        cmocka_unit_test(init),            cmocka_unit_test(config_text),   cmocka_unit_test(not_finite_is_not_written),
+        cmocka_unit_test(reads),
+        cmocka_unit_test(accepts),
+        cmocka_unit_test(refuses_features),
+        cmocka_unit_test(refuses_config),
+        cmocka_unit_test(refuses_tensors),
+        cmocka_unit_test(refuses_keys),
+        cmocka_unit_test(patterns),
+        cmocka_unit_test(missing_files),
+        cmocka_unit_test(golden),
+        cmocka_unit_test(init),
+        cmocka_unit_test(config_text),
+        cmocka_unit_test(not_finite_is_not_written),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

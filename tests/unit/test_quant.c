@@ -101,7 +101,8 @@ struct outcome {
     char *report;
 };
 
-static int quantize(struct outcome *out, const char *from, const struct t5_quantize_options *options, struct t5_err *err)
+static int quantize(struct outcome *out, const char *from,
+                    const struct t5_quantize_options *options, struct t5_err *err)
 {
     struct t5_checkpoint *model;
     struct t5_atomic *file, *report;
@@ -115,7 +116,8 @@ static int quantize(struct outcome *out, const char *from, const struct t5_quant
         t5_atomic_abandon(file);
         t5_atomic_abandon(report);
     } else if (t5_atomic_commit(file, err) || t5_atomic_commit(report, err) ||
-               t5_safetensors_open(&out->file, files_path("q"), err) || t5_safetensors_verify(out->file, err))
+               t5_safetensors_open(&out->file, files_path("q"), err) ||
+               t5_safetensors_verify(out->file, err))
         fail_msg("%s", err->text);
     else
         out->report = files_read(files_path("report"), &n);
@@ -131,7 +133,8 @@ static void done(struct outcome *out)
 
 static int is_projection(const char *name)
 {
-    return strstr(name, "Attention.") ? !strstr(name, "bias") : strstr(name, "DenseReluDense") != NULL;
+    return strstr(name, "Attention.") ? !strstr(name, "bias")
+                                      : strstr(name, "DenseReluDense") != NULL;
 }
 
 static void to_int8(void **state)
@@ -176,7 +179,8 @@ static void to_int8(void **state)
     done(&out);
 }
 
-/* int8 and back is what the scales say; int8 again only when asked, and the command lines add up. */
+/* int8 and back is what the scales say; int8 again only when asked, and the
+ * command lines add up. */
 static void from_int8(void **state)
 {
     (void)state;
@@ -240,12 +244,13 @@ static void to_bf16(void **state)
     done(&out);
 }
 
-/* Name and index of a weight that is not finite, in a tensor that is converted and in one that is copied. */
+/* Name and index of a weight that is not finite, in a tensor that is converted and in one that is
+ * copied. */
 static void refuses_not_finite(void **state)
 {
     (void)state;
-    static const char *const names[] = {"encoder.block.0.layer.0.SelfAttention.q.weight", "shared.weight",
-                                        "decoder.final_layer_norm.weight"};
+    static const char *const names[] = {"encoder.block.0.layer.0.SelfAttention.q.weight",
+                                        "shared.weight", "decoder.final_layer_norm.weight"};
     const struct t5_quantize_options options = {.type = "int8", .command = "x"};
     for (int i = 0; i < 3; i++) {
         struct outcome out;
@@ -273,7 +278,9 @@ static void merges(void **state)
     assert_int_equal(t5_config_parse(&c, TINY_CONFIG, (int64_t)strlen(TINY_CONFIG), &err), 0);
     assert_int_equal(t5_adapter_init(&a, "q,wo", 2, 3, 0, 0, &c, &err), 0);
     for (int i = 0; i < a.n_modules; i++)
-        for (int64_t e = 0; e < 2 * (a.modules[i].in > a.modules[i].out ? a.modules[i].in : a.modules[i].out); e++) {
+        for (int64_t e = 0;
+             e < 2 * (a.modules[i].in > a.modules[i].out ? a.modules[i].in : a.modules[i].out);
+             e++) {
             if (e < 2 * a.modules[i].in)
                 a.modules[i].a[e] = draw((uint32_t)(100 * i + e));
             if (e < 2 * a.modules[i].out)
@@ -305,7 +312,8 @@ static void merges(void **state)
 
 /* ---- the plan ---- */
 
-static enum t5_dtype planned(const char *name, const char *const *keep, int n_keep, struct t5_err *err)
+static enum t5_dtype planned(const char *name, const char *const *keep, int n_keep,
+                             struct t5_err *err)
 {
     struct t5_checkpoint *model;
     struct t5_quantize_step *steps;
@@ -325,7 +333,8 @@ static enum t5_dtype planned(const char *name, const char *const *keep, int n_ke
 static void patterns(void **state)
 {
     (void)state;
-    static const char wo[] = "encoder.block.1.layer.1.DenseReluDense.wo.weight", o[] = "encoder.block.1.layer.0.SelfAttention.o.weight";
+    static const char wo[] = "encoder.block.1.layer.1.DenseReluDense.wo.weight",
+                      o[] = "encoder.block.1.layer.0.SelfAttention.o.weight";
     static const struct {
         const char *keep[2], *name;
         enum t5_dtype want;
@@ -363,10 +372,16 @@ static void bad_patterns(void **state)
     static const struct {
         const char *keep, *want;
     } rows[] = {
-        {"wo", "expected PATTERN=int8|bf16|f32|same"}, {"=f32", "expected PATTERN"},         {"wo=f16", "expected PATTERN"},
-        {"wo=", "expected PATTERN"},                   {"attention=f32", "matches no tensor"}, {"Dense=f32", "matches no tensor"},
-        {"wo.=f32", "matches no tensor"},              {".=f32", "matches no tensor"},
-        {"final_layer_norm=int8", "cannot be int8"},   {"relative_attention_bias=int8", "cannot be int8"},
+        {"wo", "expected PATTERN=int8|bf16|f32|same"},
+        {"=f32", "expected PATTERN"},
+        {"wo=f16", "expected PATTERN"},
+        {"wo=", "expected PATTERN"},
+        {"attention=f32", "matches no tensor"},
+        {"Dense=f32", "matches no tensor"},
+        {"wo.=f32", "matches no tensor"},
+        {".=f32", "matches no tensor"},
+        {"final_layer_norm=int8", "cannot be int8"},
+        {"relative_attention_bias=int8", "cannot be int8"},
     };
     struct t5_err err;
     tiny_make(&m, TINY_CONFIG);
@@ -395,7 +410,8 @@ static void dtype_of_config(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct t5_buf out = {0};
         struct t5_err err;
-        assert_int_equal(t5_config_with_dtype(&out, rows[i].in, strlen(rows[i].in), "bfloat16", &err), 0);
+        assert_int_equal(
+            t5_config_with_dtype(&out, rows[i].in, strlen(rows[i].in), "bfloat16", &err), 0);
         assert_int_equal(t5_buf_append(&out, "", 1, &err), 0);
         assert_string_equal(out.data, rows[i].out);
         t5_buf_free(&out);
@@ -405,10 +421,17 @@ static void dtype_of_config(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows),      cmocka_unit_test(ties_and_edges), cmocka_unit_test(not_finite),
-        cmocka_unit_test(to_int8),   cmocka_unit_test(from_int8),      cmocka_unit_test(to_bf16),
-        cmocka_unit_test(merges),    cmocka_unit_test(refuses_not_finite), cmocka_unit_test(patterns),
-        cmocka_unit_test(bad_patterns), cmocka_unit_test(dtype_of_config),
+        cmocka_unit_test(rows),
+        cmocka_unit_test(ties_and_edges),
+        cmocka_unit_test(not_finite),
+        cmocka_unit_test(to_int8),
+        cmocka_unit_test(from_int8),
+        cmocka_unit_test(to_bf16),
+        cmocka_unit_test(merges),
+        cmocka_unit_test(refuses_not_finite),
+        cmocka_unit_test(patterns),
+        cmocka_unit_test(bad_patterns),
+        cmocka_unit_test(dtype_of_config),
     };
     return cmocka_run_group_tests(tests, files_make, files_remove);
 }
