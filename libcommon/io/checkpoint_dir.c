@@ -2,7 +2,6 @@
  * with their index. Does not look at tensors beyond their names: checkpoint.c does. */
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -10,7 +9,7 @@
 
 #include "base/buf.h"
 #include "io/checkpoint_files.h"
-#include "io/jsonl.h"
+#include "io/document.h"
 #include "io/mapping.h"
 
 #define MAX_CONFIG ((size_t)1 << 20)
@@ -179,27 +178,16 @@ static int read_index(struct t5_checkpoint *m, int dirfd, struct t5_err *err)
 {
     char shown[2 * T5_ESCAPED];
     size_t n;
-    json_error_t where;
-    json_t *root = NULL;
-    int rc = -1;
     snprintf(shown, sizeof shown, "%.200s/" INDEX, m->shown);
     char *text = t5_read_regular(dirfd, INDEX, shown, MAX_INDEX, &n, err);
     if (!text)
         return -1;
-    if (t5_json_check(text, n, err)) {
-        t5_err_at(err, "%s", shown);
-        goto out;
-    }
-    root = json_loadb(text, n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
-    if (!root)
-        t5_fail(err, "%s: byte %d: %.200s", shown, where.position, where.text);
-    else if (!json_is_object(root))
-        t5_fail(err, "%s: expected a JSON object", shown);
-    else
-        rc = open_shards(m, dirfd, root, shown, err);
-out:
-    json_decref(root);
+    json_t *root = t5_document_load(text, n, err);
     free(text);
+    if (!root)
+        return t5_err_at(err, "%s", shown);
+    int rc = open_shards(m, dirfd, root, shown, err);
+    json_decref(root);
     return rc;
 }
 

@@ -3,12 +3,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "io/peft_config.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/document.h"
 #include "io/jsonl.h"
 
 #define MAX_LORA_RANK 4096
@@ -155,8 +155,6 @@ static int read_root(struct t5_adapter *a, struct t5_peft_targets *targets, json
                      struct t5_err *err)
 {
     char shown[T5_ESCAPED];
-    if (!json_is_object(root))
-        return t5_fail(err, "expected a JSON object");
     const char *type = json_string_value(json_object_get(root, "peft_type"));
     if (!type || strcmp(type, "LORA") != 0)
         return t5_fail(err, "\"peft_type\": expected \"LORA\", found %s%s%s", type ? "\"" : "",
@@ -172,13 +170,10 @@ static int read_root(struct t5_adapter *a, struct t5_peft_targets *targets, json
 int t5_peft_config_parse(struct t5_adapter *out, struct t5_peft_targets *targets, const char *text,
                          size_t n, struct t5_err *err)
 {
-    json_error_t where;
     *targets = (struct t5_peft_targets){0};
-    if (t5_json_check(text, n, err))
-        return -1;
-    json_t *root = json_loadb(text, n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
+    json_t *root = t5_document_load(text, n, err);
     if (!root)
-        return t5_fail(err, "byte %d: %.200s", where.position, where.text);
+        return -1;
     int rc = read_root(out, targets, root, err);
     json_decref(root);
     return rc;

@@ -3,11 +3,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "t5/config.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <string.h>
 
-#include "io/jsonl.h"
+#include "io/document.h"
 
 #define MAX_DIM ((int64_t)1 << 20)
 #define MAX_LAYERS 512
@@ -134,8 +133,6 @@ static int read_root(struct t5_config *c, const json_t *root, struct t5_err *err
 {
     char shown[T5_ESCAPED];
     int64_t pad, eos, start;
-    if (!json_is_object(root))
-        return t5_fail(err, "expected a JSON object");
     const char *type = text(root, "model_type", "", err);
     if (!type)
         return -1;
@@ -159,16 +156,13 @@ static int read_root(struct t5_config *c, const json_t *root, struct t5_err *err
 
 int t5_config_parse(struct t5_config *out, const char *json, int64_t n, struct t5_err *err)
 {
-    json_error_t where;
     memset(out, 0, sizeof *out);
     if (n > MAX_CONFIG)
         return t5_fail(err, "%lld bytes (at most %lld expected)", (long long)n,
                        (long long)MAX_CONFIG);
-    if (t5_json_check(json, (size_t)n, err))
-        return -1;
-    json_t *root = json_loadb(json, (size_t)n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
+    json_t *root = t5_document_load(json, (size_t)n, err);
     if (!root)
-        return t5_fail(err, "byte %d: %.200s", where.position, where.text);
+        return -1;
     int rc = read_root(out, root, err);
     json_decref(root);
     return rc;
