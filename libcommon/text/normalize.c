@@ -6,9 +6,10 @@
 
 #include "base/utf8.h"
 
-/* A cluster is [PREPEND]* base [JOIN or SPACING]*; BREAK characters stand alone. Behind PICTURE [JOIN]* U+200D
- * comes another PICTURE, where that JOIN is not U+200D itself. UAX #29 joins more (Hangul syllables, flags, Indic conjuncts), but those reach 6
- * bytes, where the fast tokenizer takes each character alone anyway. */
+/* A cluster is [PREPEND]* base [JOIN or SPACING]*; BREAK characters stand alone. Behind PICTURE
+ * [JOIN]* U+200D comes another PICTURE, where that JOIN is not U+200D itself. UAX #29 joins more
+ * (Hangul syllables, flags, Indic conjuncts), but those reach 6 bytes, where the fast tokenizer
+ * takes each character alone anyway. */
 enum class { OTHER, JOIN, BREAK, SPACING, PREPEND, PICTURE };
 
 static const struct range {
@@ -88,8 +89,8 @@ void t5_normalizer_init(struct t5_normalizer *out, const struct t5_charsmap *map
     for (int c = 0; c < 128; c++) {
         char byte = (char)c;
         out->ascii[c] = t5_charsmap_find(map, &byte, 1);
-        /* A space forms clusters with marks behind it, so it must start no key at all; controls stand
-         * alone, so it is enough that they become white space. */
+        /* A space forms clusters with marks behind it, so it must start no key at all; controls
+         * stand alone, so it is enough that they become white space. */
         if (out->ascii[c])
             out->delimiter[c] = c != ' ' && class_of(&byte, 1) == BREAK && all_space(out->ascii[c]);
         else

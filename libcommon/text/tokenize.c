@@ -1,5 +1,6 @@
-/* tokenize.c - the stream: lines into batches, batches through threads, results to their place in order. One
- * record's work is in tokenize_record.c, the packed file in tokenize_pack.c, counts in tokenize_stats.c. */
+/* tokenize.c - the stream: lines into batches, batches through threads, results to their place in
+ * order. One record's work is in tokenize_record.c, the packed file in tokenize_pack.c, counts in
+ * tokenize_stats.c. */
 /* SPDX-License-Identifier: MIT */
 #include "text/tokenize.h"
 

@@ -1,5 +1,5 @@
-/* tokenize.h - what t5-tokenize does with a stream of records: encode, decode, count or pack, on any number
- * of threads, in order. */
+/* tokenize.h - what t5-tokenize does with a stream of records: encode, decode, count or pack, on
+ * any number of threads, in order. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TEXT_TOKENIZE_H
 #define T5_TEXT_TOKENIZE_H
