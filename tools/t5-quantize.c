@@ -1,5 +1,5 @@
-/* t5-quantize.c - a model in, the same model with other types out: int8 weights, bf16, f32, an adapter
- * merged. The pass itself is io/quantize.c. */
+/* t5-quantize.c - a model in, the same model with other types out: int8 weights, bf16, f32, an
+ * adapter merged. The pass itself is io/quantize.c. */
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <signal.h>
@@ -24,14 +24,17 @@ static const struct t5_option options[] = {
      "tensors whose name has these dotted components: int8, bf16, f32 or same"},
     {"output", 'o', T5_OPT_STRING, "FILE", &output, 0, 0, "write here instead of standard output"},
     {"to-dir", 0, T5_OPT_STRING, "DIR", &to_dir, 0, 0, "write a directory that transformers loads"},
-    {"merge", 0, T5_OPT_STRING, "ADAPTER", &merge, 0, 0, "add a LoRA adapter into the weights first"},
-    {"report", 0, T5_OPT_STRING, "FILE", &report, 0, 0, "write a line of JSON per tensor: types, sizes, error"},
+    {"merge", 0, T5_OPT_STRING, "ADAPTER", &merge, 0, 0,
+     "add a LoRA adapter into the weights first"},
+    {"report", 0, T5_OPT_STRING, "FILE", &report, 0, 0,
+     "write a line of JSON per tensor: types, sizes, error"},
     {"requantize", 0, T5_OPT_FLAG, NULL, &requantize, 0, 0, "let int8 weights be quantised again"},
     {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
 };
 
 static const struct t5_program program = {
-    "t5-quantize", "Write a T5 model as one safetensors file, its weights 8 bit or otherwise.", "MODEL", options};
+    "t5-quantize", "Write a T5 model as one safetensors file, its weights 8 bit or otherwise.",
+    "MODEL", options};
 
 /* What one run holds open. */
 struct run {
@@ -44,7 +47,8 @@ struct run {
     int made_dir;
 };
 
-/* Ended from outside: no temporary file stays behind. A closed pipe ends us as it ends any filter. */
+/* Ended from outside: no temporary file stays behind. A closed pipe ends us as
+ * it ends any filter. */
 static void on_signal(int number)
 {
     t5_atomic_remove_all();
@@ -62,14 +66,21 @@ static void set_signals(void)
     }
 }
 
-static int usage(struct t5_err *err, const char *text) { return t5_fail_as(err, T5_USAGE, "%s", text); }
+static int usage(struct t5_err *err, const char *text)
+{
+    return t5_fail_as(err, T5_USAGE, "%s", text);
+}
 
-static int is_stdout(const char *path) { return !path || strcmp(path, "-") == 0; }
+static int is_stdout(const char *path)
+{
+    return !path || strcmp(path, "-") == 0;
+}
 
 static int check_options(const struct t5_list *operands, struct t5_err *err)
 {
     if (operands->n != 1)
-        return usage(err, operands->n ? "one MODEL expected, more found (see --help)" : "no MODEL (see --help)");
+        return usage(err, operands->n ? "one MODEL expected, more found (see --help)"
+                                      : "no MODEL (see --help)");
     if (to_dir && output)
         return usage(err, "--to-dir and --output exclude each other");
     if (to_dir && type && strcmp(type, "int8") == 0)
@@ -91,14 +102,16 @@ static int check_options(const struct t5_list *operands, struct t5_err *err)
 /* The command line as a shell would take it again. */
 static int quote_command(struct t5_buf *out, int argc, char **argv, struct t5_err *err)
 {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,+@%";
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,+@%";
     for (int i = 0; i < argc; i++) {
         const char *arg = i ? argv[i] : program.name;
         int safe = arg[0] && arg[strspn(arg, plain)] == 0;
         if ((i && t5_buf_append(out, " ", 1, err)) || (!safe && t5_buf_append(out, "'", 1, err)))
             return -1;
         for (const char *p = arg; *p; p++)
-            if (*p == '\'' && !safe ? t5_buf_append(out, "'\\''", 4, err) : t5_buf_append(out, p, 1, err))
+            if (*p == '\'' && !safe ? t5_buf_append(out, "'\\''", 4, err)
+                                    : t5_buf_append(out, p, 1, err))
                 return -1;
         if (!safe && t5_buf_append(out, "'", 1, err))
             return -1;
@@ -112,13 +125,15 @@ static int same_file(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-static int check_not_input(const struct run *r, const char *option, const char *path, struct t5_err *err)
+static int check_not_input(const struct run *r, const char *option, const char *path,
+                           struct t5_err *err)
 {
     char shown[T5_ESCAPED];
     const char *file = is_stdout(path) ? "/dev/stdout" : path;
     if (t5_checkpoint_reads(r->model, file))
         return t5_fail_as(err, T5_USAGE, "%s: %s is the model itself", option,
-                          is_stdout(path) ? "standard output" : t5_escape(shown, path, strlen(path)));
+                          is_stdout(path) ? "standard output"
+                                          : t5_escape(shown, path, strlen(path)));
     return 0;
 }
 
@@ -132,7 +147,8 @@ static int open_inputs(struct run *r, struct t5_err *err)
         return -1;
     if (to_dir && same_file(to_dir, r->path))
         return usage(err, "--to-dir: this is the model's own directory");
-    if ((!to_dir && check_not_input(r, "--output", output, err)) || (report && check_not_input(r, "--report", report, err)))
+    if ((!to_dir && check_not_input(r, "--output", output, err)) ||
+        (report && check_not_input(r, "--report", report, err)))
         return -1;
     return 0;
 }
@@ -155,11 +171,16 @@ static int open_outputs(struct run *r, struct t5_err *err)
     return report ? t5_atomic_open(&r->report, report, err) : 0;
 }
 
-static void show_progress(void *context, int64_t bytes) { t5_progress_update(context, bytes, ""); }
+static void show_progress(void *context, int64_t bytes)
+{
+    t5_progress_update(context, bytes, "");
+}
 
 static int convert(struct run *r, struct t5_err *err)
 {
-    struct t5_quantize_options o = {.type = type ? type : to_dir ? "f32" : "int8",
+    struct t5_quantize_options o = {.type = type     ? type
+                                            : to_dir ? "f32"
+                                                     : "int8",
                                     .keep = keep.items,
                                     .n_keep = keep.n,
                                     .merge = merge ? &r->adapter : NULL,
@@ -199,8 +220,9 @@ static int commit(struct t5_atomic **file, struct t5_err *err)
 
 static int run(struct run *r, struct t5_err *err)
 {
-    int rc = open_inputs(r, err) || open_outputs(r, err) || convert(r, err) || commit(&r->file, err) ||
-                     (to_dir && write_config(r, err)) || commit(&r->report, err)
+    int rc = open_inputs(r, err) || open_outputs(r, err) || convert(r, err) ||
+                     commit(&r->file, err) || (to_dir && write_config(r, err)) ||
+                     commit(&r->report, err)
                  ? -1
                  : 0;
     t5_atomic_abandon(r->file);

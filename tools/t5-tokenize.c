@@ -1,6 +1,8 @@
 /* t5-tokenize.c - text of records to token ids, and ids back to text. */
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/ordered.h"
 #include "base/program.h"
@@ -39,6 +41,13 @@ static const struct t5_program program = {
     "t5-tokenize", "Turn the text of records into T5's token ids, or ids into text.", "[FILE...]",
     options};
 
+static int same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
 static int check_options(const struct t5_list *files, struct t5_err *err)
 {
     int pack = strcmp(to, "safetensors") == 0;
@@ -50,12 +59,22 @@ static int check_options(const struct t5_list *files, struct t5_err *err)
     if (strcmp(source, target) == 0)
         return t5_fail_as(err, T5_USAGE, "--source and --target name the same field");
     for (int i = 0; output && i < files->n; i++)
-        if (strcmp(files->items[i], output) == 0 && strcmp(output, "-") != 0)
+        if (same_file(files->items[i], output))
             return t5_fail_as(err, T5_USAGE, "--output is an input, too");
     return 0;
 }
 
-static int pass_over(void *arg, const struct t5_err *err) { return t5_skip_bad(arg, err); }
+static struct t5_progress progress;
+
+static int pass_over(void *arg, const struct t5_err *err)
+{
+    t5_progress_end(&progress); /* the line makes room for the message, and comes back */
+    int go_on = t5_skip_bad(arg, err);
+    progress.live = go_on && isatty(STDERR_FILENO);
+    return go_on;
+}
+
+static void show_progress(void *arg, int64_t records) { t5_progress_update(arg, records, ""); }
 
 static int run(const struct t5_list *files, struct t5_err *err)
 {
@@ -75,13 +94,17 @@ static int run(const struct t5_list *files, struct t5_err *err)
         .output = output,
         .bad = pass_over,
         .bad_arg = &skip,
+        .progress = isatty(STDIN_FILENO) || isatty(STDOUT_FILENO) ? NULL : show_progress,
+        .progress_arg = &progress,
     };
     int library = strcmp(segmentation, "sentencepiece") == 0;
     int64_t good = 0;
     if (t5_tokenizer_open(&tokenizer, spiece, library ? T5_SEGMENT_LIBRARY : T5_SEGMENT_VITERBI,
                           special, err))
         return -1;
+    t5_progress_start(&progress, program.name, "records", 0);
     int rc = t5_tokenize(&good, &o, tokenizer, files->items, files->n, err);
+    t5_progress_end(&progress);
     t5_tokenizer_close(tokenizer);
     return rc ? -1 : t5_skip_end(&skip, good, err);
 }

@@ -17,6 +17,7 @@
 #include "io/atomic.h"
 #include "io/mapping.h"
 #include "t5/adapter_params.h"
+#include "t5/finite.h"
 #include "t5/model_export.h"
 #include "t5/train_log.h"
 #include "t5/train_plan.h"
@@ -435,7 +436,7 @@ static int load_model(struct run *run, struct t5_err *err)
 {
     if (config_path)
         return t5_model_create(&run->model, &run->backend, &run->config, (uint64_t)seed, err);
-    if (t5_checkpoint_verify(run->base, err))
+    if (t5_checkpoint_verify(run->base, err) || t5_checkpoint_check_finite(run->base, err))
         return -1;
     return t5_model_open(&run->model, &run->backend, run->base, is_lora() ? &run->adapter : NULL,
                          is_lora() ? T5_TRAIN_LORA : T5_TRAIN_FULL, err);

@@ -1,4 +1,5 @@
-/* ordered.c - batches through threads in order: one lock, a ring of batches, and threads that take turns. */
+/* ordered.c - batches through threads in order: one lock, a ring of batches, and threads that take
+ * turns. */
 /* SPDX-License-Identifier: MIT */
 #include "base/ordered.h"
 

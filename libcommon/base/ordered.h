@@ -1,5 +1,5 @@
-/* ordered.h - batches through threads, out in the order they came in. Every thread reads, works or writes,
- * whatever is next; at most 2 batches a thread are under way, so memory is bounded. */
+/* ordered.h - batches through threads, out in the order they came in. Every thread reads, works or
+ * writes, whatever is next; at most 2 batches a thread are under way, so memory is bounded. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_BASE_ORDERED_H
 #define T5_BASE_ORDERED_H
@@ -8,8 +8,8 @@
 
 struct t5_ordered {
     void *arg;
-    /* Fills batch. 1; 0: there is none. One call at a time, in order; may wait for input. A failure is put into the
-     * batch, so that it comes out behind what precedes it. */
+    /* Fills batch. 1; 0: there is none. One call at a time, in order; may wait for input. A failure
+     * is put into the batch, so that it comes out behind what precedes it. */
     int (*read)(void *arg, void *batch);
     /* The work, on any thread; worker is its number from 0. */
     void (*work)(void *arg, int worker, void *batch);

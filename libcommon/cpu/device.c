@@ -15,6 +15,7 @@ static int cpu_open(struct t5_device **out, const struct t5_device_options *opti
         return -1;
     dev->compute = options->compute;
     dev->threads = options->threads > 0 ? options->threads : omp_get_max_threads();
+    omp_set_num_threads(dev->threads); /* for the packing of weights, which knows no device */
     const char *isa = t5_gemm_isa_name();
     dev->rows = !strcmp(isa, "avx512") ? &t5_rows_avx512
                 : !strcmp(isa, "avx2") ? &t5_rows_avx2

@@ -36,6 +36,8 @@ static const struct t5_gemm_isa *best_isa(void)
 
 __attribute__((constructor)) static void choose(void) { isa = best_isa(); }
 
+const struct t5_gemm_isa *t5_gemm_isa(void) { return isa; }
+
 const char *t5_gemm_isa_name(void) { return isa->name; }
 
 int t5_gemm_force(const char *name)

@@ -333,12 +333,27 @@ static void softmax_grad(float *p, float *dp, const float *mask, float mean, int
     }
 }
 
+/* VL keys at a time: their VL partial vectors are folded pairwise, which leaves one vector of sums.
+ * A fold of a and b puts a's lanes at even places and b's at odd ones, so key bits come out reversed. */
 static void scores(float *s, const float *q, const float *k, int64_t ldk, int64_t n, int64_t d)
 {
-    for (int64_t j = 0; j < n; j++, k += ldk) {
-        vf sum = {0};
-        EACH_VECTOR(i, d) sum += get(q, i, d) * get(k, i, d);
-        s[j] = tree_sum(sum);
+    for (int64_t from = 0; from < n; from += VL) {
+        vf part[VL];
+        for (int64_t j = 0; j < VL; j++) {
+            const float *key = k + (from + j) * ldk;
+            int64_t reversed = 0;
+            for (int64_t bit = 1; bit < VL; bit *= 2)
+                reversed = 2 * reversed + ((j & bit) != 0);
+            vf sum = {0};
+            if (from + j < n)
+                EACH_VECTOR(i, d) sum += get(q, i, d) * get(key, i, d);
+            part[reversed] = sum;
+        }
+        for (int half = VL / 2; half > 0; half /= 2)
+            for (int i = 0; i < half; i++)
+                part[i] = ZIP_LOW(part[2 * i], part[2 * i + 1]) +
+                          ZIP_HIGH(part[2 * i], part[2 * i + 1]);
+        put(s, from, n, part[0]);
     }
 }
 

@@ -58,8 +58,8 @@ static void release(struct t5_hash_behind *h)
     free(h);
 }
 
-int t5_hash_behind_open(struct t5_hash_behind **out, struct t5_safetensors_writer *writer, size_t capacity,
-                        struct t5_err *err)
+int t5_hash_behind_open(struct t5_hash_behind **out, struct t5_safetensors_writer *writer,
+                        size_t capacity, struct t5_err *err)
 {
     struct t5_hash_behind *h = t5_alloc_zeroed(1, sizeof *h, "buffers", err);
     *out = NULL;
@@ -91,7 +91,8 @@ static struct piece *wait_for_piece(struct t5_hash_behind *h)
     return &h->pieces[h->put % PIECES];
 }
 
-static int put(struct t5_hash_behind *h, struct piece *p, const void *bytes, size_t n, struct t5_err *err)
+static int put(struct t5_hash_behind *h, struct piece *p, const void *bytes, size_t n,
+               struct t5_err *err)
 {
     p->bytes = bytes;
     p->n = n;
@@ -102,7 +103,10 @@ static int put(struct t5_hash_behind *h, struct piece *p, const void *bytes, siz
     return t5_safetensors_write_unhashed(h->writer, bytes, n, err);
 }
 
-void *t5_hash_behind_buffer(struct t5_hash_behind *h) { return wait_for_piece(h)->buffer; }
+void *t5_hash_behind_buffer(struct t5_hash_behind *h)
+{
+    return wait_for_piece(h)->buffer;
+}
 
 int t5_hash_behind_put(struct t5_hash_behind *h, size_t n, struct t5_err *err)
 {
@@ -110,7 +114,8 @@ int t5_hash_behind_put(struct t5_hash_behind *h, size_t n, struct t5_err *err)
     return put(h, p, p->buffer, n, err);
 }
 
-int t5_hash_behind_put_borrowed(struct t5_hash_behind *h, const void *bytes, size_t n, struct t5_err *err)
+int t5_hash_behind_put_borrowed(struct t5_hash_behind *h, const void *bytes, size_t n,
+                                struct t5_err *err)
 {
     return put(h, wait_for_piece(h), bytes, n, err);
 }

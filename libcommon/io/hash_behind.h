@@ -1,5 +1,6 @@
-/* hash_behind.h - pieces of a tensor file are checksummed by a thread while their owner writes them and
- * computes the next: the checksum is slower than either. Pieces count in the order in which they were put. */
+/* hash_behind.h - pieces of a tensor file are checksummed by a thread while their owner writes them
+ * and computes the next: the checksum is slower than either. Pieces count in the order in which
+ * they were put. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_IO_HASH_BEHIND_H
 #define T5_IO_HASH_BEHIND_H
@@ -9,8 +10,8 @@
 struct t5_hash_behind;
 
 /* Pieces of up to `capacity` bytes go through buffers of its own. The writer is borrowed. */
-int t5_hash_behind_open(struct t5_hash_behind **out, struct t5_safetensors_writer *writer, size_t capacity,
-                        struct t5_err *err) T5_MUST_CHECK;
+int t5_hash_behind_open(struct t5_hash_behind **out, struct t5_safetensors_writer *writer,
+                        size_t capacity, struct t5_err *err) T5_MUST_CHECK;
 /* A free buffer of `capacity` bytes, after waiting for one; it stays the caller's until put. */
 void *t5_hash_behind_buffer(struct t5_hash_behind *h);
 /* Writes the first n bytes of the last buffer taken. */

@@ -1,5 +1,5 @@
-/* jsonl.c - lines from files, pipes or standard input, one after the other, in bounded memory. What a
- * line says as JSON: see json.c and record.c. */
+/* jsonl.c - lines from files, pipes or standard input, one after the other, in bounded memory. What
+ * a line says as JSON: see json.c and record.c. */
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>

@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-/* The same source for each instruction set; with contraction off all give the same bytes. A sanitized
- * build has one version: its run time starts after the loader has chosen. */
+/* The same source for each instruction set; with contraction off all give the same bytes. A
+ * sanitized build has one version: its run time starts after the loader has chosen. */
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
 #define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
@@ -30,8 +30,8 @@ CLONES static uint32_t largest_bits(const float *w, int64_t n)
     return most;
 }
 
-/* Adding 1.5 x 2^23 leaves no bits for a fraction: the processor rounds to nearest even, and the low
- * byte of the sum is the value. Valid below 2^22, and these are at most 127. */
+/* Adding 1.5 x 2^23 leaves no bits for a fraction: the processor rounds to nearest even, and the
+ * low byte of the sum is the value. Valid below 2^22, and these are at most 127. */
 CLONES static void round_row(int8_t *q, const float *w, float factor, int64_t n)
 {
 #pragma omp simd

@@ -1,5 +1,5 @@
-/* quantize.c - the pass: header, then tensor after tensor in blocks of rows, pages dropped behind. What
- * becomes of each is decided in quantize_plan.c and computed in quantize_rows.c. */
+/* quantize.c - the pass: header, then tensor after tensor in blocks of rows, pages dropped behind.
+ * What becomes of each is decided in quantize_plan.c and computed in quantize_rows.c. */
 /* SPDX-License-Identifier: MIT */
 #include "io/quantize.h"
 
@@ -30,13 +30,19 @@ struct pass {
     struct t5_err *err;
 };
 
-static int64_t rows_of(const struct t5_tensor *t) { return t->rank == 2 ? t->shape[0] : 1; }
-static int64_t columns_of(const struct t5_tensor *t) { return t->rank == 2 ? t->shape[1] : t->elements; }
+static int64_t rows_of(const struct t5_tensor *t)
+{
+    return t->rank == 2 ? t->shape[0] : 1;
+}
+static int64_t columns_of(const struct t5_tensor *t)
+{
+    return t->rank == 2 ? t->shape[1] : t->elements;
+}
 
 static int fail_not_finite(const struct pass *p, const struct t5_quantize_step *s, int64_t at)
 {
-    return t5_fail(p->err, "%s: tensor '%s': element %lld is not finite%s", s->in->file, s->in->name,
-                   (long long)at, s->lora ? " after the merge" : "");
+    return t5_fail(p->err, "%s: tensor '%s': element %lld is not finite%s", s->in->file,
+                   s->in->name, (long long)at, s->lora ? " after the merge" : "");
 }
 
 static void count_read(struct pass *p, size_t bytes)
@@ -46,7 +52,8 @@ static void count_read(struct pass *p, size_t bytes)
         p->options->progress(p->options->context, p->bytes_read);
 }
 
-/* The data go from the file to the output without passing through us; weights are still looked at. */
+/* The data go from the file to the output without passing through us; weights
+ * are still looked at. */
 static int copy_tensor(struct pass *p, const struct t5_quantize_step *s, const struct t5_tensor *t)
 {
     size_t size = t5_dtype_size(t->type);
@@ -54,7 +61,8 @@ static int copy_tensor(struct pass *p, const struct t5_quantize_step *s, const s
         size_t n = t->bytes - at < BLOCK ? t->bytes - at : BLOCK;
         const char *bytes = (const char *)t->data + at;
         t5_mapping_want(bytes, n);
-        int64_t bad = t->type == T5_I8 ? -1 : t5_data_not_finite(bytes, t->type, (int64_t)(n / size));
+        int64_t bad =
+            t->type == T5_I8 ? -1 : t5_data_not_finite(bytes, t->type, (int64_t)(n / size));
         if (bad >= 0)
             return fail_not_finite(p, s, (int64_t)(at / size) + bad);
         if (t5_hash_behind_put_borrowed(p->out, bytes, n, p->err))
@@ -74,12 +82,17 @@ static void add_loss(struct t5_quantize_loss *sum, const struct t5_quantize_loss
     }
 }
 
-static int convert_tensor(struct pass *p, const struct t5_quantize_step *s, struct t5_quantize_loss *loss)
+static int convert_tensor(struct pass *p, const struct t5_quantize_step *s,
+                          struct t5_quantize_loss *loss)
 {
     const struct t5_adapter *a = p->options->merge;
-    struct t5_quantize_rows job = {.step = s, .rows = rows_of(s->in), .columns = columns_of(s->in),
-                                   .lora_scale = a ? t5_adapter_scale(a) : 0, .lora_rank = a ? a->rank : 0,
-                                   .scratch = p->scratch, .loss = p->loss};
+    struct t5_quantize_rows job = {.step = s,
+                                   .rows = rows_of(s->in),
+                                   .columns = columns_of(s->in),
+                                   .lora_scale = a ? t5_adapter_scale(a) : 0,
+                                   .lora_rank = a ? a->rank : 0,
+                                   .scratch = p->scratch,
+                                   .loss = p->loss};
     size_t out_row = (size_t)job.columns * t5_dtype_size(s->out),
            in_row = (size_t)job.columns * t5_dtype_size(s->in->type);
     int64_t step = out_row >= p->block ? 1 : (int64_t)(p->block / (out_row ? out_row : 1));
@@ -104,7 +117,8 @@ static int convert_tensor(struct pass *p, const struct t5_quantize_step *s, stru
     return t5_hash_behind_put(p->out, (size_t)job.rows * sizeof *p->scales, p->err);
 }
 
-static int report_tensor(struct pass *p, const struct t5_quantize_step *s, const struct t5_quantize_loss *loss)
+static int report_tensor(struct pass *p, const struct t5_quantize_step *s,
+                         const struct t5_quantize_loss *loss)
 {
     const struct t5_tensor *t = s->in;
     struct t5_buf line = {0};
@@ -112,16 +126,18 @@ static int report_tensor(struct pass *p, const struct t5_quantize_step *s, const
            out = (size_t)t->elements * t5_dtype_size(s->out) +
                  (s->out == T5_I8 ? (size_t)rows_of(t) * sizeof(float) : 0);
     double relative = loss->weight2 > 0 ? sqrt(loss->error2 / loss->weight2) : 0;
-    int rc = t5_buf_printf(&line, p->err, "{\"name\":") || t5_json_quote(&line, t->name, strlen(t->name), p->err) ||
+    int rc = t5_buf_printf(&line, p->err, "{\"name\":") ||
+             t5_json_quote(&line, t->name, strlen(t->name), p->err) ||
              t5_buf_printf(&line, p->err, ",\"shape\":[");
     for (int d = 0; rc == 0 && d < t->rank; d++)
         rc = t5_buf_printf(&line, p->err, "%s%lld", d ? "," : "", (long long)t->shape[d]);
     if (rc == 0)
-        rc = t5_buf_printf(&line, p->err,
-                           "],\"type_in\":\"%s\",\"type_out\":\"%s\",\"bytes_in\":%zu,\"bytes_out\":%zu,"
-                           "\"merged\":%s,\"relative_rms_error\":%.6g,\"max_error\":%.6g,\"non_finite\":%lld}\n",
-                           t5_dtype_name(t->type), t5_dtype_name(s->out), in, out, s->lora ? "true" : "false",
-                           relative, loss->largest, (long long)loss->not_finite);
+        rc = t5_buf_printf(
+            &line, p->err,
+            "],\"type_in\":\"%s\",\"type_out\":\"%s\",\"bytes_in\":%zu,\"bytes_out\":%zu,"
+            "\"merged\":%s,\"relative_rms_error\":%.6g,\"max_error\":%.6g,\"non_finite\":%lld}\n",
+            t5_dtype_name(t->type), t5_dtype_name(s->out), in, out, s->lora ? "true" : "false",
+            relative, loss->largest, (long long)loss->not_finite);
     if (rc == 0)
         rc = t5_atomic_write(p->report, line.data, line.n, p->err);
     t5_buf_free(&line);
@@ -158,7 +174,8 @@ static int describe(struct t5_tensor **tensors, char (**names)[128], int *n, con
         if (s->out != T5_I8)
             continue;
         snprintf((*names)[*n], sizeof **names, "%s_scale", s->in->name);
-        (*tensors)[*n] = (struct t5_tensor){.name = (*names)[*n], .type = T5_F32, .rank = 1, .shape = {s->in->shape[0]}};
+        (*tensors)[*n] = (struct t5_tensor){
+            .name = (*names)[*n], .type = T5_F32, .rank = 1, .shape = {s->in->shape[0]}};
         ++*n;
     }
     return 0;
@@ -181,11 +198,13 @@ static int allocate(struct pass *p)
         block_rows = fit > block_rows ? fit : block_rows;
     }
     p->block = (size_t)rows * sizeof(float) > p->block ? (size_t)rows * sizeof(float) : p->block;
-    p->scratch = t5_alloc((size_t)omp_get_max_threads() * 2 * (size_t)columns, sizeof(float), "rows", p->err);
+    p->scratch = t5_alloc((size_t)omp_get_max_threads() * 2 * (size_t)columns, sizeof(float),
+                          "rows", p->err);
     p->scales = t5_alloc((size_t)rows, sizeof(float), "scales", p->err);
     if (!p->scratch || !p->scales)
         return -1;
-    if (p->report && !(p->loss = t5_alloc((size_t)block_rows, sizeof *p->loss, "the report", p->err)))
+    if (p->report &&
+        !(p->loss = t5_alloc((size_t)block_rows, sizeof *p->loss, "the report", p->err)))
         return -1;
     return 0;
 }
@@ -202,7 +221,8 @@ static int write_file(struct pass *p, struct t5_atomic *file, const struct t5_ch
     for (int i = 0; i < p->n; i++)
         if (p->steps[i].out == T5_I8)
             quantization = "int8";
-    if (t5_buf_printf(&command, p->err, "%s%s%s", before ? before : "", before ? "\n" : "", p->options->command) ||
+    if (t5_buf_printf(&command, p->err, "%s%s%s", before ? before : "", before ? "\n" : "",
+                      p->options->command) ||
         describe(&tensors, &names, &n, p) || allocate(p))
         goto out;
     const struct t5_metadata metadata[] = {{"format", "pt"},
@@ -223,8 +243,9 @@ out:
     return rc;
 }
 
-int t5_quantize_run(struct t5_atomic *file, struct t5_atomic *report, const struct t5_checkpoint *model,
-                    const struct t5_quantize_options *options, struct t5_err *err)
+int t5_quantize_run(struct t5_atomic *file, struct t5_atomic *report,
+                    const struct t5_checkpoint *model, const struct t5_quantize_options *options,
+                    struct t5_err *err)
 {
     struct pass p = {.options = options, .report = report, .err = err};
     int rc = -1;
@@ -256,7 +277,8 @@ static const char *skip_value(const char *s)
     return s;
 }
 
-int t5_config_with_dtype(struct t5_buf *out, const char *text, size_t n, const char *dtype, struct t5_err *err)
+int t5_config_with_dtype(struct t5_buf *out, const char *text, size_t n, const char *dtype,
+                         struct t5_err *err)
 {
     static const char space[] = " \t\r\n", between[] = " \t\r\n,:";
     const char *from = text, *s = text + strspn(text, space) + 1; /* behind the brace */
@@ -267,9 +289,11 @@ int t5_config_with_dtype(struct t5_buf *out, const char *text, size_t n, const c
         s += strspn(s, between);
         const char *value = s;
         s = skip_value(s);
-        if (!(k == 7 && memcmp(key, "\"dtype\"", 7) == 0) && !(k == 13 && memcmp(key, "\"torch_dtype\"", 13) == 0))
+        if (!(k == 7 && memcmp(key, "\"dtype\"", 7) == 0) &&
+            !(k == 13 && memcmp(key, "\"torch_dtype\"", 13) == 0))
             continue;
-        if (t5_buf_append(out, from, (size_t)(value - from), err) || t5_json_quote(out, dtype, strlen(dtype), err))
+        if (t5_buf_append(out, from, (size_t)(value - from), err) ||
+            t5_json_quote(out, dtype, strlen(dtype), err))
             return -1;
         from = s;
     }

@@ -9,12 +9,12 @@
 #include "io/peft.h"
 
 struct t5_quantize_options {
-    const char *type;              /* "int8", "bf16", "f32" */
-    const char *const *keep;       /* "PATTERN=TYPE", the last that matches counts */
+    const char *type;        /* "int8", "bf16", "f32" */
+    const char *const *keep; /* "PATTERN=TYPE", the last that matches counts */
     int n_keep;
     const struct t5_adapter *merge; /* or NULL */
-    int requantize;                /* int8 in may become int8 out again */
-    const char *command;           /* goes into the metadata, below what is there */
+    int requantize;                 /* int8 in may become int8 out again */
+    const char *command;            /* goes into the metadata, below what is there */
     void (*progress)(void *context, int64_t bytes_read); /* or NULL */
     void *context;
 };
@@ -27,16 +27,17 @@ struct t5_quantize_step {
     int copy; /* its bytes (and its scale's) go over as they are */
 };
 
-/* Decides for every tensor. int8: the projections become int8, the rest stay as they are; bf16, f32:
- * everything becomes that. Patterns match whole dotted components of a name, anywhere in it, `*` any
- * one; one that matches nothing is a usage error. Caller frees *out. */
+/* Decides for every tensor. int8: the projections become int8, the rest stay as they are; bf16,
+ * f32: everything becomes that. Patterns match whole dotted components of a name, anywhere in it,
+ * `*` any one; one that matches nothing is a usage error. Caller frees *out. */
 int t5_quantize_plan(struct t5_quantize_step **out, int *n, const struct t5_checkpoint *model,
                      const struct t5_quantize_options *options, struct t5_err *err) T5_MUST_CHECK;
 
-/* Writes the whole file to `file`, which the caller commits, and, where report is not NULL, a line of
- * JSON per tensor to it. A weight that is not finite is refused. */
-int t5_quantize_run(struct t5_atomic *file, struct t5_atomic *report, const struct t5_checkpoint *model,
-                    const struct t5_quantize_options *options, struct t5_err *err) T5_MUST_CHECK;
+/* Writes the whole file to `file`, which the caller commits, and, where report is not NULL, a line
+ * of JSON per tensor to it. A weight that is not finite is refused. */
+int t5_quantize_run(struct t5_atomic *file, struct t5_atomic *report,
+                    const struct t5_checkpoint *model, const struct t5_quantize_options *options,
+                    struct t5_err *err) T5_MUST_CHECK;
 
 /* Appends config.json's text with the type that HF keys dtype and torch_dtype name replaced. */
 struct t5_buf;

@@ -55,7 +55,10 @@ static int matches(const char *pattern, size_t n, const char *name)
     }
 }
 
-static int is_table(const char *name) { return strstr(name, ".relative_attention_bias.") != NULL; }
+static int is_table(const char *name)
+{
+    return strstr(name, ".relative_attention_bias.") != NULL;
+}
 
 /* q, k, v, o, wi, wi_0, wi_1 and wo: what a layer multiplies by. */
 static int is_projection(const struct t5_tensor *t)
@@ -87,30 +90,34 @@ static int apply_keep(struct t5_quantize_step *steps, int n, const char *keep, s
     int same = 0, found = 0;
     t5_escape(shown, keep, strlen(keep));
     if (!equals || equals == keep || parse_type(&type, &same, equals + 1))
-        return t5_fail_as(err, T5_USAGE, "--keep: expected PATTERN=int8|bf16|f32|same, found '%s'", shown);
+        return t5_fail_as(err, T5_USAGE, "--keep: expected PATTERN=int8|bf16|f32|same, found '%s'",
+                          shown);
     for (int i = 0; i < n; i++) {
         const struct t5_tensor *t = steps[i].in;
         if (!matches(keep, (size_t)(equals - keep), t->name))
             continue;
         found = 1;
         if (!same && type == T5_I8 && (t->rank != 2 || is_table(t->name)))
-            return t5_fail_as(err, T5_USAGE, "--keep %s: '%s' cannot be int8 (matrices only)", shown, t->name);
+            return t5_fail_as(err, T5_USAGE, "--keep %s: '%s' cannot be int8 (matrices only)",
+                              shown, t->name);
         steps[i].out = same ? t->type : type;
         steps[i].copy = same;
     }
     return found ? 0 : t5_fail_as(err, T5_USAGE, "--keep %s: matches no tensor", shown);
 }
 
-/* A merged tensor is computed; one that only keeps its type is copied, unless it is int8 and was asked
- * to become int8: that loses twice, and has to be asked for. */
+/* A merged tensor is computed; one that only keeps its type is copied, unless it is int8 and was
+ * asked to become int8: that loses twice, and has to be asked for. */
 static int settle(struct t5_quantize_step *steps, int n, int requantize, struct t5_err *err)
 {
     for (int i = 0; i < n; i++) {
         struct t5_quantize_step *s = &steps[i];
         s->copy = !s->lora && (s->copy || (s->out == s->in->type && !s->scale));
         if (s->scale && s->out == T5_I8 && !s->copy && !requantize)
-            return t5_fail(err, "%s: tensor '%s' is int8 already (--requantize quantises it again, with its loss)",
-                           s->in->file, s->in->name);
+            return t5_fail(
+                err,
+                "%s: tensor '%s' is int8 already (--requantize quantises it again, with its loss)",
+                s->in->file, s->in->name);
     }
     return 0;
 }
@@ -132,7 +139,8 @@ int t5_quantize_plan(struct t5_quantize_step **out, int *n, const struct t5_chec
     for (int i = 0; i < count; i++) {
         struct t5_quantize_step *s = &steps[*n];
         s->in = t5_checkpoint_at(model, i);
-        s->scale = s->in->type == T5_I8 ? t5_checkpoint_at(model, ++i) : NULL; /* it follows its weight */
+        s->scale =
+            s->in->type == T5_I8 ? t5_checkpoint_at(model, ++i) : NULL; /* it follows its weight */
         s->lora = find_lora(options->merge, s->in->name);
         s->copy = type == T5_I8 && !is_projection(s->in);
         s->out = s->copy ? s->in->type : type;

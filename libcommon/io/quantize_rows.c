@@ -1,4 +1,5 @@
-/* quantize_rows.c - rows of one tensor: read as f32, merged, written in the new type, the loss measured. */
+/* quantize_rows.c - rows of one tensor: read as f32, merged, written in the new type, the loss
+ * measured. */
 /* SPDX-License-Identifier: MIT */
 #include "io/quantize_rows.h"
 
@@ -24,7 +25,8 @@ static const float *read_row(float *room, const struct t5_quantize_rows *job, in
 }
 
 /* w + scale x (B A)[row], summed over the rank in order, in f32 as PEFT merges. */
-static void add_lora(float *out, float *sum, const float *w, const struct t5_quantize_rows *job, int64_t row)
+static void add_lora(float *out, float *sum, const float *w, const struct t5_quantize_rows *job,
+                     int64_t row)
 {
     int64_t rank = job->lora_rank;
     const struct t5_lora_module *m = job->step->lora;
@@ -94,12 +96,13 @@ static int64_t convert_row(void *out, float *scale, struct t5_quantize_loss *los
     return -1;
 }
 
-int64_t t5_quantize_rows(void *out, float *scale, const struct t5_quantize_rows *job, int64_t from, int64_t n)
+int64_t t5_quantize_rows(void *out, float *scale, const struct t5_quantize_rows *job, int64_t from,
+                         int64_t n)
 {
     int64_t first = INT64_MAX;
     enum t5_dtype in = job->step->in->type;
-    /* plain rows pass at the speed of memory; a team of threads, which waits by spinning, would only
-     * take the processor from the thread that checksums */
+    /* plain rows pass at the speed of memory; a team of threads, which waits by spinning, would
+     * only take the processor from the thread that checksums */
     int heavy = job->step->lora || in == T5_F16 || in == T5_F64;
     size_t stride = (size_t)job->columns * t5_dtype_size(job->step->out);
 #pragma omp parallel for schedule(static) reduction(min : first) if (heavy)

@@ -5,7 +5,8 @@
 
 #include "io/quantize.h"
 
-/* What quantising cost, over the elements of one tensor, against its weights in f32 (after a merge). */
+/* What quantising cost, over the elements of one tensor, against its weights in f32 (after a
+ * merge). */
 struct t5_quantize_loss {
     double error2, weight2; /* sums of squares */
     double largest;         /* absolute error */
@@ -24,8 +25,10 @@ struct t5_quantize_rows {
 /* Converts rows [from, from + n): out (n, columns) of step->out; scale (n) where that is int8. In
  * parallel over rows; each row is computed alone, so the result does not depend on the threads.
  * Returns -1, or the index in the tensor of the first weight that is not finite. */
-int64_t t5_quantize_rows(void *out, float *scale, const struct t5_quantize_rows *job, int64_t from, int64_t n);
-/* Index of the first of n floats of a floating type, from any alignment, that is not finite, or -1. */
+int64_t t5_quantize_rows(void *out, float *scale, const struct t5_quantize_rows *job, int64_t from,
+                         int64_t n);
+/* Index of the first of n floats of a floating type, from any alignment, that is
+ * not finite, or -1. */
 int64_t t5_data_not_finite(const void *bytes, enum t5_dtype type, int64_t n);
 
 #endif

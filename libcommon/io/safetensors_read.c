@@ -32,7 +32,8 @@ static const char *mistaken_for(const char *p, size_t n)
     static const struct {
         const char *begins, *hint;
     } kinds[] = {
-        {"version https://git-lfs", "a Git LFS pointer, not the weights (git lfs pull fetches them)"},
+        {"version https://git-lfs",
+         "a Git LFS pointer, not the weights (git lfs pull fetches them)"},
         {"<!DOCTYPE", "an HTML page, not weights"},
         {"<!doctype", "an HTML page, not weights"},
         {"<html", "an HTML page, not weights"},
@@ -64,7 +65,8 @@ static int header_length(uint64_t *out, const unsigned char *first, size_t n, co
                          struct t5_err *err)
 {
     uint64_t length = n == 8 ? little64(first) : 0;
-    const char *hint = n < 8 || length > T5_MAX_HEADER ? mistaken_for((const char *)first, n) : NULL;
+    const char *hint =
+        n < 8 || length > T5_MAX_HEADER ? mistaken_for((const char *)first, n) : NULL;
     if (hint)
         return t5_fail(err, "%s: %s", shown, hint);
     if (n < 8)
@@ -125,8 +127,8 @@ static int take_first(struct t5_buf *out, struct source *from, uint64_t want, st
     return 0;
 }
 
-/* Appends up to `want` bytes; fewer only at the end of the stream. Room grows with what has arrived,
- * never with what a header claims. */
+/* Appends up to `want` bytes; fewer only at the end of the stream. Room grows with what has
+ * arrived, never with what a header claims. */
 static int read_up_to(struct t5_buf *out, struct source *from, uint64_t want, const char *shown,
                       struct t5_err *err)
 {
@@ -135,7 +137,8 @@ static int read_up_to(struct t5_buf *out, struct source *from, uint64_t want, co
         return -1;
     while (out->n - begin < want) {
         uint64_t left = want - (out->n - begin);
-        if (out->n == out->capacity && t5_buf_reserve(out, left < 65536 ? (size_t)left : 65536, err))
+        if (out->n == out->capacity &&
+            t5_buf_reserve(out, left < 65536 ? (size_t)left : 65536, err))
             return -1;
         size_t room = out->capacity - out->n;
         ssize_t n = read(from->fd, out->data + out->n, left < room ? (size_t)left : room);
@@ -214,7 +217,8 @@ out:
     return rc;
 }
 
-int t5_safetensors_open_fd(struct t5_safetensors **out, int fd, const char *shown, struct t5_err *err)
+int t5_safetensors_open_fd(struct t5_safetensors **out, int fd, const char *shown,
+                           struct t5_err *err)
 {
     return t5_safetensors_open_rest(out, fd, NULL, 0, shown, err);
 }
@@ -240,8 +244,14 @@ void t5_safetensors_close(struct t5_safetensors *f)
     free(f);
 }
 
-const char *t5_safetensors_shown(const struct t5_safetensors *f) { return f->shown; }
-int t5_safetensors_count(const struct t5_safetensors *f) { return f->header.n; }
+const char *t5_safetensors_shown(const struct t5_safetensors *f)
+{
+    return f->shown;
+}
+int t5_safetensors_count(const struct t5_safetensors *f)
+{
+    return f->header.n;
+}
 
 const struct t5_tensor *t5_safetensors_at(const struct t5_safetensors *f, int i)
 {
@@ -309,7 +319,9 @@ int t5_safetensors_verify(const struct t5_safetensors *f, struct t5_err *err)
     for (size_t i = 0; i < sizeof digest; i++)
         snprintf(hex + 2 * i, 3, "%02x", digest[i]);
     if (strcmp(hex, want) != 0)
-        return t5_fail(err, "%s: damaged: its data do not match its checksum (sha256 %.64s expected, found %s)",
-                       f->shown, want, hex);
+        return t5_fail(
+            err,
+            "%s: damaged: its data do not match its checksum (sha256 %.64s expected, found %s)",
+            f->shown, want, hex);
     return 0;
 }

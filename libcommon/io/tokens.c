@@ -1,5 +1,5 @@
-/* tokens.c - token records from JSONL or packed files, one by one, checked. How a packed file is laid out: see
- * tokens_packed.c. */
+/* tokens.c - token records from JSONL or packed files, one by one, checked. How a packed file is
+ * laid out: see tokens_packed.c. */
 /* SPDX-License-Identifier: MIT */
 #include "io/tokens.h"
 
@@ -66,7 +66,8 @@ int t5_token_record_fail(const struct t5_token_record *record, struct t5_err *er
     return -1;
 }
 
-/* Length against its limit; *n may shrink, and then ids[*n - 1] becomes a final </s> that was there. */
+/* Length against its limit; *n may shrink, and then ids[*n - 1] becomes a final </s> that was
+ * there. */
 static int limit_length(int32_t *ids, int64_t *n, int64_t max, const char *name, int truncate,
                         const struct t5_token_record *record, struct t5_err *err)
 {
@@ -186,8 +187,8 @@ static int read_packed(struct t5_tokens_reader *r, struct t5_token_record *out, 
     return check_labels(out, err);
 }
 
-/* A safetensors file begins with the 8-byte length of its header, whose high bytes are zero; records begin
- * with '{', perhaps behind blanks, and hold no zero byte. */
+/* A safetensors file begins with the 8-byte length of its header, whose high bytes are zero;
+ * records begin with '{', perhaps behind blanks, and hold no zero byte. */
 static int detect(struct t5_jsonl *lines, int *packed, struct t5_err *err)
 {
     int zeros = 0;

@@ -1,5 +1,5 @@
-/* tokens_packed.c - packed token files: ragged arrays whose offsets are checked once, and ids checked as
- * they are taken out. */
+/* tokens_packed.c - packed token files: ragged arrays whose offsets are checked once, and ids
+ * checked as they are taken out. */
 /* SPDX-License-Identifier: MIT */
 #include "io/tokens_packed.h"
 

@@ -18,7 +18,8 @@ struct t5_packed {
     struct t5_ragged input, labels;
 };
 
-/* Opens a descriptor of which `first` has been read already (see t5_safetensors_open_rest) and checks everything but the ids. */
+/* Opens a descriptor of which `first` has been read already (see t5_safetensors_open_rest) and
+ * checks everything but the ids. */
 int t5_packed_open(struct t5_packed *out, int fd, const void *first, size_t n_first,
                    const char *name, struct t5_err *err) T5_MUST_CHECK;
 void t5_packed_close(struct t5_packed *packed);

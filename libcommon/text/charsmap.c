@@ -14,8 +14,8 @@ static uint32_t unit_at(const struct t5_charsmap *map, uint32_t i)
     return little(map->units + 4 * (size_t)i);
 }
 
-/* A unit holds either a value (top bit set) or: label in bits 0-7, bit 8 "a value hangs here", and the
- * offset of its children in bits 10-30, eight bits to the left where bit 9 is set. */
+/* A unit holds either a value (top bit set) or: label in bits 0-7, bit 8 "a value hangs here", and
+ * the offset of its children in bits 10-30, eight bits to the left where bit 9 is set. */
 static int is_value(uint32_t unit) { return unit >> 31; }
 static int has_value(uint32_t unit) { return unit >> 8 & 1; }
 static uint32_t label(uint32_t unit) { return unit & 0x800000ffu; }

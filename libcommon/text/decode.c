@@ -28,8 +28,8 @@ static int append_piece(struct t5_buf *out, const struct t5_piece *piece, int fi
     return 0;
 }
 
-/* One pass of clean_up_tokenization_spaces: every `from` in text[0..n) becomes what follows its leading
- * space (and loses a trailing one). Works in place and returns the new length. */
+/* One pass of clean_up_tokenization_spaces: every `from` in text[0..n) becomes what follows its
+ * leading space (and loses a trailing one). Works in place and returns the new length. */
 static size_t close_up(char *text, size_t n, const char *from)
 {
     size_t len = strlen(from), keep = len - 1 - (from[len - 1] == ' '), to = 0;

@@ -6,10 +6,11 @@
 
 #include "base/utf8.h"
 
-/* A cluster is [PREPEND]* base [JOIN]*; BREAK characters stand alone. UAX #29 joins more (Hangul
- * syllables, flags, emoji, Indic conjuncts), but those reach 6 bytes, where the fast tokenizer takes each
- * character alone anyway. */
-enum class { OTHER, JOIN, BREAK, PREPEND };
+/* A cluster is [PREPEND]* base [JOIN or SPACING]*; BREAK characters stand alone. Behind PICTURE
+ * [JOIN]* U+200D comes another PICTURE, where that JOIN is not U+200D itself. UAX #29 joins more
+ * (Hangul syllables, flags, Indic conjuncts), but those reach 6 bytes, where the fast tokenizer
+ * takes each character alone anyway. */
+enum class { OTHER, JOIN, BREAK, SPACING, PREPEND, PICTURE };
 
 static const struct range {
     uint32_t first, last;
@@ -88,8 +89,8 @@ void t5_normalizer_init(struct t5_normalizer *out, const struct t5_charsmap *map
     for (int c = 0; c < 128; c++) {
         char byte = (char)c;
         out->ascii[c] = t5_charsmap_find(map, &byte, 1);
-        /* A space forms clusters with marks behind it, so it must start no key at all; controls stand
-         * alone, so it is enough that they become white space. */
+        /* A space forms clusters with marks behind it, so it must start no key at all; controls
+         * stand alone, so it is enough that they become white space. */
         if (out->ascii[c])
             out->delimiter[c] = c != ' ' && class_of(&byte, 1) == BREAK && all_space(out->ascii[c]);
         else
@@ -123,10 +124,15 @@ static size_t cluster_length(const char *s, size_t n, int *one)
         len += more;
         c = next;
     }
-    while (c != BREAK && len < n) {
+    for (int glue = c == PICTURE ? 1 : 0; c != BREAK && len < n;) { /* 2: a picture may follow */
         size_t more = char_length(s + len, n - len);
-        if (class_of(s + len, more) != JOIN)
+        enum class next = class_of(s + len, more);
+        if (next != JOIN && next != SPACING && !(next == PICTURE && glue == 2))
             break;
+        if (next == PICTURE)
+            glue = 1;
+        else if (glue)
+            glue = next == JOIN && glue == 1 ? 1 + (code_point(s + len, more) == 0x200d) : 0;
         len += more;
     }
     *one = len == first;
@@ -144,7 +150,10 @@ static int map_cluster(struct t5_buf *out, const struct t5_normalizer *z, const 
 
 int t5_word_starts_with_mark(const char *word, size_t n)
 {
-    return (unsigned char)*word >= 0x80 && class_of(word, char_length(word, n)) == JOIN;
+    if ((unsigned char)*word < 0x80)
+        return 0;
+    enum class c = class_of(word, char_length(word, n));
+    return c == JOIN || c == SPACING;
 }
 
 int t5_normalize_word(struct t5_buf *out, const struct t5_normalizer *z, const char *word, size_t n,

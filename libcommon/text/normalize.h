@@ -1,9 +1,8 @@
-/* normalize.h - text to the words that get segmented, as transformers' fast T5 tokenizer does it. That differs
- * from the SentencePiece library where marks pile up: the fast tokenizer maps whole grapheme clusters below
- * 6 bytes by the shortest key that starts them, and anything else character by character.
- *
- * A raw word is a run of bytes without a delimiter: a byte that becomes white space wherever it
- * stands. Raw words are normalised alone, so their ids can be remembered. */
+/* normalize.h - text to the words that get segmented, as transformers' fast T5 tokenizer does it.
+ * That differs from the SentencePiece library where marks pile up: the fast tokenizer maps whole
+ * grapheme clusters below 6 bytes by the shortest key that starts them, and anything else character
+ * by character.  A raw word is a run of bytes without a delimiter: a byte that becomes white space
+ * wherever it stands. Raw words are normalised alone, so their ids can be remembered. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TEXT_NORMALIZE_H
 #define T5_TEXT_NORMALIZE_H

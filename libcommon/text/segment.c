@@ -1,6 +1,6 @@
-/* segment.c - the unigram model's best segmentation of a word (Kudo, "Subword Regularization", ACL 2018,
- * section 3.2), with the tie-breaking of transformers' fast tokenizer: scores summed in double, candidates by
- * increasing length, replaced only by a strictly better one. */
+/* segment.c - the unigram model's best segmentation of a word (Kudo, "Subword Regularization", ACL
+ * 2018, section 3.2), with the tie-breaking of transformers' fast tokenizer: scores summed in
+ * double, candidates by increasing length, replaced only by a strictly better one. */
 /* SPDX-License-Identifier: MIT */
 #include "text/segment.h"
 

@@ -1,5 +1,5 @@
-/* spiece.c - a protobuf walker for sentencepiece_model.proto that reads what T5 needs and refuses what
- * is damaged. The character map is checked in charsmap.c. */
+/* spiece.c - a protobuf walker for sentencepiece_model.proto that reads what T5 needs and refuses
+ * what is damaged. The character map is checked in charsmap.c. */
 /* SPDX-License-Identifier: MIT */
 #include "text/spiece.h"
 

@@ -1,5 +1,6 @@
-/* spiece.h - a spiece.model read and checked without the SentencePiece library, which trusts its input:
- * pieces, scores, types, and the normaliser's character map. What fails here the library never sees. */
+/* spiece.h - a spiece.model read and checked without the SentencePiece library, which trusts its
+ * input: pieces, scores, types, and the normaliser's character map. What fails here the library
+ * never sees. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TEXT_SPIECE_H
 #define T5_TEXT_SPIECE_H
@@ -32,8 +33,9 @@ struct t5_piece {
     enum t5_piece_type type;
 };
 
-/* What maps characters to their normal form: a double array (Darts-clone: Yata et al., "A compact static
- * double-array keeping character codes", 2007) from UTF-8 to offsets of NUL-terminated strings. */
+/* What maps characters to their normal form: a double array (Darts-clone: Yata et al., "A compact
+ * static double-array keeping character codes", 2007) from UTF-8 to offsets of NUL-terminated
+ * strings. */
 struct t5_charsmap {
     const unsigned char *units; /* n_units little-endian uint32; NULL where the model has none */
     uint32_t n_units;
@@ -57,8 +59,8 @@ int t5_spiece_parse(struct t5_spiece *out, const void *bytes, size_t n, const ch
                     struct t5_err *err) T5_MUST_CHECK;
 void t5_spiece_free(struct t5_spiece *model);
 
-/* Every unit of the map points inside it and every value at a string that ends: after this, lookups need no
- * checks. */
+/* Every unit of the map points inside it and every value at a string that ends: after this, lookups
+ * need no checks. */
 int t5_charsmap_init(struct t5_charsmap *out, const void *blob, size_t n, struct t5_err *err)
     T5_MUST_CHECK;
 /* The shortest key that key[0..n) starts with: its string, or NULL. */

@@ -1,5 +1,5 @@
-/* spm.h - the SentencePiece library behind a C face. Exceptions end here. Only t5-tokenize and the tests
- * link it; give it models that t5_spiece_parse has passed. */
+/* spm.h - the SentencePiece library behind a C face. Exceptions end here. Only t5-tokenize and the
+ * tests link it; give it models that t5_spiece_parse has passed. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TEXT_SPM_H
 #define T5_TEXT_SPM_H

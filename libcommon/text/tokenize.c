@@ -1,5 +1,6 @@
-/* tokenize.c - the stream: lines into batches, batches through threads, results to their place in order. One
- * record's work is in tokenize_record.c, the packed file in tokenize_pack.c, counts in tokenize_stats.c. */
+/* tokenize.c - the stream: lines into batches, batches through threads, results to their place in
+ * order. One record's work is in tokenize_record.c, the packed file in tokenize_pack.c, counts in
+ * tokenize_stats.c. */
 /* SPDX-License-Identifier: MIT */
 #include "text/tokenize.h"
 
@@ -141,6 +142,8 @@ static int write_batch(void *arg, void *batch, struct t5_err *err)
     }
     if (put(s, b->out.data, b->out.n, err))
         return -1;
+    if (s->options->progress)
+        s->options->progress(s->options->progress_arg, *s->records);
     if (b->failed)
         *err = b->last;
     return b->failed ? -1 : 0;

@@ -1,5 +1,5 @@
-/* tokenize.h - what t5-tokenize does with a stream of records: encode, decode, count or pack, on any number
- * of threads, in order. */
+/* tokenize.h - what t5-tokenize does with a stream of records: encode, decode, count or pack, on
+ * any number of threads, in order. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TEXT_TOKENIZE_H
 #define T5_TEXT_TOKENIZE_H
@@ -25,6 +25,8 @@ struct t5_tokenize_options {
     /* Called in order, one call at a time, for each bad record; 1: go on behind it, 0: stop. */
     int (*bad)(void *arg, const struct t5_err *err);
     void *bad_arg;
+    void (*progress)(void *arg, int64_t records); /* now and then; NULL: nobody looks */
+    void *progress_arg;
 };
 
 /* Runs over the inputs (as t5_jsonl_open takes them). *records counts the good ones. */

@@ -1,5 +1,5 @@
-/* tokenize_inside.h - what the files behind tokenize.h share: the worker of one record, and the places where
- * batches go. */
+/* tokenize_inside.h - what the files behind tokenize.h share: the worker of one record, and the
+ * places where batches go. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TEXT_TOKENIZE_INSIDE_H
 #define T5_TEXT_TOKENIZE_INSIDE_H
@@ -15,9 +15,9 @@ struct t5_tokenize_worker { /* a thread's own */
     struct t5_buf text, input, labels, members;
 };
 
-/* Appends to out what one line gives: for JSONL and decoding a line; for packing and counting, in host order,
- * int64_t n_input, int64_t n_labels (-1: none), and for packing the ids (int32_t) of both. 1: a record; 0: a blank line;
- * -1 with out as it was. */
+/* Appends to out what one line gives: for JSONL and decoding a line; for packing and counting, in
+ * host order, int64_t n_input, int64_t n_labels (-1: none), and for packing the ids (int32_t) of
+ * both. 1: a record; 0: a blank line; -1 with out as it was. */
 int t5_tokenize_line(struct t5_buf *out, struct t5_tokenize_worker *worker,
                      const struct t5_line *line, struct t5_err *err) T5_MUST_CHECK;
 /* Appends "[1,2,3]". */

@@ -1,5 +1,5 @@
-/* tokenize_pack.c - a packed token file from a stream of unknown length. The header comes first and needs the
- * sizes, so ids wait in unnamed temporary files (TMPDIR), not in memory. */
+/* tokenize_pack.c - a packed token file from a stream of unknown length. The header comes first and
+ * needs the sizes, so ids wait in unnamed temporary files (TMPDIR), not in memory. */
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* tokenize_record.c - one line to one line: the fields a record has, and the ids or text made from them. */
+/* tokenize_record.c - one line to one line: the fields a record has, and the ids or text made from
+ * them. */
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* tokenize_stats.c - how many tokens texts have: exact counts by length, so that memory follows the longest
- * text and not the number of records; percentiles as numpy interpolates them. */
+/* tokenize_stats.c - how many tokens texts have: exact counts by length, so that memory follows the
+ * longest text and not the number of records; percentiles as numpy interpolates them. */
 /* SPDX-License-Identifier: MIT */
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* tokenizer.c - text to ids: raw words, each looked up in the thread's memory or normalised and segmented,
- * and the special tokens in text. Back to text: see decode.c. */
+/* tokenizer.c - text to ids: raw words, each looked up in the thread's memory or normalised and
+ * segmented, and the special tokens in text. Back to text: see decode.c. */
 /* SPDX-License-Identifier: MIT */
 #include "text/tokenizer_inside.h"
 
@@ -10,7 +10,8 @@
 
 /* ---- opening ------------------------------------------------------------------------------ */
 
-/* T5 puts its 100 sentinels behind the pieces, the last number first, unless the model names them. */
+/* T5 puts its 100 sentinels behind the pieces, the last number first, unless the model names them.
+ * */
 static void find_sentinels(struct t5_tokenizer *t)
 {
     t->size = t->model.n + T5_SENTINELS;
@@ -71,8 +72,8 @@ int32_t t5_tokenizer_vocab(const struct t5_tokenizer *tokenizer)
 
 /* ---- the word memory ---------------------------------------------------------------------- */
 
-/* One cache line a word; a newer word takes the place of an older one, so memory is bounded and a look-up
- * touches one line. Longer words are segmented each time. */
+/* One cache line a word; a newer word takes the place of an older one, so memory is bounded and a
+ * look-up touches one line. Longer words are segmented each time. */
 #define SLOTS (1u << 15)
 #define SLOT_KEY 22
 #define SLOT_IDS 10
@@ -217,7 +218,8 @@ static int library_encode(struct t5_buf *out, struct t5_encoder *e, const char *
     return t5_spm_encode(out, e->tokenizer->library, text, n, err);
 }
 
-/* Text without special tokens. Stops when `enough` bytes of ids are there: later words change nothing. */
+/* Text without special tokens. Stops when `enough` bytes of ids are there: later words change
+ * nothing. */
 static int encode_text(struct t5_buf *out, struct t5_encoder *e, const char *text, size_t n,
                        size_t enough, struct t5_err *err)
 {

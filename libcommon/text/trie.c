@@ -1,5 +1,5 @@
-/* trie.c - building the piece trie: pieces sorted, then one level after the other, so that the children of
- * a node lie side by side. */
+/* trie.c - building the piece trie: pieces sorted, then one level after the other, so that the
+ * children of a node lie side by side. */
 /* SPDX-License-Identifier: MIT */
 #include "text/trie.h"
 

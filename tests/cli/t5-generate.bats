@@ -42,7 +42,7 @@ check_golden() {
         while read -r setting; do
             name=$(jq -r .name <<<"$setting")
             # shellcheck disable=SC2046
-            t5-generate --device "$1" -m "$golden/$2/model" \
+            t5-generate --device "$1" -j 1 -m "$golden/$2/model" \
                 $([ $adapter = none ] || echo -a "$golden/$2/adapter-$adapter") \
                 $(jq -r "$options_for" <<<"$setting") "$records" >"$tmp/got"
             jq -e -n --slurpfile got "$tmp/got" --slurpfile want "$golden/$2/generate/$adapter/$name.jsonl" "$equal" ||
@@ -54,6 +54,10 @@ check_golden() {
 @test "ref: gated: transformers' ids and scores" { check_golden ref gated; }
 @test "ref: relu: transformers' ids and scores" { check_golden ref relu; }
 @test "ref: shallow: transformers' ids and scores" { check_golden ref shallow; }
+
+@test "cpu: gated: transformers' ids and scores" { check_golden cpu gated; }
+@test "cpu: relu: transformers' ids and scores" { check_golden cpu relu; }
+@test "cpu: shallow: transformers' ids and scores" { check_golden cpu shallow; }
 
 searches=('' '--no-repeat-ngram 2 --repetition-penalty 1.3 --min-new-tokens 5'
     '--beams 4 -n 2 --length-penalty 0.6 --no-repeat-ngram 3' '--sample -n 3 --top-p 0.9'
@@ -67,6 +71,21 @@ searches=('' '--no-repeat-ngram 2 --repetition-penalty 1.3 --min-new-tokens 5'
         for tokens in 1 60 300 100000; do
             # shellcheck disable=SC2086
             generate $search --max-new-tokens 12 --batch-tokens $tokens "$records" | cmp - "$tmp/want"
+        done
+    done
+}
+
+# On a machine with fewer processors more threads only take turns, slowly: few tokens.
+@test "the same bytes whatever the thread count and batch on the CPU, in every arithmetic" {
+    for compute in f32 bf16 int8; do
+        for search in '--beams 4 -n 2 --no-repeat-ngram 3' '--sample -n 2 --top-p 0.9'; do
+            # shellcheck disable=SC2086
+            t5-generate --device cpu --compute $compute -m "$model" -j 1 $search --max-new-tokens 5 "$records" >"$tmp/want"
+            for how in '-j 2' '-j 4 --batch-tokens 400' '-j 8' '-j 1 --batch-tokens 1'; do
+                # shellcheck disable=SC2086
+                t5-generate --device cpu --compute $compute -m "$model" $how $search --max-new-tokens 5 "$records" |
+                    cmp - "$tmp/want"
+            done
         done
     done
 }
@@ -137,6 +156,20 @@ searches=('' '--no-repeat-ngram 2 --repetition-penalty 1.3 --min-new-tokens 5'
     [ -z "$output" ]
 }
 
+# A packed file of two records, [5,6,1] and [7,1], written by hand.
+@test "a packed token file gives records with an index" {
+    header='{"input_ids":{"dtype":"I32","shape":[5],"data_offsets":[24,44]},"input_offsets":{"dtype":"I64","shape":[3],"data_offsets":[0,24]}}'
+    while [ $((${#header} % 8)) != 0 ]; do header+=' '; done
+    { printf "\\x$(printf %x ${#header})\\0\\0\\0\\0\\0\\0\\0%s" "$header"
+        printf '\0\0\0\0\0\0\0\0\3\0\0\0\0\0\0\0\5\0\0\0\0\0\0\0\5\0\0\0\6\0\0\0\1\0\0\0\7\0\0\0\1\0\0\0'
+    } >"$tmp/packed"
+    printf '{"input_ids":[5,6,1]}\n{"input_ids":[7,1]}\n' | generate | jq -c '{output_ids,finish}' >"$tmp/want"
+    generate "$tmp/packed" >"$tmp/got"
+    [ "$(jq -c .index "$tmp/got" | tr '\n' ' ')" = '0 1 ' ]
+    jq -c '{output_ids,finish}' "$tmp/got" | cmp - "$tmp/want"
+    generate <"$tmp/packed" | cmp - "$tmp/got"
+}
+
 @test "a line typed by hand is answered at once" {
     mkfifo "$tmp/in" "$tmp/out"
     t5-generate --device ref -m "$model" --max-new-tokens 3 <"$tmp/in" >"$tmp/out" 3>&- &
@@ -149,6 +182,17 @@ searches=('' '--no-repeat-ngram 2 --repetition-penalty 1.3 --min-new-tokens 5'
     exec 5>&-
     wait $!
     exec 6<&-
+}
+
+@test "sources of 1 and of 8,192 tokens; 8,193 are refused" {
+    source_of() { jq -cn --argjson n "$1" '{n: $n, input_ids: ([range($n - 1) | 2 + . % 90] + [1])}'; }
+    source_of 8192 >"$tmp/in"
+    source_of 1 >>"$tmp/in"
+    t5-generate --device cpu -m "$model" --max-new-tokens 4 "$tmp/in" >"$tmp/out"
+    [ "$(jq -r '"\(.n) \(.output_ids | length > 0)"' "$tmp/out" | tr '\n' ' ')" = '8192 true 1 true ' ]
+    source_of 8193 >"$tmp/in"
+    run -1 --separate-stderr generate "$tmp/in"
+    [ "$stderr" = "t5-generate: $tmp/in:1: \"input_ids\": 8193 tokens, at most 8192 are taken" ]
 }
 
 bad_record() { # TEXT PATTERN: good, bad, good

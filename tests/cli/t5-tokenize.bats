@@ -273,10 +273,14 @@ ROWS
 @test "wrong command lines: status 2" {
     for bad in '--max-source 0' '--max-source 10x' '--max-target -1' '-j 0' '-j 1000' '--max-line 1e3' '--to csv' '--to' '--nonsense' '-z' \
         '--decode --stats' '--decode --to safetensors' '--stats --to safetensors' '--segmentation bpe' '--source a --target a' \
-        '--decode=1' "-o $tmp/x $tmp/x"; do
+        '--decode=1'; do
         run -2 tok $bad </dev/null
         [ "${#lines[@]}" = 1 ]
     done
+    echo '{}' >"$tmp/x"
+    ln "$tmp/x" "$tmp/y"
+    run -2 tok -o "$tmp/x" "$tmp/y"
+    [ "$(cat "$tmp/x")" = '{}' ]
     run -2 tok -p $'\xff' </dev/null
     [ "$output" = 't5-tokenize: --prefix: not valid UTF-8' ]
 }

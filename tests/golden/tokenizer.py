@@ -52,6 +52,7 @@ AWKWARD = [
     "control\u0001\u0002\u007fs\u0085next", "\u2581a\u2581\u2581b\u2581", "\u2026 \u203c \u00a0nbsp\u00a0", "\u2603\u2603\u2603 \u2603x\u2603",
     "x" * 40, "supercalifragilistic", "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627", "\u0600\u0301a \u0600e\u0301", "\ufffd\ufffe",
     "'tis n't 's 've", "the theatre thesis", "20 euros, 10:30, 6:45", "\U0010ffff\U000e0001",
+    "\u2122\u200d\u2122\u0344 \u2122\u0903\u200d\u2122\u0301 \u2122\u200d\u200d\u2122\u0301 \u2122\u05c9",
 ]
 SPECIAL = ["</s>", "a</s>b </s> c", "<pad><unk> <pad>", "<extra_id_0> one <extra_id_99>two<extra_id_7>", "<extra_id_00><extra_id_100><extra_id_>",
            "\uff1c/s\uff1e and \uff1cunk\uff1e", "<</s>> <extra_id_5", "e</s>\u0301", "</S> </ s>"]

@@ -1,4 +1,5 @@
-/* files.h - temporary files for tests: a directory of this process, removed at the end by files_remove. */
+/* files.h - temporary files for tests: a directory of this process, removed at the end by
+ * files_remove. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TESTS_FILES_H
 #define T5_TESTS_FILES_H

@@ -1,4 +1,5 @@
-/* test_atomic.c - outputs that are old or new, never half; what killed runs leave; the directory lock. */
+/* test_atomic.c - outputs that are old or new, never half; what killed runs leave; the directory
+ * lock. */
 /* SPDX-License-Identifier: MIT */
 #include "files.h"
 
@@ -53,7 +54,8 @@ static void old_or_new(void **state)
     t5_atomic_abandon(NULL);
 }
 
-/* A run that is killed leaves its temporary; the next sweep takes it, and leaves one in use alone. */
+/* A run that is killed leaves its temporary; the next sweep takes it, and leaves
+ * one in use alone. */
 static void sweep(void **state)
 {
     (void)state;
@@ -91,7 +93,8 @@ static void remove_all(void **state)
     t5_atomic_remove_all();
 }
 
-/* -o /dev/null must not replace the device; a link is followed; a full disk is the environment's fault. */
+/* -o /dev/null must not replace the device; a link is followed; a full disk is the environment's
+ * fault. */
 static void special_targets(void **state)
 {
     (void)state;
@@ -165,8 +168,9 @@ static void lock(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(old_or_new), cmocka_unit_test(sweep),      cmocka_unit_test(remove_all),
-        cmocka_unit_test(special_targets), cmocka_unit_test(size_limit), cmocka_unit_test(lock),
+        cmocka_unit_test(old_or_new), cmocka_unit_test(sweep),
+        cmocka_unit_test(remove_all), cmocka_unit_test(special_targets),
+        cmocka_unit_test(size_limit), cmocka_unit_test(lock),
     };
     return cmocka_run_group_tests(tests, files_make, files_remove);
 }

@@ -1,5 +1,5 @@
-/* test_checkpoint.c - model directories, shards with their index, files of ours: what is found in them
- * and what is refused. */
+/* test_checkpoint.c - model directories, shards with their index, files of ours: what is found in
+ * them and what is refused. */
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
 #include <signal.h>
@@ -98,7 +98,8 @@ static void names_of_old(void **state)
     t5_checkpoint_close(c);
     m.tensors[tiny_find(&m, "decoder.embed_tokens.weight")].shape[0] = 15;
     m.tensors[tiny_find(&m, "decoder.embed_tokens.weight")].bytes = 15 * 8 * 4;
-    refuse_model("'decoder.embed_tokens.weight': shape (16, 8) expected from its config, found (15, 8)");
+    refuse_model(
+        "'decoder.embed_tokens.weight': shape (16, 8) expected from its config, found (15, 8)");
 }
 
 static void extra_and_missing(void **state)
@@ -128,7 +129,8 @@ static void shapes_and_types(void **state)
 {
     (void)state;
     tiny_make(&m, TINY_CONFIG);
-    struct t5_tensor *q = &m.tensors[tiny_find(&m, "encoder.block.1.layer.0.SelfAttention.q.weight")];
+    struct t5_tensor *q =
+        &m.tensors[tiny_find(&m, "encoder.block.1.layer.0.SelfAttention.q.weight")];
     q->shape[0] = 8, q->shape[1] = 6;
     refuse_model("shape (6, 8) expected from its config, found (8, 6)");
     q->rank = 1, q->shape[0] = 48;
@@ -196,7 +198,8 @@ static void save_shards(int cut, const char *weight_map, const char *total)
     static char index[20000];
     int at = sprintf(index, "{\"metadata\":{\"total_size\":%s},\"weight_map\":{", total);
     for (int i = 0; i < m.n; i++)
-        at += sprintf(index + at, "%s\"%s\":\"%s\"", i ? "," : "", m.names[i], i < cut ? FIRST : SECOND);
+        at += sprintf(index + at, "%s\"%s\":\"%s\"", i ? "," : "", m.names[i],
+                      i < cut ? FIRST : SECOND);
     strcpy(index + at, "}}");
     if (weight_map)
         sprintf(index, "{\"weight_map\":%s}", weight_map);
@@ -225,7 +228,8 @@ static void shards(void **state)
     assert_int_equal(t5_checkpoint_count(c), m.n);
     assert_null(t5_checkpoint_warning(c));
     assert_memory_equal(t5_checkpoint_at(c, 12)->data, m.data[12], m.tensors[12].bytes);
-    assert_int_equal(t5_checkpoint_fingerprint(a, c, &err) || t5_checkpoint_fingerprint(b, whole, &err), 0);
+    assert_int_equal(
+        t5_checkpoint_fingerprint(a, c, &err) || t5_checkpoint_fingerprint(b, whole, &err), 0);
     assert_string_equal(a, b);
     t5_checkpoint_close(c);
     t5_checkpoint_close(whole);
@@ -243,7 +247,8 @@ static void shards(void **state)
 static void shard_names(void **state)
 {
     (void)state;
-    static const char *const names[] = {"\"../x\"", "\"/etc/passwd\"", "\"a/b\"", "\"..\"", "\".\""};
+    static const char *const names[] = {"\"../x\"", "\"/etc/passwd\"", "\"a/b\"", "\"..\"",
+                                        "\".\""};
     static const char *const others[] = {"\"\"", "\"a\\u0000b\"", "5", "null", "[\"x\"]"};
     char map[700], name[260];
     for (int i = 0; i < 5; i++) {
@@ -259,7 +264,8 @@ static void shard_names(void **state)
         name[n] = 0;
         snprintf(map, sizeof map, "{\"t\":\"%s\"}", name);
         save_shards(10, map, "0");
-        refuse(files_path("s"), n == 255 ? "no such file (tensor 't' needs it)" : "is not a file name");
+        refuse(files_path("s"),
+               n == 255 ? "no such file (tensor 't' needs it)" : "is not a file name");
     }
 }
 
@@ -314,7 +320,8 @@ static void bad_index(void **state)
     refuse(files_path("s"), "expected a JSON object");
 }
 
-/* A million entries, all for one shard: an answer in seconds. And one shard more than is allowed. */
+/* A million entries, all for one shard: an answer in seconds. And one shard more
+ * than is allowed. */
 static void large_index(void **state)
 {
     (void)state;
@@ -348,7 +355,8 @@ static void large_index(void **state)
 
 /* ---- files of ours ---- */
 
-static const struct t5_metadata ours[] = {{"config", TINY_CONFIG}, {"quantization", "int8"}, {"command", "x y"}};
+static const struct t5_metadata ours[] = {
+    {"config", TINY_CONFIG}, {"quantization", "int8"}, {"command", "x y"}};
 
 static void own_file(void **state)
 {
@@ -423,7 +431,8 @@ static void int8_weights(void **state)
     assert_string_equal(t5_checkpoint_quantization(c), "int8");
     assert_string_equal(t5_checkpoint_metadata(c, "command"), "x y");
     assert_string_equal(t5_checkpoint_at(c, 1)->name, q);
-    assert_string_equal(t5_checkpoint_at(c, 2)->name, "encoder.block.0.layer.0.SelfAttention.q.weight_scale");
+    assert_string_equal(t5_checkpoint_at(c, 2)->name,
+                        "encoder.block.0.layer.0.SelfAttention.q.weight_scale");
     assert_null(t5_checkpoint_warning(c));
     t5_checkpoint_close(c);
     tiny_save(&m, "own", 0, m.n, ours, 1);
@@ -439,7 +448,8 @@ static void int8_weights(void **state)
     m.data[m.n - 1][2] = 1;
     m.tensors[m.n - 1].shape[0] = 5, m.tensors[m.n - 1].bytes = 20;
     refuse_own("shape (6) expected from its config, found (5)");
-    m.tensors[m.n - 1].type = T5_BF16, m.tensors[m.n - 1].shape[0] = 6, m.tensors[m.n - 1].bytes = 12;
+    m.tensors[m.n - 1].type = T5_BF16, m.tensors[m.n - 1].shape[0] = 6,
+                    m.tensors[m.n - 1].bytes = 12;
     refuse_own("F32 expected, found BF16");
     tiny_make(&m, TINY_CONFIG);
     make_int8("encoder.final_layer_norm.weight");
@@ -487,14 +497,14 @@ static void fingerprint(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(directory),         cmocka_unit_test(golden),
-        cmocka_unit_test(names_of_old),      cmocka_unit_test(extra_and_missing),
-        cmocka_unit_test(shapes_and_types),  cmocka_unit_test(files_of_a_directory),
-        cmocka_unit_test(shards),            cmocka_unit_test(shard_names),
-        cmocka_unit_test(shard_files),       cmocka_unit_test(shard_tensors),
-        cmocka_unit_test(bad_index),         cmocka_unit_test(large_index),
-        cmocka_unit_test(own_file),          cmocka_unit_test(own_stream),
-        cmocka_unit_test(int8_weights),      cmocka_unit_test(fingerprint),
+        cmocka_unit_test(directory),        cmocka_unit_test(golden),
+        cmocka_unit_test(names_of_old),     cmocka_unit_test(extra_and_missing),
+        cmocka_unit_test(shapes_and_types), cmocka_unit_test(files_of_a_directory),
+        cmocka_unit_test(shards),           cmocka_unit_test(shard_names),
+        cmocka_unit_test(shard_files),      cmocka_unit_test(shard_tensors),
+        cmocka_unit_test(bad_index),        cmocka_unit_test(large_index),
+        cmocka_unit_test(own_file),         cmocka_unit_test(own_stream),
+        cmocka_unit_test(int8_weights),     cmocka_unit_test(fingerprint),
     };
     return cmocka_run_group_tests(tests, files_make, files_remove);
 }

@@ -1,14 +1,17 @@
-/* test_config.c - config.json: what is read, what is filled in, what is refused and by which name. */
+/* test_config.c - config.json: what is read, what is filled in, what is refused
+ * and by which name. */
 /* SPDX-License-Identifier: MIT */
 #include "files.h"
 
 #include "t5/config.h"
 
 static const char good[] =
-    "{\"model_type\":\"t5\",\"d_model\":16,\"d_kv\":4,\"d_ff\":24,\"num_heads\":3,\"num_layers\":2,\"vocab_size\":64,"
+    "{\"model_type\":\"t5\",\"d_model\":16,\"d_kv\":4,\"d_ff\":24,\"num_heads\":3,\"num_layers\":2,"
+    "\"vocab_size\":64,"
     "\"relative_attention_num_buckets\":8,\"relative_attention_max_distance\":20";
 
-/* good with more members before the brace; a repeated key would be refused, so replace where needed */
+/* good with more members before the brace; a repeated key would be refused, so
+ * replace where needed */
 static int parse(struct t5_config *c, const char *more, struct t5_err *err)
 {
     char text[1024];
@@ -25,8 +28,10 @@ static int replace(struct t5_config *c, const char *key, const char *value, stru
     const char *at = strstr(good, quoted);
     assert_non_null(at);
     const char *after = at + strcspn(at, ",");
-    int n = value ? snprintf(text, sizeof text, "%.*s%s%s%s}", (int)(at - good), good, quoted, value, after)
-                  : snprintf(text, sizeof text, "%.*s%s}", (int)(at - good), good, *after ? after + 1 : "\"x\":0");
+    int n = value ? snprintf(text, sizeof text, "%.*s%s%s%s}", (int)(at - good), good, quoted,
+                             value, after)
+                  : snprintf(text, sizeof text, "%.*s%s}", (int)(at - good), good,
+                             *after ? after + 1 : "\"x\":0");
     *err = (struct t5_err){0};
     return t5_config_parse(c, text, n, err);
 }
@@ -41,7 +46,8 @@ static void refuse(const char *key, const char *value)
         fail_msg("%s %s: accepted", key, value ? value : "missing");
     assert_int_equal(err.status, T5_BAD_INPUT);
     if (!strstr(err.text, quoted))
-        fail_msg("%s %s: the message does not name the key: %s", key, value ? value : "missing", err.text);
+        fail_msg("%s %s: the message does not name the key: %s", key, value ? value : "missing",
+                 err.text);
 }
 
 static void refuse_more(const char *more, const char *want)
@@ -81,30 +87,44 @@ static void variants(void **state)
     (void)state;
     struct t5_config c;
     struct t5_err err;
-    assert_int_equal(parse(&c, "\"feed_forward_proj\":\"gated-gelu\",\"dense_act_fn\":\"gelu_new\",\"num_decoder_layers\":1,"
-                               "\"tie_word_embeddings\":false", &err), 0);
+    assert_int_equal(parse(&c,
+                           "\"feed_forward_proj\":\"gated-gelu\",\"dense_act_fn\":\"gelu_new\","
+                           "\"num_decoder_layers\":1,"
+                           "\"tie_word_embeddings\":false",
+                           &err),
+                     0);
     assert_int_equal(c.activation, T5_GELU_NEW);
     assert_int_equal(c.gated, 1);
     assert_int_equal(c.n_decoder, 1);
     assert_int_equal(c.tied, 0);
     assert_int_equal(c.scale_output, 0);
-    assert_int_equal(parse(&c, "\"feed_forward_proj\":\"gated-silu\",\"num_decoder_layers\":null", &err), 0);
+    assert_int_equal(
+        parse(&c, "\"feed_forward_proj\":\"gated-silu\",\"num_decoder_layers\":null", &err), 0);
     assert_int_equal(c.activation, T5_SILU);
     assert_int_equal(c.n_decoder, 2);
     /* scale_decoder_outputs, where it is, rules over the tie */
-    assert_int_equal(parse(&c, "\"tie_word_embeddings\":true,\"scale_decoder_outputs\":false", &err), 0);
+    assert_int_equal(
+        parse(&c, "\"tie_word_embeddings\":true,\"scale_decoder_outputs\":false", &err), 0);
     assert_int_equal(c.tied, 1);
     assert_int_equal(c.scale_output, 0);
-    assert_int_equal(parse(&c, "\"pad_token_id\":5,\"eos_token_id\":6,\"decoder_start_token_id\":7", &err), 0);
+    assert_int_equal(
+        parse(&c, "\"pad_token_id\":5,\"eos_token_id\":6,\"decoder_start_token_id\":7", &err), 0);
     assert_int_equal(c.pad * 100 + c.eos * 10 + c.decoder_start, 567);
 }
 
 static void bad_sizes(void **state)
 {
     (void)state;
-    static const char *const keys[] = {"d_model", "d_kv", "d_ff", "num_heads", "num_layers", "vocab_size",
-                                       "relative_attention_num_buckets", "relative_attention_max_distance"};
-    static const char *const values[] = {"\"16\"", "16.0", "1.5", "-1", "0", "1048577", "99999999999", "true", "[16]", "{}"};
+    static const char *const keys[] = {"d_model",
+                                       "d_kv",
+                                       "d_ff",
+                                       "num_heads",
+                                       "num_layers",
+                                       "vocab_size",
+                                       "relative_attention_num_buckets",
+                                       "relative_attention_max_distance"};
+    static const char *const values[] = {"\"16\"",  "16.0",        "1.5",  "-1",   "0",
+                                         "1048577", "99999999999", "true", "[16]", "{}"};
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
         for (size_t v = 0; v < sizeof values / sizeof *values; v++)
             refuse(keys[k], values[v]);
@@ -141,7 +161,8 @@ static void bad_others(void **state)
     refuse("model_type", NULL);
     refuse_more("\"feed_forward_proj\":\"swish\"", "\"swish\" not known");
     refuse_more("\"feed_forward_proj\":3", "\"feed_forward_proj\"");
-    refuse_more("\"feed_forward_proj\":\"gated-gelu\",\"dense_act_fn\":\"gelu\"", "\"dense_act_fn\"");
+    refuse_more("\"feed_forward_proj\":\"gated-gelu\",\"dense_act_fn\":\"gelu\"",
+                "\"dense_act_fn\"");
     refuse_more("\"layer_norm_epsilon\":0", "\"layer_norm_epsilon\"");
     refuse_more("\"layer_norm_epsilon\":\"x\"", "\"layer_norm_epsilon\"");
     refuse_more("\"layer_norm_epsilon\":NaN", "byte");
@@ -157,7 +178,8 @@ static void bad_others(void **state)
 static void not_a_config(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"", "[]", "null", "{", "{}", "{\"model_type\":\"t5\"}", "\xff", "{} {}", "{\"a\":1,}"};
+    static const char *const texts[] = {
+        "", "[]", "null", "{", "{}", "{\"model_type\":\"t5\"}", "\xff", "{} {}", "{\"a\":1,}"};
     struct t5_config c;
     struct t5_err err;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {

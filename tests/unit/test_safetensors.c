@@ -1,5 +1,5 @@
-/* test_safetensors.c - the reader's verdict on every kind of bad file, the same for a file, a pipe and
- * one byte at a time; the writer; the checksum. */
+/* test_safetensors.c - the reader's verdict on every kind of bad file, the same for a file, a pipe
+ * and one byte at a time; the writer; the checksum. */
 /* SPDX-License-Identifier: MIT */
 #include "files.h"
 
@@ -15,8 +15,8 @@
 
 enum way { FILE_WAY, PIPE_WAY, BYTES_WAY };
 
-/* The read end of a pipe that a child fills: in one go, or as packets of one byte, each of which one
- * read takes alone. */
+/* The read end of a pipe that a child fills: in one go, or as packets of one byte, each of which
+ * one read takes alone. */
 static int pipe_of(const char *bytes, size_t n, int one_by_one, pid_t *child)
 {
     int ends[2];
@@ -65,7 +65,8 @@ static void expect_bytes(const char *bytes, size_t n, const char *want)
         if (!want && rc)
             fail_msg("way %d: %s", (int)way, err.text);
         if (want && (rc == 0 || err.status != T5_BAD_INPUT || !strstr(err.text, want)))
-            fail_msg("way %d: expected '%s', found '%s'", (int)way, want, rc ? err.text : "accepted");
+            fail_msg("way %d: expected '%s', found '%s'", (int)way, want,
+                     rc ? err.text : "accepted");
         assert_null(strchr(err.text, '\n'));
     }
 }
@@ -105,10 +106,12 @@ static void expect(const char *header, size_t data, const char *want)
 }
 
 /* One tensor 'a' with these three values. */
-static void expect_entry(const char *dtype, const char *shape, const char *offsets, size_t data, const char *want)
+static void expect_entry(const char *dtype, const char *shape, const char *offsets, size_t data,
+                         const char *want)
 {
     char header[512];
-    snprintf(header, sizeof header, "{\"a\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":%s}}", dtype, shape, offsets);
+    snprintf(header, sizeof header, "{\"a\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":%s}}",
+             dtype, shape, offsets);
     expect(header, data, want);
 }
 
@@ -133,11 +136,16 @@ static void lengths(void **state)
 static void mistaken(void **state)
 {
     (void)state;
-    const char lfs[] = "version https://git-lfs.github.com/spec/v1\noid sha256:00\n", html[] = "<!DOCTYPE html><p>404";
+    const char lfs[] = "version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
+               html[] = "<!DOCTYPE html><p>404";
     expect_bytes(lfs, sizeof lfs - 1, "Git LFS pointer");
     expect_bytes(html, sizeof html - 1, "HTML page");
-    expect_bytes("PK\x03\x04" "aaaaaaaa", 12, "zip archive");
-    expect_bytes("\x1f\x8b" "aaaaaaaa", 10, "gzip");
+    expect_bytes("PK\x03\x04"
+                 "aaaaaaaa",
+                 12, "zip archive");
+    expect_bytes("\x1f\x8b"
+                 "aaaaaaaa",
+                 10, "gzip");
     expect_bytes("{\"a\": 1, \"b\": 2}", 16, "JSON");
 }
 
@@ -186,11 +194,13 @@ static void duplicates(void **state)
 {
     (void)state;
     expect("{\"a\":" U8_4 ",\"a\":" U8_4 "}", 4, "duplicate tensor name 'a'");
-    expect("{\"a\":" U8_4 ",\"a\":{\"dtype\":\"I8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4, "duplicate tensor name 'a'");
+    expect("{\"a\":" U8_4 ",\"a\":{\"dtype\":\"I8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4,
+           "duplicate tensor name 'a'");
     expect("{\"a\":" U8_4 ",\"\\u0061\":" U8_4 "}", 4, "duplicate tensor name 'a'");
     expect("{\"a\":" U8_4 ",\"a\":" U8_8 "}", 8, "duplicate tensor name 'a'");
     expect("{\"__metadata__\":{},\"__metadata__\":{}}", 0, "duplicate __metadata__");
-    expect("{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4, "duplicate key");
+    expect("{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4,
+           "duplicate key");
     expect("{\"__metadata__\":{\"k\":\"1\",\"k\":\"1\"}}", 0, "duplicate key in __metadata__");
 }
 
@@ -222,16 +232,19 @@ static void names(void **state)
 static void layout(void **state)
 {
     (void)state;
-    expect("{\"a\":" U8_4 ",\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}", 6, "tensors overlap");
+    expect("{\"a\":" U8_4 ",\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}", 6,
+           "tensors overlap");
     expect("{\"a\":" U8_4 ",\"b\":" U8_4 "}", 4, "tensors overlap");
-    expect("{\"a\":" U8_4 ",\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[5,9]}}", 9, "there is a hole");
+    expect("{\"a\":" U8_4 ",\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[5,9]}}", 9,
+           "there is a hole");
     expect("{\"a\":" U8_8 "}", 8, "there is a hole");
     expect_entry("U8", "[4]", "[4,0]", 4, "before its beginning");
     expect("{\"a\":" U8_4 "}", 5, "header describes");
     expect("{\"a\":" U8_4 "}", 3, "header describes");
     expect("{\"b\":" U8_8 ",\"a\":" U8_4 "}", 8, NULL); /* unsorted */
     expect("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
-           "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[1,5]}}", 5, NULL); /* misaligned */
+           "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[1,5]}}",
+           5, NULL); /* misaligned */
 }
 
 static void numbers(void **state)
@@ -253,8 +266,8 @@ static void shapes(void **state)
     (void)state;
     expect_entry("U8", "[5]", "[0,4]", 4, "5 bytes expected from its shape, found 4");
     expect_entry("F32", "[1]", "[0,8]", 8, "4 bytes expected");
-    expect_entry("U8", "[4294967296,4294967296]", "[0,16]", 16, "too large");       /* wraps to 0 */
-    expect_entry("F32", "[4611686018427387908]", "[0,16]", 16, "too large");         /* x 4 wraps to 16 */
+    expect_entry("U8", "[4294967296,4294967296]", "[0,16]", 16, "too large"); /* wraps to 0 */
+    expect_entry("F32", "[4611686018427387908]", "[0,16]", 16, "too large");  /* x 4 wraps to 16 */
     expect_entry("U8", "[9223372036854775808]", "[0,4]", 4, "too large");
     expect_entry("U8", "[18446744073709551617]", "[0,4]", 4, "too large");
     expect_entry("U8", "[9223372036854775808,4,0]", "[0,0]", 0, "too large");
@@ -271,7 +284,8 @@ static void entries(void **state)
     expect_entry("f32", "[1]", "[0,4]", 4, "dtype 'f32' not known");
     expect_entry("F8_E4M3", "[4]", "[0,4]", 4, "dtype 'F8_E4M3' not known");
     expect_entry("F4", "[8]", "[0,4]", 4, "dtype 'F4' not known");
-    expect("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4],\"x\":1}}", 4, "unknown key");
+    expect("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4],\"x\":1}}", 4,
+           "unknown key");
     expect("{\"a\":{\"dtype\":\"U8\",\"shape\":[4]}}", 4, "missing");
     expect("{\"a\":{}}", 4, "missing");
     expect("{\"a\":null}", 4, "expected '{'");
@@ -297,8 +311,9 @@ static void many_tensors(void **state)
         char *header = malloc((size_t)n * 80);
         size_t at = 0;
         for (int i = 0; i < n; i++)
-            at += (size_t)sprintf(header + at, "%c\"%d\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
-                                  i ? ',' : '{', i);
+            at += (size_t)sprintf(
+                header + at, "%c\"%d\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                i ? ',' : '{', i);
         header[at++] = '}';
         char *bytes;
         size_t size = build(&bytes, header, at, 0);
@@ -348,7 +363,8 @@ static void every_cut(void **state)
 static void finds(void **state)
 {
     (void)state;
-    const char header[] = "{\"z\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"__metadata__\":{\"k\":\"a\\u0000b\"},"
+    const char header[] = "{\"z\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"__"
+                          "metadata__\":{\"k\":\"a\\u0000b\"},"
                           "\"b\":{\"dtype\":\"F32\",\"shape\":[1,1],\"data_offsets\":[1,5]}}";
     char *bytes;
     size_t n = build(&bytes, header, strlen(header), 5), value_n;
@@ -378,7 +394,8 @@ static void cut_while_read(void **state)
 {
     (void)state;
     const size_t data = 1 << 20;
-    const char header[] = "{\"a\":{\"dtype\":\"U8\",\"shape\":[1048576],\"data_offsets\":[0,1048576]}}";
+    const char header[] =
+        "{\"a\":{\"dtype\":\"U8\",\"shape\":[1048576],\"data_offsets\":[0,1048576]}}";
     char *bytes, text[400] = {0};
     size_t n = build(&bytes, header, strlen(header), data);
     const char *path = files_write("cut", bytes, n);
@@ -421,9 +438,21 @@ static void no_file(void **state)
 static const float floats[6] = {1, -2, 3.5f, 0, 1e-30f, 7};
 static const int8_t bytes3[3] = {1, -1, 127};
 static const struct t5_tensor two[] = {
-    {.name = "x.weight", .type = T5_F32, .rank = 2, .shape = {2, 3}, .elements = 6, .data = floats, .bytes = 24},
-    {.name = "sm\xc3\xb8rrebr\xc3\xb8" "d \"quoted\"\n", .type = T5_I8, .rank = 1, .shape = {3}, .elements = 3,
-     .data = bytes3, .bytes = 3},
+    {.name = "x.weight",
+     .type = T5_F32,
+     .rank = 2,
+     .shape = {2, 3},
+     .elements = 6,
+     .data = floats,
+     .bytes = 24},
+    {.name = "sm\xc3\xb8rrebr\xc3\xb8"
+             "d \"quoted\"\n",
+     .type = T5_I8,
+     .rank = 1,
+     .shape = {3},
+     .elements = 3,
+     .data = bytes3,
+     .bytes = 3},
 };
 static const struct t5_metadata pair = {"note", "a \"b\"\n\x01"};
 
@@ -492,13 +521,17 @@ static void wrong_amount(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lengths),      cmocka_unit_test(mistaken),       cmocka_unit_test(text),
-        cmocka_unit_test(depth),        cmocka_unit_test(duplicates),     cmocka_unit_test(metadata),
-        cmocka_unit_test(names),        cmocka_unit_test(layout),         cmocka_unit_test(numbers),
-        cmocka_unit_test(shapes),       cmocka_unit_test(entries),        cmocka_unit_test(claims),
-        cmocka_unit_test(many_tensors), cmocka_unit_test(largest_header), cmocka_unit_test(every_cut),
-        cmocka_unit_test(finds),        cmocka_unit_test(cut_while_read), cmocka_unit_test(no_file),
-        cmocka_unit_test(round_trip),   cmocka_unit_test(checksum),       cmocka_unit_test(wrong_amount),
+        cmocka_unit_test(lengths),        cmocka_unit_test(mistaken),
+        cmocka_unit_test(text),           cmocka_unit_test(depth),
+        cmocka_unit_test(duplicates),     cmocka_unit_test(metadata),
+        cmocka_unit_test(names),          cmocka_unit_test(layout),
+        cmocka_unit_test(numbers),        cmocka_unit_test(shapes),
+        cmocka_unit_test(entries),        cmocka_unit_test(claims),
+        cmocka_unit_test(many_tensors),   cmocka_unit_test(largest_header),
+        cmocka_unit_test(every_cut),      cmocka_unit_test(finds),
+        cmocka_unit_test(cut_while_read), cmocka_unit_test(no_file),
+        cmocka_unit_test(round_trip),     cmocka_unit_test(checksum),
+        cmocka_unit_test(wrong_amount),
     };
     return cmocka_run_group_tests(tests, files_make, files_remove);
 }

@@ -1,5 +1,5 @@
-/* test_spiece.c - damaged SentencePiece models are refused before the library sees them: every row of the
- * table, every cut, and flipped bits. */
+/* test_spiece.c - damaged SentencePiece models are refused before the library sees them: every row
+ * of the table, every cut, and flipped bits. */
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
 #include <setjmp.h>
@@ -198,9 +198,57 @@ static void bad_structure(void **state)
     t5_buf_free(&trainer);
 }
 
+/* ---- segmentation by small models --------------------------------------------------------- */
+
+/* Segments word with the pieces a, aa (twice a's score), b, bb (less than twice b's). */
+static void segments_to(const char *word, const int32_t *want, size_t n)
+{
+    struct t5_buf b = {0}, out = {0};
+    struct t5_spiece m;
+    struct t5_segmenter s;
+    struct t5_lattice lattice = {0};
+    put_specials(&b);
+    put_piece(&b, "a", 1, -1, 1), put_piece(&b, "aa", 2, -2, 1);
+    put_piece(&b, "b", 1, -1, 1), put_piece(&b, "bb", 2, -2.5f, 1);
+    put_specs(&b, 7, NULL, 0);
+    assert_int_equal(t5_spiece_parse(&m, b.data, b.n, "m", &err), 0);
+    assert_int_equal(t5_segmenter_init(&s, &m, 0, &err), 0);
+    assert_int_equal(t5_segment(&out, &s, &lattice, word, strlen(word), &err), 0);
+    assert_int_equal(out.n, n * sizeof *want);
+    assert_memory_equal(out.data, want, out.n);
+    t5_lattice_free(&lattice);
+    t5_segmenter_free(&s);
+    t5_spiece_free(&m);
+    t5_buf_free(&b);
+    t5_buf_free(&out);
+}
+
+/* Where paths score alike, the one that reached a place first stays: shorter pieces are offered first. */
+static void ties(void **state)
+{
+    (void)state;
+    segments_to("a", (int32_t[]){3}, 1);
+    segments_to("aa", (int32_t[]){4}, 1);       /* aa reaches the end from 0, before a from 1 */
+    segments_to("aaa", (int32_t[]){3, 4}, 2);   /* aa from 1 comes before a from 2 */
+    segments_to("aaaa", (int32_t[]){4, 4}, 2);
+    segments_to("bb", (int32_t[]){5, 5}, 2);    /* no tie */
+}
+
+/* What no piece covers is unknown, and neighbours are one. */
+static void unknowns(void **state)
+{
+    (void)state;
+    segments_to("x", (int32_t[]){2}, 1);
+    segments_to("xyz", (int32_t[]){2}, 1);
+    segments_to("axyb", (int32_t[]){3, 2, 5}, 3);
+    segments_to("\xe6\x97\xa5\xe6\x9c\xac" "a\xc3\xa9", (int32_t[]){2, 3, 2}, 3);
+    segments_to("<unk>", (int32_t[]){2}, 1);    /* the piece's own name is text */
+}
+
 /* ---- the character map -------------------------------------------------------------------- */
 
-/* 512 units that map "a" to "bc": unit 0 leads to 256 ^ byte, where 256 ^ 'a' is a node whose value is at 256 + 0 ... */
+/* 512 units that map "a" to "bc": unit 0 leads to 256 ^ byte, where 256 ^ 'a' is a node whose value
+ * is at 256 + 0 ... */
 static size_t make_map(unsigned char out[], uint32_t units[512])
 {
     static const char strings[] = "xx\0bc"; /* "bc" at 3; its own NUL ends it */
@@ -376,6 +424,8 @@ int main(void)
         cmocka_unit_test(good_model),
         cmocka_unit_test(bad_pieces),
         cmocka_unit_test(bad_structure),
+        cmocka_unit_test(ties),
+        cmocka_unit_test(unknowns),
         cmocka_unit_test(character_map),
         cmocka_unit_test(mapped_ascii),
         cmocka_unit_test(every_cut_is_refused),

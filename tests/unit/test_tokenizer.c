@@ -1,5 +1,5 @@
-/* test_tokenizer.c - ids and text against transformers' fast tokenizer, with our small model; the library
- * behind its C face; the grapheme rules that keep raw words apart. */
+/* test_tokenizer.c - ids and text against transformers' fast tokenizer, with our small model; the
+ * library behind its C face; the grapheme rules that keep raw words apart. */
 /* SPDX-License-Identifier: MIT */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -183,7 +183,8 @@ static void special_tokens_are_text_by_default(void **state)
     t5_tokenizer_close(t);
 }
 
-/* A megabyte without a space, of three kinds, in linear time: ten times as long takes about ten times as long. */
+/* A megabyte without a space, of three kinds, in linear time: ten times as long takes about ten
+ * times as long. */
 static void long_words_take_linear_time(void **state)
 {
     (void)state;
