@@ -3,6 +3,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "golden.h"
 
+#ifndef FAST_DEVICE
+#define FAST_DEVICE "cpu"
+#endif
+
 #include "t5/adapter_params.h"
 #include "t5/trainer.h"
 
@@ -171,29 +175,16 @@ static void follow_all(const char *device)
         follow(&curves[i], device);
 }
 
-static int have(const char *device)
-{
-    struct t5_backend_handle handle;
-    struct t5_device_options options = {.threads = 2};
-    struct t5_err err = {0};
-    int rc = t5_backend_open(&handle, device, &options, &err);
-    if (rc == 0)
-        t5_backend_close(&handle);
-    return rc == 0;
-}
-
 static void test_curves_ref(void **state)
 {
     (void)state;
     follow_all("ref");
 }
 
-static void test_curves_cpu(void **state)
+static void test_curves_fast(void **state)
 {
     (void)state;
-    if (!have("cpu"))
-        skip();
-    follow_all("cpu");
+    follow_all(FAST_DEVICE);
 }
 
 /* Micro-batches of one record make the same steps as whole batches, dropout included. */
@@ -233,12 +224,10 @@ static void test_micro_batches_ref(void **state)
     cut_differently("ref");
 }
 
-static void test_micro_batches_cpu(void **state)
+static void test_micro_batches_fast(void **state)
 {
     (void)state;
-    if (!have("cpu"))
-        skip();
-    cut_differently("cpu");
+    cut_differently(FAST_DEVICE);
 }
 
 /* What the loss of a data set says is what the log-probabilities say (g00.. from transformers). */
@@ -290,8 +279,8 @@ static void test_not_finite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_curves_ref),        cmocka_unit_test(test_curves_cpu),
-        cmocka_unit_test(test_micro_batches_ref), cmocka_unit_test(test_micro_batches_cpu),
+        cmocka_unit_test(test_curves_ref),        cmocka_unit_test(test_curves_fast),
+        cmocka_unit_test(test_micro_batches_ref), cmocka_unit_test(test_micro_batches_fast),
         cmocka_unit_test(test_evaluate),          cmocka_unit_test(test_not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
