@@ -31,13 +31,21 @@ units    := $(patsubst tests/unit/%.c,$(B)/tests/%,$(unit_c))
 objects  := $(lib_c:%.c=$(B)/%.o) $(lib_cc:%.cc=$(B)/%.o)
 cpu_o    := $(cpu_c:%.c=$(B)/%.o)
 programs := $(tools:%=$(B)/bin/%)
-backends := $(if $(cpu_c),$(B)/lib/t5-cpu.so)
+NVCC     ?= $(shell command -v nvcc 2>/dev/null)
+cuda_cu  := $(wildcard cuda/*.cu)
+cuda_o   := $(cuda_cu:%.cu=$(B)/%.o)
+# Ampere, Hopper with its own instructions, and PTX for what comes after.
+ALL_NV   := -std=c++20 -O3 -lineinfo -Xcompiler -fPIC,-fopenmp,-Wall -Ilibcommon -Icuda -D_GNU_SOURCE \
+            -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a \
+            -gencode=arch=compute_90,code=compute_90 $(NVFLAGS)
+backends := $(B)/lib/t5-cpu.so $(if $(NVCC),$(if $(SAN),,$(B)/lib/t5-cuda.so))
+gpu_units := $(patsubst tests/gpu/%.c,$(B)/gpu/%,$(wildcard tests/gpu/test_gpu_*.c))
 
-.PHONY: all deps demo check bench golden install uninstall clean help
+.PHONY: all deps demo check check-gpu bench golden install uninstall clean help
 all: $(programs) $(backends) ## build the programs into build/bin
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 deps: ## install the Debian packages that are missing (needs root or sudo)
 	@PACKAGES='$(PACKAGES)' sh tests/deps.sh
@@ -79,6 +87,19 @@ $(B)/lib/t5-cpu.so: $(cpu_o) $(B)/libt5.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LD) -shared -Wl,-Bsymbolic -o $@ $^ $(LIBS)
 
+$(B)/cuda/%.o: cuda/%.cu
+	@mkdir -p $(@D)
+	$(NVCC) $(ALL_NV) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+$(B)/lib/t5-cuda.so: $(cuda_o) $(B)/libt5.a
+	@mkdir -p $(@D)
+	$(NVCC) -shared -cudart static -Xcompiler -fopenmp -Xlinker -Bsymbolic -o $@ $^ -lcublasLt $(LIBS)
+$(B)/gpu/%: $(B)/tests/gpu/%.o $(B)/libt5.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LD) -o $@ $^ -lcmocka $(LIBS)
+$(B)/bench/%: $(B)/tests/bench/%.o $(B)/libt5.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LD) -o $@ $^ $(LIBS)
+
 # Tests of the CPU backend's insides link its objects; the others open it as the programs do.
 $(B)/tests/test_cpu_%: $(B)/tests/unit/test_cpu_%.o $(cpu_o) $(B)/libt5.a
 	@mkdir -p $(@D)
@@ -94,6 +115,9 @@ check: deps ## build and run every test
 
 .PHONY: units
 units: $(units)
+
+check-gpu: all $(gpu_units) ## test the CUDA backend against the reference (a missing GPU is a failure)
+	@for t in $(gpu_units); do $$t || exit 1; done
 
 bench: all ## print speed figures as JSONL, beside the peers that are installed
 	@B=$(B) bash tests/bench/run.sh

@@ -4,13 +4,14 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export B=${B:-build} PATH="$PWD/${B:-build}/bin:$PATH" CMOCKA_MESSAGE_OUTPUT=TAP
-export LC_ALL=C.UTF-8
+export LC_ALL=C.UTF-8 OMP_WAIT_POLICY=passive # tests share the machine: waiting threads sleep
 passed=0 failed=0 skipped=0
 tap=$(mktemp)
 trap 'rm -f "$tap"' EXIT
 
 count() { # reads TAP from $tap; prints what is not ok; $1 names the source, $2 its exit status
     local p f s
+    sed -i -E 's/^not (ok .*# SKIP)/\1/' "$tap" # cmocka's way to say skipped
     s=$(grep -cE '^ok .*# (skip|SKIP)' "$tap")
     p=$(($(grep -cE '^ok ' "$tap") - s))
     f=$(grep -cE '^not ok ' "$tap")

@@ -26,7 +26,8 @@ static const struct t5_option options[] = {
 };
 
 static const struct t5_program program = {
-    "rouge", "Score predictions against references: ROUGE-1, -2, -L and -Lsum.", "[FILE...]", options};
+    "rouge", "Score predictions against references: ROUGE-1, -2, -L and -Lsum.", "[FILE...]",
+    options};
 
 /* What one run holds open. */
 struct run {

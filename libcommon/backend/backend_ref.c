@@ -4,10 +4,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "backend/ref.h"
 #include "base/buf.h"
+#include "base/memory.h"
 
 static int ref_open(struct t5_device **out, const struct t5_device_options *options,
                     struct t5_err *err)
@@ -73,7 +73,7 @@ static void ref_zero(struct t5_device *dev, void *dst, size_t bytes)
 static int64_t ref_memory_free(struct t5_device *dev)
 {
     (void)dev;
-    return (int64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    return t5_memory_available();
 }
 
 /* ---- weights and products ---- */

@@ -49,6 +49,7 @@ void t5_to_f32(float *out, const void *in, enum t5_dtype type, size_t n)
         memcpy(out, in, 4 * n);
         break;
     case T5_BF16:
+#pragma omp simd private(h)
         for (size_t i = 0; i < n; i++)
             memcpy(&h, p + 2 * i, 2), out[i] = t5_bf16_to_f32(h);
         break;
@@ -71,6 +72,7 @@ void t5_from_f32(void *out, const float *in, enum t5_dtype type, size_t n)
     if (type == T5_F32)
         memcpy(out, in, 4 * n);
     else if (type == T5_BF16)
+#pragma omp simd
         for (size_t i = 0; i < n; i++)
             h[i] = t5_f32_to_bf16(in[i]);
     else

@@ -36,6 +36,8 @@ static const struct t5_gemm_isa *best_isa(void)
 
 __attribute__((constructor)) static void choose(void) { isa = best_isa(); }
 
+const struct t5_gemm_isa *t5_gemm_isa(void) { return isa; }
+
 const char *t5_gemm_isa_name(void) { return isa->name; }
 
 int t5_gemm_force(const char *name)
@@ -121,7 +123,8 @@ static void packed_task(float *y, int64_t ldy, const struct rows *x, int64_t fro
 }
 
 void t5_gemm_packed(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m,
-                    const struct t5_packed *w, int accumulate, struct t5_gemm_scratch *scratch)
+                    const struct t5_packed *w, int accumulate, struct t5_gemm_scratch *scratch,
+                    int threads)
 {
     const int64_t panels = (w->n + NR - 1) / NR;
     size_t stride = (size_t)ldx * sizeof(float);
@@ -137,7 +140,7 @@ void t5_gemm_packed(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t 
         float *scale = rows ? (float *)(void *)(rows + ((size_t)count * stride + 63) / 64 * 64) : NULL;
         const struct rows in = {
             w->math == T5_COMPUTE_F32 ? (const char *)(x + first * ldx) : rows, stride, scale, count};
-#pragma omp parallel if (count * w->n * w->k > 32768)
+#pragma omp parallel num_threads(threads) if (threads > 1 && count * w->n * w->k > 32768)
         {
             if (w->math != T5_COMPUTE_F32) {
 #pragma omp for schedule(static)
@@ -173,11 +176,19 @@ static void pack_view(float *out, struct t5_view b, int64_t depth, int n)
     isa->transpose(out, b.data, b.col, n, depth);
 }
 
-static void view_task(float *y, int64_t ldy, struct t5_view a, struct t5_view b, int64_t m, int n,
-                      int64_t k, int accumulate)
+/* The task-th block of `rows` rows by NR columns of the result, all rows of a panel first. */
+static void view_task(float *y, int64_t ldy, struct t5_view a, struct t5_view b, int64_t all_m,
+                      int64_t all_n, int64_t k, int accumulate, int64_t rows, int64_t task)
 {
     static const struct t5_gemm_ahead nothing = {NULL, 0, 0};
     float panel[DEPTH * NR] __attribute__((aligned(64)));
+    const int64_t chunks = (all_m + rows - 1) / rows;
+    const int64_t first = task % chunks * rows, j = task / chunks * NR;
+    const int64_t m = all_m - first < rows ? all_m - first : rows;
+    const int n = (int)(all_n - j < NR ? all_n - j : NR);
+    y += first * ldy + j;
+    a.data += first * a.row;
+    b.data += j * b.col;
     for (int64_t p = 0; p < k; p += DEPTH) {
         const int64_t depth = k - p < DEPTH ? k - p : DEPTH;
         const float *in = b.data + p * b.row;
@@ -194,21 +205,22 @@ static void view_task(float *y, int64_t ldy, struct t5_view a, struct t5_view b,
 }
 
 void t5_gemm(float *y, int64_t ldy, struct t5_view a, struct t5_view b, int64_t m, int64_t n,
-             int64_t k, int accumulate)
+             int64_t k, int accumulate, int threads)
 {
     /* wide results share a packed panel among more rows */
     const int64_t rows = n > 4 * NR ? 4 * CHUNK : CHUNK;
-    const int64_t panels = (n + NR - 1) / NR, chunks = (m + rows - 1) / rows;
+    const int64_t tasks = ((n + NR - 1) / NR) * ((m + rows - 1) / rows);
     if (k == 0 && !accumulate) {
         for (int64_t i = 0; i < m; i++)
             memset(y + i * ldy, 0, (size_t)n * sizeof(float));
         return;
     }
-#pragma omp parallel for schedule(static) if (m * n * k > 32768)
-    for (int64_t task = 0; task < panels * chunks; task++) {
-        const int64_t i = task % chunks * rows, j = task / chunks * NR;
-        view_task(y + i * ldy + j, ldy, (struct t5_view){a.data + i * a.row, a.row, a.col},
-                  (struct t5_view){b.data + j * b.col, b.row, b.col}, m - i < rows ? m - i : rows,
-                  (int)(n - j < NR ? n - j : NR), k, accumulate);
+    if (threads == 1 || m * n * k <= 32768) { /* also inside a parallel region of the caller's */
+        for (int64_t task = 0; task < tasks; task++)
+            view_task(y, ldy, a, b, m, n, k, accumulate, rows, task);
+        return;
     }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (int64_t task = 0; task < tasks; task++)
+        view_task(y, ldy, a, b, m, n, k, accumulate, rows, task);
 }

@@ -3,7 +3,7 @@
  * f32; INT8: weight rows and activation rows to int8 by absmax, sums in int32 (exact).
  *
  * Every element is one chain of additions over k in ascending order, so a row of the result has the
- * same bits whatever rows stand beside it and however many threads compute it. Leading dimensions
+ * same bits whatever rows stand beside it and however many threads compute it (threads 1: the caller's). Leading dimensions
  * (ld*) are in elements. Nothing here allocates except t5_packed_make and t5_gemm_scratch_make. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CPU_GEMM_H
@@ -45,7 +45,8 @@ void t5_gemm_scratch_free(struct t5_gemm_scratch *scratch);
 
 /* y(m, n) = x(m, k) W, or += with accumulate. scratch must hold at least one row of w->k. */
 void t5_gemm_packed(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m,
-                    const struct t5_packed *w, int accumulate, struct t5_gemm_scratch *scratch);
+                    const struct t5_packed *w, int accumulate, struct t5_gemm_scratch *scratch,
+                    int threads);
 
 /* An f32 matrix read through strides: element (i, j) lies at data[i*row + j*col]. */
 struct t5_view {
@@ -55,7 +56,7 @@ struct t5_view {
 /* y(m, n) [+]= a(m, k) b(k, n): products whose weights change every step. One of b's strides is 1.
  * Y = X W^T: b = {W, 1, ldw}; dX = dY W: b = {W, ldw, 1}; dW = dY^T X: a = {dY, 1, ldy}. */
 void t5_gemm(float *y, int64_t ldy, struct t5_view a, struct t5_view b, int64_t m, int64_t n,
-             int64_t k, int accumulate);
+             int64_t k, int accumulate, int threads);
 
 /* "avx512", "avx2" or "portable": what this processor runs. t5_gemm_force picks one for tests and
  * returns -1 where the processor lacks it; weights keep working, their layout is common. */

@@ -43,10 +43,12 @@ struct t5_gemm_isa {
     void (*round)(uint16_t *out, const float *x, int64_t k, int64_t padded);
     void (*quantise)(uint8_t *out, float *scale, const float *x, int64_t k, int64_t padded);
 
-    /* out[p*NR + j] = in[j*ld + p] for p < depth, j < n <= NR */
+    /* out[p*NR + j] = in[j*ld + p] for p < depth, j < n <= NR: any 32 bits; out may receive zeros up
+     * to the next multiple of 16 columns */
     void (*transpose)(float *out, const float *in, int64_t ld, int n, int64_t depth);
 };
 
+const struct t5_gemm_isa *t5_gemm_isa(void); /* the one in use */
 extern const struct t5_gemm_isa t5_gemm_avx512, t5_gemm_avx2, t5_gemm_portable;
 
 #endif

@@ -3,11 +3,16 @@
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "cpu/gemm.h"
 #include "cpu/gemm_kernel.h"
 
-enum { NR = T5_GEMM_NR, PIECE = 1024 }; /* elements read at a time, on the stack */
+enum {
+    NR = T5_GEMM_NR,
+    DEPTH = 128,  /* k of a block of floats, */
+    PIECE = 1024, /* and of int8, on the stack */
+};
 
 static int64_t unit(enum t5_compute math)
 {
@@ -45,77 +50,122 @@ static void read_piece(float *out, const struct t5_matrix *part, int64_t row, in
     }
 }
 
-static char *panel_of(const struct t5_packed *w, int64_t j)
+/* Steps of a panel's rows of 64 numbers: two rows of k become one of pairs. */
+static void put_bf16(uint16_t *out, const float *even, const float *odd)
 {
-    return (char *)w->panels + (size_t)(j / NR) * w->panel_bytes;
-}
-
-/* Column j of the result, k index p. */
-static inline void put(const struct t5_packed *w, int64_t j, int64_t p, float value)
-{
-    const int64_t u = unit(w->math), at = (p / u * NR + j % NR) * u + p % u;
-    void *panel = panel_of(w, j);
-    if (w->math == T5_COMPUTE_F32)
-        ((float *)panel)[at] = value;
-    else
-        ((uint16_t *)panel)[at] = t5_f32_to_bf16(value);
-}
-
-static void pack_row_float(const struct t5_packed *w, int64_t j, const struct t5_matrix *parts)
-{
-    float piece[PIECE];
-    int64_t row = j;
-    const struct t5_matrix *part = find_part(parts, &row);
-    for (int64_t from = 0; from < w->k; from += PIECE) {
-        const int64_t n = w->k - from < PIECE ? w->k - from : PIECE;
-        read_piece(piece, part, row, w->k, from, n);
-        for (int64_t p = 0; p < n; p++)
-            put(w, j, from + p, piece[p]);
+    uint16_t a[NR], b[NR];
+    t5_gemm_isa()->round(a, even, NR, NR);
+    t5_gemm_isa()->round(b, odd, NR, NR);
+    for (int j = 0; j < NR; j++) {
+        out[2 * j] = a[j];
+        out[2 * j + 1] = b[j];
     }
 }
 
-/* As stored where it is I8, by the row's absmax otherwise. */
-static void pack_row_int8(struct t5_packed *w, int64_t j, const struct t5_matrix *parts)
+/* block (depth, NR) to k indices from.. of the panel; depth is even unless it ends at k. */
+static void put_block(const struct t5_packed *w, char *panel, const float *block, int64_t from,
+                      int64_t depth)
 {
-    float piece[PIECE], absmax = 0;
-    int64_t row = j;
-    int32_t sum = 0;
-    const struct t5_matrix *part = find_part(parts, &row);
-    int8_t *panel = (int8_t *)panel_of(w, j) + j % NR * 4;
-    for (int64_t from = 0; part->type != T5_I8 && from < w->k; from += PIECE) {
-        const int64_t n = w->k - from < PIECE ? w->k - from : PIECE;
-        read_piece(piece, part, row, w->k, from, n);
-        for (int64_t p = 0; p < n; p++)
-            absmax = fmaxf(absmax, fabsf(piece[p]));
+    static const float zeros[NR];
+    if (w->math == T5_COMPUTE_F32) {
+        memcpy(panel + from * 256, block, (size_t)depth * 256);
+        return;
     }
-    w->scale[j] = part->type == T5_I8 ? scale_of(part, row) : absmax / 127;
-    for (int64_t from = 0; from < w->k; from += PIECE) {
-        const int64_t n = w->k - from < PIECE ? w->k - from : PIECE;
-        const int8_t *stored = (const int8_t *)part->data + row * w->k + from;
-        if (part->type != T5_I8)
-            read_piece(piece, part, row, w->k, from, n);
-        for (int64_t p = 0; p < n; p++) {
-            const int8_t q = part->type == T5_I8 ? stored[p]
-                             : absmax > 0        ? (int8_t)lrintf(piece[p] * (127 / absmax))
-                                                 : 0;
-            panel[(from + p) / 4 * NR * 4 + (from + p) % 4] = q;
-            sum += q;
+    for (int64_t p = 0; p < depth; p += 2)
+        put_bf16((uint16_t *)(void *)(panel + (from + p) * 128), block + p * NR,
+                 p + 1 < depth ? block + (p + 1) * NR : zeros);
+}
+
+/* Rows j.. of W, one panel of them. */
+static void pack_rows(const struct t5_packed *w, char *panel, int64_t j,
+                      const struct t5_matrix *parts)
+{
+    float rows[NR * DEPTH], block[DEPTH * NR] __attribute__((aligned(64)));
+    const int64_t n = w->n - j < NR ? w->n - j : NR;
+    memset(block, 0, sizeof block);
+    for (int64_t from = 0; from < w->k; from += DEPTH) {
+        const int64_t depth = w->k - from < DEPTH ? w->k - from : DEPTH;
+        for (int64_t i = 0; i < n; i++) {
+            int64_t row = j + i;
+            const struct t5_matrix *part = find_part(parts, &row);
+            read_piece(rows + i * DEPTH, part, row, w->k, from, depth);
         }
+        t5_gemm_isa()->transpose(block, rows, DEPTH, (int)n, depth);
+        put_block(w, panel, block, from, depth);
     }
-    w->shift[j] = 128 * sum;
 }
 
 /* Columns j.. of W, one panel of them, become columns of the result; W's rows become k. */
-static void pack_columns(const struct t5_packed *w, int64_t j, const struct t5_matrix *parts)
+static void pack_columns(const struct t5_packed *w, char *panel, int64_t j,
+                         const struct t5_matrix *parts)
 {
-    float piece[NR];
+    float block[DEPTH * NR] = {0};
     const int64_t n = w->n - j < NR ? w->n - j : NR;
-    for (int64_t r = 0; r < w->k; r++) {
-        int64_t row = r;
-        const struct t5_matrix *part = find_part(parts, &row);
-        read_piece(piece, part, row, w->n, j, n);
-        for (int64_t i = 0; i < n; i++)
-            put(w, j + i, r, piece[i]);
+    for (int64_t from = 0; from < w->k; from += DEPTH) {
+        const int64_t depth = w->k - from < DEPTH ? w->k - from : DEPTH;
+        for (int64_t p = 0; p < depth; p++) {
+            int64_t row = from + p;
+            const struct t5_matrix *part = find_part(parts, &row);
+            read_piece(block + p * NR, part, row, w->n, j, n);
+        }
+        put_block(w, panel, block, from, depth);
+    }
+}
+
+/* The scale of a row that comes as floats: absmax / 127. */
+static float absmax_scale(const struct t5_matrix *part, int64_t row, int64_t k)
+{
+    float piece[PIECE], absmax = 0;
+    for (int64_t from = 0; from < k; from += PIECE) {
+        const int64_t n = k - from < PIECE ? k - from : PIECE;
+        read_piece(piece, part, row, k, from, n);
+        for (int64_t p = 0; p < n; p++)
+            absmax = fmaxf(absmax, fabsf(piece[p]));
+    }
+    return absmax / 127;
+}
+
+/* Elements from..from+n of a row as int8: as stored where it is I8, by `scale` otherwise. */
+static void read_int8(int8_t *out, const struct t5_matrix *part, int64_t row, int64_t k,
+                      int64_t from, int64_t n, float scale)
+{
+    float piece[PIECE];
+    if (part->type == T5_I8) {
+        memcpy(out, (const int8_t *)part->data + row * k + from, (size_t)n);
+        return;
+    }
+    read_piece(piece, part, row, k, from, n);
+    for (int64_t p = 0; p < n; p++)
+        out[p] = scale > 0 ? (int8_t)lrintf(piece[p] / scale) : 0;
+}
+
+/* Rows j.. of W, one panel of them: four int8 of a row move as one 32-bit number. */
+static void pack_rows_int8(struct t5_packed *w, char *panel, int64_t j,
+                           const struct t5_matrix *parts)
+{
+    float words[NR * PIECE / 4];
+    int8_t *rows = (int8_t *)words;
+    const int64_t n = w->n - j < NR ? w->n - j : NR;
+    memset(w->scale + j, 0, NR * sizeof *w->scale);
+    memset(w->shift + j, 0, NR * sizeof *w->shift);
+    for (int64_t from = 0; from < w->k; from += PIECE) {
+        const int64_t depth = w->k - from < PIECE ? w->k - from : PIECE;
+        for (int64_t i = 0; i < n; i++) {
+            int64_t row = j + i;
+            const struct t5_matrix *part = find_part(parts, &row);
+            int8_t *to = rows + i * PIECE;
+            int32_t sum = 0;
+            if (from == 0)
+                w->scale[j + i] = part->type == T5_I8 ? scale_of(part, row)
+                                                      : absmax_scale(part, row, w->k);
+            read_int8(to, part, row, w->k, from, depth, w->scale[j + i]);
+            memset(to + depth, 0, (size_t)(PIECE - depth));
+            for (int64_t p = 0; p < depth; p++)
+                sum += to[p];
+            w->shift[j + i] += 128 * sum;
+        }
+        t5_gemm_isa()->transpose((float *)(void *)(panel + from * NR), words, PIECE / 4, (int)n,
+                                 (depth + 3) / 4);
     }
 }
 
@@ -134,22 +184,28 @@ int64_t t5_packed_size(enum t5_compute math, int transposed, int64_t rows, int64
     return panels * ((int64_t)w.panel_bytes + (math == T5_COMPUTE_INT8 ? NR * 8 : 0));
 }
 
+/* Large weights lie on large pages where the system has them: fewer faults and address look-ups. */
+static void *large_alloc(size_t bytes)
+{
+    const size_t page = bytes >= (size_t)4 << 20 ? (size_t)2 << 20 : 256;
+    void *p = aligned_alloc(page, (bytes + page) / page * page);
+    if (p && page > 256)
+        (void)madvise(p, bytes, MADV_HUGEPAGE); /* advice: it may be refused */
+    return p;
+}
+
 static int reserve(struct t5_packed *w, struct t5_err *err)
 {
     const size_t columns = (size_t)(w->n + NR - 1) / NR * NR;
     const size_t bytes = columns / NR * w->panel_bytes;
-    if (!(w->panels = aligned_alloc(64, bytes ? bytes : 64)))
+    if (!(w->panels = large_alloc(bytes)))
         return t5_fail_memory(err, bytes, "a packed weight");
-    memset(w->panels, 0, bytes);
     if (w->math != T5_COMPUTE_INT8)
         return 0;
-    const size_t row = columns * sizeof(float); /* a multiple of 256 */
-    w->scale = aligned_alloc(64, row ? row : 64);
-    w->shift = aligned_alloc(64, row ? row : 64);
+    w->scale = large_alloc(columns * sizeof(float));
+    w->shift = large_alloc(columns * sizeof(int32_t));
     if (!w->scale || !w->shift)
-        return t5_fail_memory(err, 2 * row, "a packed weight's scales");
-    memset(w->scale, 0, row);
-    memset(w->shift, 0, row);
+        return t5_fail_memory(err, 2 * columns * sizeof(float), "a packed weight's scales");
     return 0;
 }
 
@@ -172,13 +228,15 @@ int t5_packed_make(struct t5_packed *out, enum t5_compute math, int transposed,
     }
 #pragma omp parallel for schedule(static)
     for (int64_t j = 0; j < out->n; j += NR) {
-        if (transposed)
-            pack_columns(out, j, parts);
-        for (int64_t i = j; !transposed && i < out->n && i < j + NR; i++)
-            if (math == T5_COMPUTE_INT8)
-                pack_row_int8(out, i, parts);
-            else
-                pack_row_float(out, i, parts);
+        char *panel = (char *)out->panels + (size_t)(j / NR) * out->panel_bytes;
+        if (out->k < out->k_padded || out->n - j < NR)
+            memset(panel, 0, out->panel_bytes);
+        if (math == T5_COMPUTE_INT8)
+            pack_rows_int8(out, panel, j, parts);
+        else if (transposed)
+            pack_columns(out, panel, j, parts);
+        else
+            pack_rows(out, panel, j, parts);
     }
     return 0;
 }

@@ -1,5 +1,6 @@
 /* atomic.c - outputs that are the old file or the complete new one. Does not buffer: callers hand
- * over large pieces. A device, a pipe or a socket is written directly, there being nothing to rename. */
+ * over large pieces. A device, a pipe or a socket is written directly, there being nothing to
+ * rename. */
 /* SPDX-License-Identifier: MIT */
 #include "io/atomic.h"
 
@@ -17,7 +18,8 @@
 
 #include "base/buf.h"
 
-#define TEMPORARY ".t5tmp." /* then PID.COUNTER; short, so that any legal name has a legal temporary */
+#define TEMPORARY                                                                                  \
+    ".t5tmp." /* then PID.COUNTER; short, so that any legal name has a legal temporary */
 
 struct t5_atomic {
     int fd;
@@ -68,8 +70,8 @@ static int fail_at(struct t5_err *err, const char *path)
     return t5_fail_errno(err, "%s", shown);
 }
 
-/* A new file beside path, locked: the lock, which the kernel drops when we are killed, is how a sweep
- * tells an orphan from a file that somebody is writing. */
+/* A new file beside path, locked: the lock, which the kernel drops when we are killed, is how a
+ * sweep tells an orphan from a file that somebody is writing. */
 static int open_temporary(struct t5_atomic *file, struct t5_err *err)
 {
     static int counter;
@@ -91,7 +93,8 @@ static int open_temporary(struct t5_atomic *file, struct t5_err *err)
         if (file->fd < 0)
             break;
         /* a sweep may have taken the name between open and flock: then begin again */
-        if (flock(file->fd, LOCK_EX | LOCK_NB) == 0 && fstat(file->fd, &st) == 0 && st.st_nlink > 0) {
+        if (flock(file->fd, LOCK_EX | LOCK_NB) == 0 && fstat(file->fd, &st) == 0 &&
+            st.st_nlink > 0) {
             file->slot = live_add(file->temporary);
             rc = 0;
             goto out;
@@ -159,7 +162,10 @@ int t5_atomic_open(struct t5_atomic **out, const char *path, struct t5_err *err)
     return 0;
 }
 
-static const char *name_of(const struct t5_atomic *file) { return file->path ? file->path : "<stdout>"; }
+static const char *name_of(const struct t5_atomic *file)
+{
+    return file->path ? file->path : "<stdout>";
+}
 
 int t5_atomic_write(struct t5_atomic *file, const void *bytes, size_t n, struct t5_err *err)
 {
@@ -176,9 +182,13 @@ int t5_atomic_write(struct t5_atomic *file, const void *bytes, size_t n, struct 
     return 0;
 }
 
-int t5_atomic_can_patch(const struct t5_atomic *file) { return file->start >= 0; }
+int t5_atomic_can_patch(const struct t5_atomic *file)
+{
+    return file->start >= 0;
+}
 
-int t5_atomic_patch(struct t5_atomic *file, int64_t at, const void *bytes, size_t n, struct t5_err *err)
+int t5_atomic_patch(struct t5_atomic *file, int64_t at, const void *bytes, size_t n,
+                    struct t5_err *err)
 {
     const char *p = bytes;
     while (n > 0) {
@@ -264,7 +274,8 @@ int t5_atomic_sweep(const char *dir, struct t5_err *err)
         int fd = openat(dirfd(d), e->d_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         if (fd < 0)
             continue; /* not one of ours */
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0 && unlinkat(dirfd(d), e->d_name, 0) != 0 && errno != ENOENT)
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0 && unlinkat(dirfd(d), e->d_name, 0) != 0 &&
+            errno != ENOENT)
             rc = fail_at(err, dir);
         close(fd);
     }
@@ -294,7 +305,8 @@ int t5_dir_lock(int *out, const char *dir, struct t5_err *err)
         return t5_fail_errno(err, "%s/.lock", shown);
     int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid()), rc = 0;
     if (flock(fd, LOCK_EX | LOCK_NB) != 0)
-        rc = errno == EWOULDBLOCK ? lock_taken(fd, shown, err) : t5_fail_errno(err, "%s/.lock", shown);
+        rc = errno == EWOULDBLOCK ? lock_taken(fd, shown, err)
+                                  : t5_fail_errno(err, "%s/.lock", shown);
     else if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)n, 0) != n)
         rc = t5_fail_errno(err, "%s/.lock", shown);
     if (rc)

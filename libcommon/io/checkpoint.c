@@ -1,5 +1,6 @@
-/* checkpoint.c - a model's tensors checked against its config. Reads headers, never weights (but for
- * quantisation scales, which are small): the data stay untouched until somebody asks for them. */
+/* checkpoint.c - a model's tensors checked against its config. Reads headers, never weights (but
+ * for quantisation scales, which are small): the data stay untouched until
+ * somebody asks for them. */
 /* SPDX-License-Identifier: MIT */
 #include "io/checkpoint.h"
 
@@ -33,8 +34,11 @@ static int read_file(struct t5_checkpoint *m, const char *path, struct t5_err *e
     m->n_files = 1;
     const char *config = t5_safetensors_metadata(m->files[0], "config", &m->config_n);
     if (!config)
-        return t5_fail(err, "%s: its metadata hold no \"config\": not a model of ours (name the directory "
-                            "of an HF model)", m->shown);
+        return t5_fail(
+            err,
+            "%s: its metadata hold no \"config\": not a model of ours (name the directory "
+            "of an HF model)",
+            m->shown);
     m->config_text = t5_alloc(m->config_n + 1, 1, "config", err);
     if (!m->config_text)
         return -1;
@@ -82,8 +86,8 @@ static int check_scales(const struct t5_tensor *s, struct t5_err *err)
         float v;
         memcpy(&v, (const char *)s->data + 4 * i, 4);
         if (!isfinite(v) || v < 0)
-            return t5_fail(err, "%s: tensor '%s': element %lld is %g", s->file, escaped(name, s->name),
-                           (long long)i, (double)v);
+            return t5_fail(err, "%s: tensor '%s': element %lld is %g", s->file,
+                           escaped(name, s->name), (long long)i, (double)v);
     }
     return 0;
 }
@@ -95,14 +99,15 @@ static int add_int8(struct t5_checkpoint *m, const struct t5_tensor *t, struct t
     size_t n = strlen(t->name);
     escaped(name, t->name);
     if (strcmp(m->quantization, "int8") != 0)
-        return t5_fail(err, "%s: tensor '%s': I8, but the metadata name no quantization of ours", t->file,
-                       name);
+        return t5_fail(err, "%s: tensor '%s': I8, but the metadata name no quantization of ours",
+                       t->file, name);
     if (t->rank != 2 || (n > 30 && strcmp(t->name + n - 30, "relative_attention_bias.weight") == 0))
         return t5_fail(err, "%s: tensor '%s': I8 is for matrices only", t->file, name);
     snprintf(scale, sizeof scale, "%s_scale", t->name);
     const struct t5_tensor *s = find_raw(m, scale);
     if (!s)
-        return t5_fail(err, "%s: tensor '%s': I8 without its scale '%s_scale'", t->file, name, name);
+        return t5_fail(err, "%s: tensor '%s': I8 without its scale '%s_scale'", t->file, name,
+                       name);
     if (s->type != T5_F32)
         return t5_fail(err, "%s: tensor '%s_scale': F32 expected, found %s", s->file, name,
                        t5_dtype_name(s->type));
@@ -145,7 +150,8 @@ const struct t5_tensor *t5_checkpoint_find(const struct t5_checkpoint *m, const 
 {
     int low = 0, high = m->n;
     while (low < high) {
-        int middle = low + (high - low) / 2, order = strcmp(name, m->tensors[m->by_name[middle]].name);
+        int middle = low + (high - low) / 2,
+            order = strcmp(name, m->tensors[m->by_name[middle]].name);
         if (order == 0)
             return &m->tensors[m->by_name[middle]];
         if (order < 0)
@@ -183,8 +189,9 @@ static int check_extra(struct t5_checkpoint *m, struct t5_err *err)
                 first = t->name;
         }
     if (extra)
-        snprintf(m->warning, sizeof m->warning, "%.160s: %d tensor%s not used ('%.48s'%s)", m->shown, extra,
-                 extra > 1 ? "s" : "", escaped(name, first), extra > 1 ? " and others" : "");
+        snprintf(m->warning, sizeof m->warning, "%.160s: %d tensor%s not used ('%.48s'%s)",
+                 m->shown, extra, extra > 1 ? "s" : "", escaped(name, first),
+                 extra > 1 ? " and others" : "");
     return 0;
 }
 
@@ -271,7 +278,10 @@ void t5_checkpoint_close(struct t5_checkpoint *m)
     free(m);
 }
 
-const struct t5_config *t5_checkpoint_config(const struct t5_checkpoint *m) { return &m->config; }
+const struct t5_config *t5_checkpoint_config(const struct t5_checkpoint *m)
+{
+    return &m->config;
+}
 
 const char *t5_checkpoint_config_text(const struct t5_checkpoint *m, int64_t *n)
 {
@@ -280,10 +290,22 @@ const char *t5_checkpoint_config_text(const struct t5_checkpoint *m, int64_t *n)
     return m->config_text;
 }
 
-int t5_checkpoint_count(const struct t5_checkpoint *m) { return m->n; }
-const struct t5_tensor *t5_checkpoint_at(const struct t5_checkpoint *m, int i) { return &m->tensors[i]; }
-const char *t5_checkpoint_quantization(const struct t5_checkpoint *m) { return m->quantization; }
-const char *t5_checkpoint_warning(const struct t5_checkpoint *m) { return m->warning[0] ? m->warning : NULL; }
+int t5_checkpoint_count(const struct t5_checkpoint *m)
+{
+    return m->n;
+}
+const struct t5_tensor *t5_checkpoint_at(const struct t5_checkpoint *m, int i)
+{
+    return &m->tensors[i];
+}
+const char *t5_checkpoint_quantization(const struct t5_checkpoint *m)
+{
+    return m->quantization;
+}
+const char *t5_checkpoint_warning(const struct t5_checkpoint *m)
+{
+    return m->warning[0] ? m->warning : NULL;
+}
 
 const char *t5_checkpoint_metadata(const struct t5_checkpoint *m, const char *key)
 {
@@ -306,8 +328,9 @@ int t5_checkpoint_reads(const struct t5_checkpoint *m, const char *path)
     return 0;
 }
 
-/* The parsed config, not its text: white space and keys we ignore are no other model. Tensors of one
- * dimension (norms, scales) go in with their data: few bytes, and no two trainings have the same. */
+/* The parsed config, not its text: white space and keys we ignore are no other model. Tensors of
+ * one dimension (norms, scales) go in with their data: few bytes, and no two trainings have the
+ * same. */
 int t5_checkpoint_fingerprint(char out[65], const struct t5_checkpoint *m, struct t5_err *err)
 {
     const struct t5_config *c = &m->config;
@@ -315,12 +338,12 @@ int t5_checkpoint_fingerprint(char out[65], const struct t5_checkpoint *m, struc
     struct sha256_ctx sha;
     uint8_t digest[SHA256_DIGEST_SIZE];
     char shape[64];
-    int rc = t5_buf_printf(&line, err, "%lld %lld %lld %lld %lld %lld %lld %lld %lld %.9g %d %d %d %d %d\n",
-                           (long long)c->d_model, (long long)c->d_kv, (long long)c->d_ff,
-                           (long long)c->n_heads, (long long)c->n_encoder, (long long)c->n_decoder,
-                           (long long)c->vocab, (long long)c->buckets, (long long)c->max_distance,
-                           (double)c->eps, (int)c->activation, c->gated, c->tied, c->scale_output,
-                           c->decoder_start);
+    int rc = t5_buf_printf(
+        &line, err, "%lld %lld %lld %lld %lld %lld %lld %lld %lld %.9g %d %d %d %d %d\n",
+        (long long)c->d_model, (long long)c->d_kv, (long long)c->d_ff, (long long)c->n_heads,
+        (long long)c->n_encoder, (long long)c->n_decoder, (long long)c->vocab,
+        (long long)c->buckets, (long long)c->max_distance, (double)c->eps, (int)c->activation,
+        c->gated, c->tied, c->scale_output, c->decoder_start);
     sha256_init(&sha);
     for (int i = 0; rc == 0 && i < m->n; i++) {
         const struct t5_tensor *t = &m->tensors[i];

@@ -1,8 +1,7 @@
-/* checkpoint_dir.c - the files of an HF directory: config.json, and model.safetensors or shards with
- * their index. Does not look at tensors beyond their names: checkpoint.c does. */
+/* checkpoint_dir.c - the files of an HF directory: config.json, and model.safetensors or shards
+ * with their index. Does not look at tensors beyond their names: checkpoint.c does. */
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -10,7 +9,7 @@
 
 #include "base/buf.h"
 #include "io/checkpoint_files.h"
-#include "io/jsonl.h"
+#include "io/document.h"
 #include "io/mapping.h"
 
 #define MAX_CONFIG ((size_t)1 << 20)
@@ -28,7 +27,8 @@ static int order_placed(const void *a, const void *b)
 }
 
 /* A plain file name of the directory itself. */
-static int check_shard_name(const json_t *value, const char *tensor, const char *shown, struct t5_err *err)
+static int check_shard_name(const json_t *value, const char *tensor, const char *shown,
+                            struct t5_err *err)
 {
     char what[T5_ESCAPED], name[T5_ESCAPED];
     t5_escape(what, tensor, strlen(tensor));
@@ -38,10 +38,11 @@ static int check_shard_name(const json_t *value, const char *tensor, const char 
     size_t n = json_string_length(value);
     t5_escape(name, s, n);
     if (strlen(s) != n || n == 0 || n > 255)
-        return t5_fail(err, "%s: tensor '%s': shard name \"%s\" is not a file name", shown, what, name);
-    if (strchr(s, '/') || strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
-        return t5_fail(err, "%s: tensor '%s': shard name \"%s\" leaves the model directory", shown, what,
+        return t5_fail(err, "%s: tensor '%s': shard name \"%s\" is not a file name", shown, what,
                        name);
+    if (strchr(s, '/') || strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
+        return t5_fail(err, "%s: tensor '%s': shard name \"%s\" leaves the model directory", shown,
+                       what, name);
     return 0;
 }
 
@@ -82,8 +83,8 @@ static int add_file(struct t5_checkpoint *m, int dirfd, const char *name, const 
     }
     /* messages are cut at one name's length: keep the end, which tells shards apart */
     size_t n = strlen(path);
-    if (t5_safetensors_open_fd(&m->files[m->n_files], fd, n < T5_ESCAPED ? path : path + n - (T5_ESCAPED - 1),
-                               err))
+    if (t5_safetensors_open_fd(&m->files[m->n_files], fd,
+                               n < T5_ESCAPED ? path : path + n - (T5_ESCAPED - 1), err))
         return -1;
     m->n_files++;
     return 0;
@@ -102,11 +103,11 @@ static int check_shards(struct t5_checkpoint *m, const json_t *map, const char *
             t5_escape(what, name, strlen(name));
             t5_escape(here, names[i], strlen(names[i]));
             if (!shard)
-                return t5_fail(err, "%s: tensor '%s' lies in %s, but the index does not name it", shown,
-                               what, here);
+                return t5_fail(err, "%s: tensor '%s' lies in %s, but the index does not name it",
+                               shown, what, here);
             if (strcmp(shard, names[i]) != 0)
-                return t5_fail(err, "%s: tensor '%s' lies in %s, the index says %s", shown, what, here,
-                               t5_escape(there, shard, strlen(shard)));
+                return t5_fail(err, "%s: tensor '%s' lies in %s, the index says %s", shown, what,
+                               here, t5_escape(there, shard, strlen(shard)));
         }
     if (found == json_object_size(map))
         return 0;
@@ -134,7 +135,8 @@ static void check_total(struct t5_checkpoint *m, const json_t *root, const char 
         for (int j = 0; j < t5_safetensors_count(m->files[i]); j++)
             total += (json_int_t)t5_safetensors_at(m->files[i], j)->bytes;
     if (said && json_number_value(said) != (double)total)
-        snprintf(m->warning, sizeof m->warning, "%.160s: total_size is %.0f, the shards hold %lld bytes", shown,
+        snprintf(m->warning, sizeof m->warning,
+                 "%.160s: total_size is %.0f, the shards hold %lld bytes", shown,
                  json_number_value(said), (long long)total);
 }
 
@@ -176,27 +178,16 @@ static int read_index(struct t5_checkpoint *m, int dirfd, struct t5_err *err)
 {
     char shown[2 * T5_ESCAPED];
     size_t n;
-    json_error_t where;
-    json_t *root = NULL;
-    int rc = -1;
     snprintf(shown, sizeof shown, "%.200s/" INDEX, m->shown);
     char *text = t5_read_regular(dirfd, INDEX, shown, MAX_INDEX, &n, err);
     if (!text)
         return -1;
-    if (t5_json_check(text, n, err)) {
-        t5_err_at(err, "%s", shown);
-        goto out;
-    }
-    root = json_loadb(text, n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
-    if (!root)
-        t5_fail(err, "%s: byte %d: %.200s", shown, where.position, where.text);
-    else if (!json_is_object(root))
-        t5_fail(err, "%s: expected a JSON object", shown);
-    else
-        rc = open_shards(m, dirfd, root, shown, err);
-out:
-    json_decref(root);
+    json_t *root = t5_document_load(text, n, err);
     free(text);
+    if (!root)
+        return t5_err_at(err, "%s", shown);
+    int rc = open_shards(m, dirfd, root, shown, err);
+    json_decref(root);
     return rc;
 }
 

@@ -12,14 +12,15 @@ struct t5_checkpoint {
     char *config_text; /* owned, NUL-terminated */
     size_t config_n;
     struct t5_config config;
-    struct t5_tensor *tensors; /* owned array: the model's, in layout order, each followed by its scale */
-    int *by_name;              /* indices into tensors, sorted by name */
+    struct t5_tensor *tensors; /* owned: the model's, in layout order, a scale behind its weight */
+    int *by_name; /* indices into tensors, sorted by name */
     int n;
     char quantization[16];
     char warning[256]; /* "" or what is odd but harmless */
 };
 
 /* Fills files and config_text from an HF directory; the config is not yet parsed. */
-int t5_checkpoint_read_dir(struct t5_checkpoint *model, const char *path, struct t5_err *err) T5_MUST_CHECK;
+int t5_checkpoint_read_dir(struct t5_checkpoint *model, const char *path,
+                           struct t5_err *err) T5_MUST_CHECK;
 
 #endif

@@ -1,5 +1,6 @@
-/* json.c - the strict scanner (RFC 8259 and no duplicate keys), and undoing of escapes. Nesting is a
- * counter and a bit a level, so depth costs no stack. Speed matters: every program reads records. */
+/* json.c - the strict scanner (RFC 8259 and no duplicate keys), and undoing of escapes. Nesting is
+ * a counter and a bit a level, so depth costs no stack. Speed matters: every program reads records.
+ * */
 /* SPDX-License-Identifier: MIT */
 #include "io/json.h"
 
@@ -249,8 +250,8 @@ static int duplicate(struct walk *w, const struct t5_json_key *key)
     return t5_fail(w->err, "duplicate key \"%s\"", t5_escape(shown, w->text + key->at, key->n));
 }
 
-/* The keys of the object that closes: none twice. Few are compared pairwise, many are sorted, so that
- * a million keys take n log n. */
+/* The keys of the object that closes: none twice. Few are compared pairwise, many are sorted, so
+ * that a million keys take n log n. */
 static int check_keys(struct walk *w)
 {
     struct t5_json_key *keys = w->scan->keys + w->first_key[w->depth - 1];
@@ -424,7 +425,8 @@ static int scan_after(struct walk *w, int keep)
     return 0;
 }
 
-/* A value's first byte is at w->at. 0: the value is complete; 1: its first member or item comes next. */
+/* A value's first byte is at w->at. 0: the value is complete; 1: its first member or item comes
+ * next. */
 static int scan_value(struct walk *w, int keep)
 {
     if (w->at >= w->n)

@@ -1,6 +1,6 @@
-/* json.h - the strict JSON scanner under jsonl.c, record.c and t5_json_check: one pass, no recursion,
- * no tree. It finds the members of the outermost object and says at which byte a text stops being
- * JSON. Not part of the library's face: readers use jsonl.h. */
+/* json.h - the strict JSON scanner under jsonl.c, record.c and t5_json_check: one pass, no
+ * recursion, no tree. It finds the members of the outermost object and says at which byte a text
+ * stops being JSON. Not part of the library's face: readers use jsonl.h. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_IO_JSON_H
 #define T5_IO_JSON_H
@@ -26,14 +26,15 @@ struct t5_json_scan {
     size_t bad;        /* byte where the scan failed */
 };
 
-/* Scans text: one value and white space around it. want_record: the value must be an object, and its members
- * are kept in fields. On failure err says what is wrong without a place; scan->bad is the place. */
+/* Scans text: one value and white space around it. want_record: the value must be an object, and
+ * its members are kept in fields. On failure err says what is wrong without a place; scan->bad is
+ * the place. */
 int t5_json_scan(struct t5_json_scan *scan, const char *text, size_t n, int want_record,
                  struct t5_err *err) T5_MUST_CHECK;
 void t5_json_scan_free(struct t5_json_scan *scan);
 
-/* Takes one character from the inside of a checked JSON string: *p moves on, out gets its UTF-8 bytes.
- * Returns how many. */
+/* Takes one character from the inside of a checked JSON string: *p moves on, out gets its UTF-8
+ * bytes. Returns how many. */
 int t5_json_take(unsigned char out[4], const char **p, const char *end);
 /* Order of two checked strings (insides), escapes undone, as memcmp would have it. */
 int t5_json_compare(const char *a, size_t na, const char *b, size_t nb);

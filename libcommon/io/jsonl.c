@@ -1,5 +1,5 @@
-/* jsonl.c - lines from files, pipes or standard input, one after the other, in bounded memory. What a
- * line says as JSON: see json.c and record.c. */
+/* jsonl.c - lines from files, pipes or standard input, one after the other, in bounded memory. What
+ * a line says as JSON: see json.c and record.c. */
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
@@ -200,4 +200,14 @@ int t5_jsonl_peek_at(struct t5_jsonl *reader, size_t i, int *byte, struct t5_err
 int t5_jsonl_peek(struct t5_jsonl *reader, int *byte, struct t5_err *err)
 {
     return t5_jsonl_peek_at(reader, 0, byte, err);
+}
+
+int t5_jsonl_release(struct t5_jsonl *reader, const char **bytes, size_t *n, const char **name)
+{
+    int fd = reader->fd;
+    *bytes = reader->data + reader->begin;
+    *n = reader->end - reader->begin;
+    *name = reader->name;
+    reader->fd = -1;
+    return fd;
 }

@@ -55,9 +55,9 @@ int t5_jsonl_open(struct t5_jsonl **out, const char *const *paths, int n_paths, 
 void t5_jsonl_close(struct t5_jsonl *reader);
 /* 1: a record; 0: end of the last file; -1: error. */
 int t5_jsonl_next(struct t5_jsonl *reader, struct t5_record *out, struct t5_err *err) T5_MUST_CHECK;
-/* A line as it came, without its newline: what a program with worker threads reads in one thread and
- * parses in others. Borrowed until the next line. 1: a line (blank ones too); 0: end; -1: error (a line longer
- * than max_line is skippable). */
+/* A line as it came, without its newline: what a program with worker threads reads in one thread
+ * and parses in others. Borrowed until the next line. 1: a line (blank ones too); 0: end; -1: error
+ * (a line longer than max_line is skippable). */
 struct t5_line {
     const char *text;
     size_t n;
@@ -78,8 +78,14 @@ int t5_jsonl_peek(struct t5_jsonl *reader, int *byte, struct t5_err *err) T5_MUS
 int t5_jsonl_peek_at(struct t5_jsonl *reader, size_t i, int *byte,
                      struct t5_err *err) T5_MUST_CHECK;
 
-/* Checks one line (no newline) as a record without a reader; spans point into text. *out is zero before the first
- * call, owns its fields and is reused on the next; free with t5_record_free. Errors name the column. */
+/* Gives up the open file, when a peek has shown that it holds no records: the caller owns the
+ * descriptor; bytes[0..n) were read from it and are borrowed until t5_jsonl_close, like its name.
+ * -1: there is no file. */
+int t5_jsonl_release(struct t5_jsonl *reader, const char **bytes, size_t *n, const char **name);
+
+/* Checks one line (no newline) as a record without a reader; spans point into text. *out is zero
+ * before the first call, owns its fields and is reused on the next; free with t5_record_free.
+ * Errors name the column. */
 int t5_record_parse(struct t5_record *out, const char *text, size_t n, struct t5_err *err) T5_MUST_CHECK;
 void t5_record_free(struct t5_record *record);
 
@@ -110,8 +116,8 @@ int t5_record_splice(struct t5_buf *out, const struct t5_record *record, const c
 int t5_record_splice_replacing(struct t5_buf *out, const struct t5_record *record,
                                const char *const *drop, int n_drop, const char *members, size_t n,
                                struct t5_err *err) T5_MUST_CHECK;
-/* Appends text as a JSON string with quotes: UTF-8 as it is, controls and quotes escaped; bytes that
- * are not UTF-8 become U+FFFD. */
+/* Appends text as a JSON string with quotes: UTF-8 as it is, controls and quotes escaped; bytes
+ * that are not UTF-8 become U+FFFD. */
 int t5_json_quote(struct t5_buf *out, const char *text, size_t n, struct t5_err *err) T5_MUST_CHECK;
 
 /* Strict check of a whole JSON document (config, index, safetensors header): UTF-8, depth at most

@@ -68,9 +68,11 @@ static void add_stack(struct list *list, const struct t5_config *c, int decoder)
     add(list, 1, c->d_model, 0, "%s.final_layer_norm.weight", stack);
 }
 
-int t5_layout(struct t5_layout_entry **out, int *n, const struct t5_config *config, struct t5_err *err)
+int t5_layout(struct t5_layout_entry **out, int *n, const struct t5_config *config,
+              struct t5_err *err)
 {
-    /* at most 5 + 1 + 4 in an encoder layer, 5 more with cross-attention; norms, embeddings, head */
+    /* at most 5 + 1 + 4 in an encoder layer, 5 more with cross-attention; norms, embeddings, head
+     */
     size_t most = (size_t)(10 * config->n_encoder + 15 * config->n_decoder + 4);
     struct list list = {.items = t5_alloc(most, sizeof *list.items, "the list of tensors", err)};
     *out = NULL;

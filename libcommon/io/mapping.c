@@ -41,18 +41,22 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
             t5_atomic_remove_all();
             _exit(T5_ENVIRONMENT);
         }
-    sigaction(number, &before, NULL); /* not ours: the access is tried again and ends as it would have */
+    sigaction(number, &before,
+              NULL); /* not ours: the access is tried again and ends as it would have */
+}
+
+/* At each mapping: somebody may have set another handler since the last. */
+static void set_handler(void)
+{
+    struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO}, old;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(SIGBUS, &action, &old) == 0 && old.sa_sigaction != on_sigbus)
+        before = old;
 }
 
 static struct entry *entry_take(struct t5_err *err)
 {
-    static int installed;
-    if (!installed) {
-        struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
-        sigemptyset(&action.sa_mask);
-        sigaction(SIGBUS, &action, &before);
-        installed = 1;
-    }
+    set_handler();
     for (struct entry *e = entries; e; e = e->next)
         if (!e->bytes)
             return e;
@@ -123,9 +127,15 @@ static void advise(const void *bytes, size_t n, int outward, int advice)
         madvise((void *)from, to - from, advice); /* only advice: its failure changes nothing */
 }
 
-void t5_mapping_want(const void *bytes, size_t n) { advise(bytes, n, 1, MADV_WILLNEED); }
+void t5_mapping_want(const void *bytes, size_t n)
+{
+    advise(bytes, n, 1, MADV_WILLNEED);
+}
 /* A page shared with a neighbour goes too: it comes back from the page cache when it is touched. */
-void t5_mapping_drop(const void *bytes, size_t n) { advise(bytes, n, 1, MADV_DONTNEED); }
+void t5_mapping_drop(const void *bytes, size_t n)
+{
+    advise(bytes, n, 1, MADV_DONTNEED);
+}
 
 int t5_open_regular(int dirfd, const char *name, const char *shown, size_t limit, size_t *size,
                     struct t5_err *err)
@@ -134,14 +144,17 @@ int t5_open_regular(int dirfd, const char *name, const char *shown, size_t limit
     /* O_NONBLOCK: opening a FIFO would wait for a writer that never comes */
     int fd = openat(dirfd, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     if (fd < 0 && (errno == ENOENT || errno == ENXIO || errno == ELOOP || errno == ENOTDIR))
-        return t5_fail(err, "%s: %s", shown, errno == ENOENT ? "no such file" : "not a regular file");
+        return t5_fail(err, "%s: %s", shown,
+                       errno == ENOENT ? "no such file" : "not a regular file");
     if (fd < 0)
         return t5_fail_errno(err, "%s", shown);
     if (fstat(fd, &st) != 0)
         t5_fail_errno(err, "%s", shown);
     else if (!S_ISREG(st.st_mode))
         t5_fail(err, "%s: %s, not a regular file", shown,
-                S_ISDIR(st.st_mode) ? "a directory" : S_ISFIFO(st.st_mode) ? "a FIFO" : "a device or socket");
+                S_ISDIR(st.st_mode)    ? "a directory"
+                : S_ISFIFO(st.st_mode) ? "a FIFO"
+                                       : "a device or socket");
     else if (limit && (uintmax_t)st.st_size > limit)
         t5_fail(err, "%s: %lld bytes (at most %zu expected)", shown, (long long)st.st_size, limit);
     else {

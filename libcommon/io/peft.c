@@ -26,7 +26,8 @@ int t5_peft_leaf(const char *module)
     return -1;
 }
 
-int t5_peft_modules(struct t5_lora_module **out, int *n, const struct t5_config *config, struct t5_err *err)
+int t5_peft_modules(struct t5_lora_module **out, int *n, const struct t5_config *config,
+                    struct t5_err *err)
 {
     struct t5_layout_entry *layout;
     int n_layout;
@@ -70,9 +71,10 @@ static int read_leaves(int wanted[N_LEAVES], const char *targets, struct t5_err 
         while (i < N_LEAVES && !(strlen(leaves[i]) == n && memcmp(leaves[i], p, n) == 0))
             i++;
         if (i == N_LEAVES)
-            return t5_fail_as(err, T5_USAGE,
-                              "targets: '%s' not known (q, k, v, o, wi, wi_0, wi_1, wo or all expected)",
-                              t5_escape(shown, p, n));
+            return t5_fail_as(
+                err, T5_USAGE,
+                "targets: '%s' not known (q, k, v, o, wi, wi_0, wi_1, wo or all expected)",
+                t5_escape(shown, p, n));
         wanted[i] = 1;
         if (!p[n])
             return 0;
@@ -80,8 +82,8 @@ static int read_leaves(int wanted[N_LEAVES], const char *targets, struct t5_err 
     }
 }
 
-int t5_adapter_init(struct t5_adapter *out, const char *targets, int64_t rank, double alpha, double dropout,
-                    int rslora, const struct t5_config *config, struct t5_err *err)
+int t5_adapter_init(struct t5_adapter *out, const char *targets, int64_t rank, double alpha,
+                    double dropout, int rslora, const struct t5_config *config, struct t5_err *err)
 {
     int wanted[N_LEAVES] = {0}, found[N_LEAVES] = {0}, n, kept = 0, rc = -1;
     struct t5_buf list = {0};

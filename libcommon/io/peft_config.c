@@ -1,13 +1,14 @@
-/* peft_config.c - reading and writing adapter_config.json, in the form that every PEFT version knows. */
+/* peft_config.c - reading and writing adapter_config.json, in the form that every PEFT version
+ * knows. */
 /* SPDX-License-Identifier: MIT */
 #include "io/peft_config.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/document.h"
 #include "io/jsonl.h"
 
 #define MAX_LORA_RANK 4096
@@ -38,15 +39,32 @@ static int is_off(const json_t *value)
     }
 }
 
-/* Keys that are read below, or that change nothing once the weights are trained. Every other key must
- * be off: PEFT adds features with each release, and half an adapter is worse than none. */
+/* Keys that are read below, or that change nothing once the weights are trained. Every other key
+ * must be off: PEFT adds features with each release, and half an adapter is worse than none. */
 static int is_harmless(const char *key)
 {
     static const char *const keys[] = {
-        "peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "bias",
-        "init_lora_weights", "base_model_name_or_path", "task_type", "auto_mapping", "peft_version",
-        "revision", "inference_mode", "exclude_modules", "layers_to_transform", "layers_pattern",
-        "megatron_core", "qalora_group_size", "runtime_config", "eva_config",
+        "peft_type",
+        "r",
+        "lora_alpha",
+        "lora_dropout",
+        "target_modules",
+        "use_rslora",
+        "bias",
+        "init_lora_weights",
+        "base_model_name_or_path",
+        "task_type",
+        "auto_mapping",
+        "peft_version",
+        "revision",
+        "inference_mode",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        "megatron_core",
+        "qalora_group_size",
+        "runtime_config",
+        "eva_config",
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(key, keys[i]) == 0)
@@ -67,13 +85,15 @@ static int check_features(json_t *root, struct t5_err *err)
             return t5_fail(err, "\"%s\" is not supported", escaped(shown, key));
     }
     value = json_object_get(root, "bias");
-    if (value && !is_off(value) && !(json_is_string(value) && strcmp(json_string_value(value), "none") == 0))
+    if (value && !is_off(value) &&
+        !(json_is_string(value) && strcmp(json_string_value(value), "none") == 0))
         return t5_fail(err, "\"bias\": only \"none\" is supported");
     value = json_object_get(root, "init_lora_weights");
     for (size_t i = 0; json_is_string(value) && i < sizeof altering / sizeof *altering; i++)
         if (strncmp(json_string_value(value), altering[i], strlen(altering[i])) == 0)
-            return t5_fail(err, "\"init_lora_weights\": \"%s\" is not supported (it alters the base model)",
-                           escaped(shown, json_string_value(value)));
+            return t5_fail(
+                err, "\"init_lora_weights\": \"%s\" is not supported (it alters the base model)",
+                escaped(shown, json_string_value(value)));
     return 0;
 }
 
@@ -116,7 +136,8 @@ static int read_targets(struct t5_adapter *a, struct t5_peft_targets *targets, c
         const json_t *item = json_array_get(value, i);
         const char *name = json_string_value(item);
         if (!name || !name[0] || strlen(name) != json_string_length(item) || strchr(name, ','))
-            t5_fail(err, "\"target_modules\": expected names, found something else at position %zu", i);
+            t5_fail(err, "\"target_modules\": expected names, found something else at position %zu",
+                    i);
         else if (t5_buf_printf(&list, err, "%s%s", i ? "," : "", name) == 0)
             continue;
         t5_buf_free(&list);
@@ -130,31 +151,29 @@ static int read_targets(struct t5_adapter *a, struct t5_peft_targets *targets, c
     return 0;
 }
 
-static int read_root(struct t5_adapter *a, struct t5_peft_targets *targets, json_t *root, struct t5_err *err)
+static int read_root(struct t5_adapter *a, struct t5_peft_targets *targets, json_t *root,
+                     struct t5_err *err)
 {
     char shown[T5_ESCAPED];
-    if (!json_is_object(root))
-        return t5_fail(err, "expected a JSON object");
     const char *type = json_string_value(json_object_get(root, "peft_type"));
     if (!type || strcmp(type, "LORA") != 0)
         return t5_fail(err, "\"peft_type\": expected \"LORA\", found %s%s%s", type ? "\"" : "",
                        type ? escaped(shown, type) : "none", type ? "\"" : "");
     const char *base = json_string_value(json_object_get(root, "base_model_name_or_path"));
     snprintf(a->base, sizeof a->base, "%s", base ? base : "");
-    return check_features(root, err) || read_numbers(a, root, err) || read_targets(a, targets, root, err) ? -1
-                                                                                                         : 0;
+    return check_features(root, err) || read_numbers(a, root, err) ||
+                   read_targets(a, targets, root, err)
+               ? -1
+               : 0;
 }
 
-int t5_peft_config_parse(struct t5_adapter *out, struct t5_peft_targets *targets, const char *text, size_t n,
-                         struct t5_err *err)
+int t5_peft_config_parse(struct t5_adapter *out, struct t5_peft_targets *targets, const char *text,
+                         size_t n, struct t5_err *err)
 {
-    json_error_t where;
     *targets = (struct t5_peft_targets){0};
-    if (t5_json_check(text, n, err))
-        return -1;
-    json_t *root = json_loadb(text, n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
+    json_t *root = t5_document_load(text, n, err);
     if (!root)
-        return t5_fail(err, "byte %d: %.200s", where.position, where.text);
+        return -1;
     int rc = read_root(out, targets, root, err);
     json_decref(root);
     return rc;
@@ -194,13 +213,15 @@ int t5_peft_config_print(struct t5_buf *out, const struct t5_adapter *a, struct 
 {
     char alpha[32], dropout[32];
     if (t5_buf_printf(out, err, "{\n  \"base_model_name_or_path\": ") ||
-        (a->base[0] ? t5_json_quote(out, a->base, strlen(a->base), err) : t5_buf_printf(out, err, "null")) ||
-        t5_buf_printf(out, err,
-                      ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n"
-                      "  \"inference_mode\": true,\n  \"init_lora_weights\": true,\n"
-                      "  \"lora_alpha\": %s,\n  \"lora_dropout\": %s,\n  \"modules_to_save\": null,\n"
-                      "  \"peft_type\": \"LORA\",\n  \"r\": %lld,\n  \"target_modules\": ",
-                      number(alpha, a->alpha), number(dropout, a->dropout), (long long)a->rank) ||
+        (a->base[0] ? t5_json_quote(out, a->base, strlen(a->base), err)
+                    : t5_buf_printf(out, err, "null")) ||
+        t5_buf_printf(
+            out, err,
+            ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n"
+            "  \"inference_mode\": true,\n  \"init_lora_weights\": true,\n"
+            "  \"lora_alpha\": %s,\n  \"lora_dropout\": %s,\n  \"modules_to_save\": null,\n"
+            "  \"peft_type\": \"LORA\",\n  \"r\": %lld,\n  \"target_modules\": ",
+            number(alpha, a->alpha), number(dropout, a->dropout), (long long)a->rank) ||
         print_targets(out, a->targets, err))
         return -1;
     return t5_buf_printf(out, err, ",\n  \"task_type\": \"SEQ_2_SEQ_LM\"%s\n}\n",

@@ -15,11 +15,12 @@ struct t5_peft_targets {
     int narrowed; /* layers_to_transform or exclude_modules: a name need not be everywhere */
 };
 
-/* Fills rank, alpha, dropout, rslora, base and targets. A key that changes the mathematics and is not
- * supported, known to us or not, is refused by name. */
-int t5_peft_config_parse(struct t5_adapter *out, struct t5_peft_targets *targets, const char *text, size_t n,
-                         struct t5_err *err) T5_MUST_CHECK;
+/* Fills rank, alpha, dropout, rslora, base and targets. A key that changes the mathematics and is
+ * not supported, known to us or not, is refused by name. */
+int t5_peft_config_parse(struct t5_adapter *out, struct t5_peft_targets *targets, const char *text,
+                         size_t n, struct t5_err *err) T5_MUST_CHECK;
 /* Appends the JSON text. */
-int t5_peft_config_print(struct t5_buf *out, const struct t5_adapter *adapter, struct t5_err *err) T5_MUST_CHECK;
+int t5_peft_config_print(struct t5_buf *out, const struct t5_adapter *adapter,
+                         struct t5_err *err) T5_MUST_CHECK;
 
 #endif

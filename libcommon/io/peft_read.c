@@ -1,5 +1,5 @@
-/* peft_read.c - a PEFT directory checked against its base. What the file's keys say is the truth; the
- * config must agree with it. Does not attach the adapter: see t5/model.c. */
+/* peft_read.c - a PEFT directory checked against its base. What the file's keys say is the truth;
+ * the config must agree with it. Does not attach the adapter: see t5/model.c. */
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
 #include <math.h>
@@ -17,7 +17,8 @@
 #define MAX_CONFIG ((size_t)1 << 20)
 
 struct loader {
-    struct t5_adapter *adapter; /* modules: all that the base offers, a or b NULL where the file has none */
+    /* modules: all that the base offers, a or b NULL where the file has none */
+    struct t5_adapter *adapter;
     struct t5_peft_targets targets;
     struct t5_safetensors *file;
     char shown[T5_ESCAPED + 32]; /* DIR/adapter_model.safetensors */
@@ -35,10 +36,8 @@ static char split_key(char module[96], const struct loader *l, const char *key)
     static const struct {
         const char *part, *what;
     } others[] = {
-        {"lora_magnitude_vector", "DoRA"},
-        {"lora_embedding_", "LoRA on an embedding"},
-        {"modules_to_save", "modules_to_save"},
-        {".bias", "a bias"},
+        {"lora_magnitude_vector", "DoRA"},           {"lora_embedding_", "LoRA on an embedding"},
+        {"modules_to_save", "modules_to_save"},      {".bias", "a bias"},
         {".default.", "an adapter name in the key"},
     };
     char name[T5_ESCAPED];
@@ -51,7 +50,8 @@ static char split_key(char module[96], const struct loader *l, const char *key)
         }
     int is_a = n > tail && strcmp(key + n - tail, ".lora_A.weight") == 0,
         is_b = n > tail && strcmp(key + n - tail, ".lora_B.weight") == 0;
-    if (strncmp(key, PREFIX, head) != 0 || n <= head + tail || n - head - tail >= 96 || !(is_a || is_b)) {
+    if (strncmp(key, PREFIX, head) != 0 || n <= head + tail || n - head - tail >= 96 ||
+        !(is_a || is_b)) {
         t5_fail(l->err, "%s: tensor '%s': not a key of a LoRA adapter", l->shown, name);
         return 0;
     }
@@ -79,9 +79,15 @@ static float *take(const struct loader *l, const struct t5_tensor *t, int64_t ro
         return NULL;
     }
     if (t->rank != 2 || t->shape[0] != rows || t->shape[1] != columns) {
-        t5_fail(l->err, "%s: tensor '%s': shape (%lld, %lld) expected from r and the base, found %s(%lld, %lld)",
-                l->shown, name, (long long)rows, (long long)columns, t->rank == 2 ? "" : "another rank ",
-                t->rank > 0 ? (long long)t->shape[0] : 0, t->rank > 1 ? (long long)t->shape[1] : 0);
+        char found[64];
+        if (t->rank == 2)
+            snprintf(found, sizeof found, "(%lld, %lld)", (long long)t->shape[0],
+                     (long long)t->shape[1]);
+        else
+            snprintf(found, sizeof found, "%d dimension%s", t->rank, t->rank == 1 ? "" : "s");
+        t5_fail(l->err,
+                "%s: tensor '%s': shape (%lld, %lld) expected from r and the base, found %s",
+                l->shown, name, (long long)rows, (long long)columns, found);
         return NULL;
     }
     float *values = t5_alloc((size_t)t->elements, sizeof *values, "an adapter", l->err);
@@ -90,7 +96,8 @@ static float *take(const struct loader *l, const struct t5_tensor *t, int64_t ro
     t5_to_f32(values, t->data, t->type, (size_t)t->elements);
     for (int64_t i = 0; i < t->elements; i++)
         if (!isfinite(values[i])) {
-            t5_fail(l->err, "%s: tensor '%s': element %lld is not finite", l->shown, name, (long long)i);
+            t5_fail(l->err, "%s: tensor '%s': element %lld is not finite", l->shown, name,
+                    (long long)i);
             free(values);
             return NULL;
         }
@@ -159,10 +166,11 @@ static int check_complete(struct loader *l)
         const struct t5_lora_module *m = &a->modules[i];
         int listed = l->targets.is_list && is_target(l, m->module);
         if (!m->a != !m->b || (!m->a && listed && !l->targets.narrowed))
-            return t5_fail(l->err, "%s: tensor '" PREFIX "%s.lora_%c.weight' is missing", l->shown, m->module,
-                           m->a ? 'B' : 'A');
+            return t5_fail(l->err, "%s: tensor '" PREFIX "%s.lora_%c.weight' is missing", l->shown,
+                           m->module, m->a ? 'B' : 'A');
         if (m->a && l->targets.is_list && !listed)
-            return t5_fail(l->err, "%s: tensor '" PREFIX "%s.lora_A.weight': not among the target modules",
+            return t5_fail(l->err,
+                           "%s: tensor '" PREFIX "%s.lora_A.weight': not among the target modules",
                            l->shown, m->module);
     }
     for (int i = 0; i < n; i++)
@@ -196,8 +204,9 @@ static int read_weights(struct loader *l, int dirfd)
         return t5_fail(l->err, "%s: no such file, only adapter_model.bin", l->shown);
     int fd = t5_open_regular(dirfd, T5_ADAPTER_WEIGHTS, l->shown, 0, &size, l->err);
     size_t n = strlen(l->shown);
-    if (fd < 0 || t5_safetensors_open_fd(&l->file, fd, l->shown + (n < T5_ESCAPED ? 0 : n - T5_ESCAPED + 1),
-                                         l->err) ||
+    if (fd < 0 ||
+        t5_safetensors_open_fd(&l->file, fd, l->shown + (n < T5_ESCAPED ? 0 : n - T5_ESCAPED + 1),
+                               l->err) ||
         t5_safetensors_verify(l->file, l->err))
         return -1;
     for (int i = 0; i < t5_safetensors_count(l->file); i++)

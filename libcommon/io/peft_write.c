@@ -1,4 +1,5 @@
-/* peft_write.c - an adapter into a directory that PEFT opens, read back and compared before we say so. */
+/* peft_write.c - an adapter into a directory that PEFT opens, read back and compared before we say
+ * so. */
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,27 +18,33 @@ struct named { /* a tensor's description with room for its name */
     char name[128];
 };
 
-static int check_finite(const float *values, int64_t n, const char *module, char which, struct t5_err *err)
+static int check_finite(const float *values, int64_t n, const char *module, char which,
+                        struct t5_err *err)
 {
     for (int64_t i = 0; i < n; i++)
         if (!isfinite(values[i]))
-            return t5_fail_as(err, T5_NOT_FINITE, "%s.lora_%c: element %lld is not finite: not written",
-                              module, which, (long long)i);
+            return t5_fail_as(err, T5_NOT_FINITE,
+                              "%s.lora_%c: element %lld is not finite: not written", module, which,
+                              (long long)i);
     return 0;
 }
 
-static void describe(struct t5_tensor *t, struct named *name, const char *module, char which, int64_t rows,
-                     int64_t columns, const float *data)
+static void describe(struct t5_tensor *t, struct named *name, const char *module, char which,
+                     int64_t rows, int64_t columns, const float *data)
 {
     snprintf(name->name, sizeof name->name, "base_model.model.%s.lora_%c.weight", module, which);
-    *t = (struct t5_tensor){.name = name->name, .type = T5_F32, .rank = 2, .shape = {rows, columns},
-                            .elements = rows * columns, .data = data,
+    *t = (struct t5_tensor){.name = name->name,
+                            .type = T5_F32,
+                            .rank = 2,
+                            .shape = {rows, columns},
+                            .elements = rows * columns,
+                            .data = data,
                             .bytes = (size_t)(rows * columns) * sizeof *data};
 }
 
 /* Two tensors a module. Caller frees both arrays. */
-static int list_tensors(struct t5_tensor **tensors, struct named **names, const struct t5_adapter *a,
-                        struct t5_err *err)
+static int list_tensors(struct t5_tensor **tensors, struct named **names,
+                        const struct t5_adapter *a, struct t5_err *err)
 {
     *tensors = t5_alloc(2 * (size_t)a->n_modules, sizeof **tensors, "the adapter's tensors", err);
     *names = t5_alloc(2 * (size_t)a->n_modules, sizeof **names, "the adapter's tensors", err);
@@ -46,7 +53,8 @@ static int list_tensors(struct t5_tensor **tensors, struct named **names, const 
     for (int i = 0; i < a->n_modules; i++) {
         const struct t5_lora_module *m = &a->modules[i];
         describe(&(*tensors)[2 * i], &(*names)[2 * i], m->module, 'A', a->rank, m->in, m->a);
-        describe(&(*tensors)[2 * i + 1], &(*names)[2 * i + 1], m->module, 'B', m->out, a->rank, m->b);
+        describe(&(*tensors)[2 * i + 1], &(*names)[2 * i + 1], m->module, 'B', m->out, a->rank,
+                 m->b);
         if (check_finite(m->a, a->rank * m->in, m->module, 'A', err) ||
             check_finite(m->b, a->rank * m->out, m->module, 'B', err))
             return -1;
@@ -54,7 +62,8 @@ static int list_tensors(struct t5_tensor **tensors, struct named **names, const 
     return 0;
 }
 
-static int compare_weights(const char *path, const struct t5_tensor *tensors, int n, struct t5_err *err)
+static int compare_weights(const char *path, const struct t5_tensor *tensors, int n,
+                           struct t5_err *err)
 {
     struct t5_safetensors *file;
     int rc = t5_safetensors_open(&file, path, err);
@@ -64,7 +73,8 @@ static int compare_weights(const char *path, const struct t5_tensor *tensors, in
     for (int i = 0; rc == 0 && i < n; i++) {
         const struct t5_tensor *t = t5_safetensors_find(file, tensors[i].name);
         if (!t || t->bytes != tensors[i].bytes || memcmp(t->data, tensors[i].data, t->bytes) != 0)
-            rc = t5_fail_as(err, T5_ENVIRONMENT, "%s: tensor '%s' does not read back as it was written",
+            rc = t5_fail_as(err, T5_ENVIRONMENT,
+                            "%s: tensor '%s' does not read back as it was written",
                             t5_safetensors_shown(file), tensors[i].name);
     }
     t5_safetensors_close(file);
@@ -87,7 +97,8 @@ int t5_adapter_save(const struct t5_adapter *a, const char *dir, struct t5_err *
     struct t5_tensor *tensors = NULL;
     struct named *names = NULL;
     struct t5_buf config = {0}, weights_path = {0}, config_path = {0};
-    const struct t5_metadata metadata[] = {{"format", "pt"}, {"base_fingerprint", a->base_fingerprint}};
+    const struct t5_metadata metadata[] = {{"format", "pt"},
+                                           {"base_fingerprint", a->base_fingerprint}};
     int n = 2 * a->n_modules, rc = -1;
     if (mkdir(dir, 0777) != 0 && errno != EEXIST) {
         char shown[T5_ESCAPED];
@@ -96,7 +107,8 @@ int t5_adapter_save(const struct t5_adapter *a, const char *dir, struct t5_err *
     if (list_tensors(&tensors, &names, a, err) == 0 && t5_peft_config_print(&config, a, err) == 0 &&
         t5_buf_printf(&weights_path, err, "%s/" T5_ADAPTER_WEIGHTS, dir) == 0 &&
         t5_buf_printf(&config_path, err, "%s/" T5_ADAPTER_CONFIG, dir) == 0 &&
-        t5_safetensors_save(weights_path.data, tensors, n, metadata, a->base_fingerprint[0] ? 2 : 1, err) == 0 &&
+        t5_safetensors_save(weights_path.data, tensors, n, metadata, a->base_fingerprint[0] ? 2 : 1,
+                            err) == 0 &&
         t5_atomic_save(config_path.data, config.data, config.n, err) == 0 &&
         compare_weights(weights_path.data, tensors, n, err) == 0)
         rc = compare_config(config_path.data, &config, err);

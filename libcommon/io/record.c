@@ -1,5 +1,5 @@
-/* record.c - one record: parsing, finding and reading its members, and writing it back with new ones.
- * Where records come from: see jsonl.c. */
+/* record.c - one record: parsing, finding and reading its members, and writing it back with new
+ * ones. Where records come from: see jsonl.c. */
 /* SPDX-License-Identifier: MIT */
 #include <stdarg.h>
 #include <stdlib.h>
@@ -213,7 +213,8 @@ int t5_field_ids(struct t5_buf *out, const struct t5_record *record, const struc
     const char *end = field->value + field->value_n - 1; /* at the bracket */
     const char *p = skip_blank(field->value + 1, end);
     out->n = 0;
-    /* An item and its comma take two bytes at least, so 4 bytes an id are at most twice the text. */
+    /* An item and its comma take two bytes at least, so 4 bytes an id are at most twice the text.
+     * */
     if (t5_buf_reserve(out, 2 * field->value_n + 4, err))
         return -1;
     int32_t *ids = (int32_t *)out->data;

@@ -1,6 +1,6 @@
 /* safetensors_header.c - a strict scanner for the one JSON grammar that a safetensors header has:
- * an object of {dtype, shape, data_offsets} and one of strings. It does not recurse, so depth costs no
- * stack; it reads whole numbers to 2^64 - 1, which general JSON readers do not. */
+ * an object of {dtype, shape, data_offsets} and one of strings. It does not recurse, so depth costs
+ * no stack; it reads whole numbers to 2^64 - 1, which general JSON readers do not. */
 /* SPDX-License-Identifier: MIT */
 #include "io/safetensors_header.h"
 
@@ -183,7 +183,8 @@ static int read_whole(struct cursor *c, uint64_t *out)
     *out = 0;
     while (c->p < c->end && *c->p >= '0' && *c->p <= '9') {
         uint64_t digit = (uint64_t)(*c->p - '0');
-        if (__builtin_mul_overflow(*out, (uint64_t)10, out) || __builtin_add_overflow(*out, digit, out))
+        if (__builtin_mul_overflow(*out, (uint64_t)10, out) ||
+            __builtin_add_overflow(*out, digit, out))
             return bad(c, at, "number too large");
         c->p++;
     }
@@ -204,7 +205,8 @@ static int read_dtype(struct cursor *c, struct t5_tensor *t)
     return 0;
 }
 
-/* The product is checked at each step and never taken again: [0, 2^63, 4] is empty, [2^63, 4] wraps. */
+/* The product is checked at each step and never taken again: [0, 2^63, 4] is empty, [2^63, 4]
+ * wraps. */
 static int read_shape(struct cursor *c, struct t5_tensor *t)
 {
     const char *at = c->p;
@@ -243,13 +245,14 @@ static int check_size(struct cursor *c, struct entry *e, const char *at)
     char name[T5_ESCAPED];
     t5_escape(name, t->name, strlen(t->name));
     if (e->end < e->begin)
-        return t5_fail(c->err, "%s: tensor '%s': ends at %llu, before its beginning at %llu", c->shown,
-                       name, (unsigned long long)e->end, (unsigned long long)e->begin);
+        return t5_fail(c->err, "%s: tensor '%s': ends at %llu, before its beginning at %llu",
+                       c->shown, name, (unsigned long long)e->end, (unsigned long long)e->begin);
     if (__builtin_mul_overflow((uint64_t)t->elements, (uint64_t)t5_dtype_size(t->type), &want))
         return bad(c, at, "shape too large");
     if (want != e->end - e->begin)
-        return t5_fail(c->err, "%s: tensor '%s': %llu bytes expected from its shape, found %llu", c->shown,
-                       name, (unsigned long long)want, (unsigned long long)(e->end - e->begin));
+        return t5_fail(c->err, "%s: tensor '%s': %llu bytes expected from its shape, found %llu",
+                       c->shown, name, (unsigned long long)want,
+                       (unsigned long long)(e->end - e->begin));
     t->bytes = (size_t)want;
     return 0;
 }
@@ -275,9 +278,11 @@ static int read_entry(struct cursor *c, struct entry *e)
                     : string_is(c, "data_offsets") ? OFFSETS
                                                    : 0;
         if (!which || (seen & which))
-            return bad(c, key, which ? "duplicate key" : "unknown key (dtype, shape, data_offsets expected)");
+            return bad(c, key,
+                       which ? "duplicate key"
+                             : "unknown key (dtype, shape, data_offsets expected)");
         seen |= which;
-        if (expect(c, ':') || (which == DTYPE     ? read_dtype(c, &e->tensor)
+        if (expect(c, ':') || (which == DTYPE   ? read_dtype(c, &e->tensor)
                                : which == SHAPE ? read_shape(c, &e->tensor)
                                                 : read_offsets(c, e)))
             return -1;
@@ -438,14 +443,15 @@ static int check_table(struct t5_header *h, const char *shown, struct t5_err *er
     for (int i = 1; i < h->n; i++) {
         const char *a = h->tensors[h->by_name[i - 1]].name, *b = h->tensors[h->by_name[i]].name;
         if (strcmp(a, b) == 0)
-            return t5_fail(err, "%s: duplicate tensor name '%s'", shown, t5_escape(name, b, strlen(b)));
+            return t5_fail(err, "%s: duplicate tensor name '%s'", shown,
+                           t5_escape(name, b, strlen(b)));
     }
     for (int i = 0; i < h->n; i++) {
         const struct t5_tensor *t = &h->tensors[i];
         if (h->begin[i] != h->data_bytes)
             return t5_fail(err, "%s: tensor '%s': data begin at %llu, expected at %llu (%s)", shown,
-                           t5_escape(name, t->name, strlen(t->name)), (unsigned long long)h->begin[i],
-                           (unsigned long long)h->data_bytes,
+                           t5_escape(name, t->name, strlen(t->name)),
+                           (unsigned long long)h->begin[i], (unsigned long long)h->data_bytes,
                            h->begin[i] < h->data_bytes ? "tensors overlap" : "there is a hole");
         h->data_bytes += t->bytes; /* begin + bytes = end, which fitted 64 bits */
     }
@@ -458,7 +464,9 @@ int t5_header_parse(struct t5_header *out, const char *text, size_t n, const cha
     struct cursor c = {.text = text, .p = text, .end = text + n, .shown = shown, .err = err};
     struct entries list = {0};
     *out = (struct t5_header){0};
-    int rc = read_all(&c, out, &list) || arrange(out, &list, err) || check_table(out, shown, err) ? -1 : 0;
+    int rc = read_all(&c, out, &list) || arrange(out, &list, err) || check_table(out, shown, err)
+                 ? -1
+                 : 0;
     for (int i = 0; i < list.n; i++)
         free((char *)list.items[i].tensor.name);
     free(list.items);

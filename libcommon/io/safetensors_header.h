@@ -24,9 +24,9 @@ struct t5_header {
     int n_metadata;
 };
 
-/* Reads the header's n bytes. `shown` names the file in messages and is borrowed by the tensors. Every
- * rule of the format is checked here, down to each size; what is left to the caller is that the file
- * ends where data_bytes says. */
+/* Reads the header's n bytes. `shown` names the file in messages and is borrowed by the tensors.
+ * Every rule of the format is checked here, down to each size; what is left to the caller is that
+ * the file ends where data_bytes says. */
 int t5_header_parse(struct t5_header *out, const char *text, size_t n, const char *shown,
                     struct t5_err *err) T5_MUST_CHECK;
 void t5_header_free(struct t5_header *header);

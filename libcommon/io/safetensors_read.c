@@ -32,7 +32,8 @@ static const char *mistaken_for(const char *p, size_t n)
     static const struct {
         const char *begins, *hint;
     } kinds[] = {
-        {"version https://git-lfs", "a Git LFS pointer, not the weights (git lfs pull fetches them)"},
+        {"version https://git-lfs",
+         "a Git LFS pointer, not the weights (git lfs pull fetches them)"},
         {"<!DOCTYPE", "an HTML page, not weights"},
         {"<!doctype", "an HTML page, not weights"},
         {"<html", "an HTML page, not weights"},
@@ -64,7 +65,8 @@ static int header_length(uint64_t *out, const unsigned char *first, size_t n, co
                          struct t5_err *err)
 {
     uint64_t length = n == 8 ? little64(first) : 0;
-    const char *hint = n < 8 || length > T5_MAX_HEADER ? mistaken_for((const char *)first, n) : NULL;
+    const char *hint =
+        n < 8 || length > T5_MAX_HEADER ? mistaken_for((const char *)first, n) : NULL;
     if (hint)
         return t5_fail(err, "%s: %s", shown, hint);
     if (n < 8)
@@ -109,17 +111,37 @@ static int open_mapped(struct t5_safetensors *f, int fd, size_t size, struct t5_
                : wrong_end(f->shown, found, 8 + length + f->header.data_bytes, err);
 }
 
-/* Appends up to `want` bytes; fewer only at the end of the stream. Room grows with what has arrived,
- * never with what a header claims. */
-static int read_up_to(struct t5_buf *out, int fd, uint64_t want, const char *shown, struct t5_err *err)
+struct source { /* a stream, of which somebody may have read the first bytes already */
+    int fd;
+    const char *first;
+    size_t n_first;
+};
+
+static int take_first(struct t5_buf *out, struct source *from, uint64_t want, struct t5_err *err)
+{
+    size_t n = from->n_first < want ? from->n_first : (size_t)want;
+    if (t5_buf_append(out, from->first, n, err))
+        return -1;
+    from->first += n;
+    from->n_first -= n;
+    return 0;
+}
+
+/* Appends up to `want` bytes; fewer only at the end of the stream. Room grows with what has
+ * arrived, never with what a header claims. */
+static int read_up_to(struct t5_buf *out, struct source *from, uint64_t want, const char *shown,
+                      struct t5_err *err)
 {
     size_t begin = out->n;
+    if (from->n_first && take_first(out, from, want, err))
+        return -1;
     while (out->n - begin < want) {
         uint64_t left = want - (out->n - begin);
-        if (out->n == out->capacity && t5_buf_reserve(out, left < 65536 ? (size_t)left : 65536, err))
+        if (out->n == out->capacity &&
+            t5_buf_reserve(out, left < 65536 ? (size_t)left : 65536, err))
             return -1;
         size_t room = out->capacity - out->n;
-        ssize_t n = read(fd, out->data + out->n, left < room ? (size_t)left : room);
+        ssize_t n = read(from->fd, out->data + out->n, left < room ? (size_t)left : room);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -131,17 +153,17 @@ static int read_up_to(struct t5_buf *out, int fd, uint64_t want, const char *sho
     return 0;
 }
 
-static int open_stream(struct t5_safetensors *f, int fd, struct t5_err *err)
+static int open_stream(struct t5_safetensors *f, struct source *from, struct t5_err *err)
 {
     struct t5_buf head = {0};
     uint64_t length = 0;
     char found[32];
     int rc = -1;
-    if (read_up_to(&head, fd, 8, f->shown, err) ||
+    if (read_up_to(&head, from, 8, f->shown, err) ||
         header_length(&length, (unsigned char *)head.data, head.n, f->shown, err))
         goto out;
     head.n = 0;
-    if (read_up_to(&head, fd, length, f->shown, err))
+    if (read_up_to(&head, from, length, f->shown, err))
         goto out;
     if (head.n < length) {
         ends_early(f->shown, 8 + head.n, 8 + length, err);
@@ -151,7 +173,7 @@ static int open_stream(struct t5_safetensors *f, int fd, struct t5_err *err)
         goto out;
     /* one byte more than there should be shows whether the stream goes on */
     uint64_t want = f->header.data_bytes;
-    if (read_up_to(&f->stream, fd, want < UINT64_MAX ? want + 1 : want, f->shown, err))
+    if (read_up_to(&f->stream, from, want < UINT64_MAX ? want + 1 : want, f->shown, err))
         goto out;
     f->data = (unsigned char *)f->stream.data;
     snprintf(found, sizeof found, f->stream.n > want ? "%llu or later" : "%llu",
@@ -162,8 +184,10 @@ out:
     return rc;
 }
 
-int t5_safetensors_open_fd(struct t5_safetensors **out, int fd, const char *shown, struct t5_err *err)
+int t5_safetensors_open_rest(struct t5_safetensors **out, int fd, const void *first, size_t n_first,
+                             const char *shown, struct t5_err *err)
 {
+    struct source from = {fd, first, n_first};
     struct t5_safetensors *f = t5_alloc_zeroed(1, sizeof *f, "a tensor file", err);
     struct stat st = {0};
     int rc = -1;
@@ -175,10 +199,10 @@ int t5_safetensors_open_fd(struct t5_safetensors **out, int fd, const char *show
         t5_fail_errno(err, "%s", shown);
     else if (S_ISDIR(st.st_mode))
         t5_fail(err, "%s: a directory, not a tensor file", shown);
-    else if (S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_CUR) == 0)
+    else if (n_first == 0 && S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_CUR) == 0)
         rc = open_mapped(f, fd, (size_t)st.st_size, err);
     else
-        rc = open_stream(f, fd, err);
+        rc = open_stream(f, &from, err);
     f->device = st.st_dev;
     f->inode = st.st_ino;
     for (int i = 0; rc == 0 && i < f->header.n; i++)
@@ -191,6 +215,12 @@ out:
     else
         *out = f;
     return rc;
+}
+
+int t5_safetensors_open_fd(struct t5_safetensors **out, int fd, const char *shown,
+                           struct t5_err *err)
+{
+    return t5_safetensors_open_rest(out, fd, NULL, 0, shown, err);
 }
 
 int t5_safetensors_open(struct t5_safetensors **out, const char *path, struct t5_err *err)
@@ -214,8 +244,14 @@ void t5_safetensors_close(struct t5_safetensors *f)
     free(f);
 }
 
-const char *t5_safetensors_shown(const struct t5_safetensors *f) { return f->shown; }
-int t5_safetensors_count(const struct t5_safetensors *f) { return f->header.n; }
+const char *t5_safetensors_shown(const struct t5_safetensors *f)
+{
+    return f->shown;
+}
+int t5_safetensors_count(const struct t5_safetensors *f)
+{
+    return f->header.n;
+}
 
 const struct t5_tensor *t5_safetensors_at(const struct t5_safetensors *f, int i)
 {
@@ -283,7 +319,9 @@ int t5_safetensors_verify(const struct t5_safetensors *f, struct t5_err *err)
     for (size_t i = 0; i < sizeof digest; i++)
         snprintf(hex + 2 * i, 3, "%02x", digest[i]);
     if (strcmp(hex, want) != 0)
-        return t5_fail(err, "%s: damaged: its data do not match its checksum (sha256 %.64s expected, found %s)",
-                       f->shown, want, hex);
+        return t5_fail(
+            err,
+            "%s: damaged: its data do not match its checksum (sha256 %.64s expected, found %s)",
+            f->shown, want, hex);
     return 0;
 }

@@ -1,5 +1,5 @@
-/* safetensors_write.c - header and data of a safetensors file, in offset order, so that it can go down
- * a pipe. Does not choose the order: the caller's is kept. */
+/* safetensors_write.c - header and data of a safetensors file, in offset order, so that it can go
+ * down a pipe. Does not choose the order: the caller's is kept. */
 /* SPDX-License-Identifier: MIT */
 #include <nettle/sha2.h>
 #include <stdio.h>
@@ -17,7 +17,8 @@ static const char no_digest[] = "00000000000000000000000000000000000000000000000
 struct t5_safetensors_writer {
     struct t5_atomic *file;
     size_t data_at;   /* bytes of length and header */
-    size_t digest_at; /* where the checksum's digits are, 0: the output cannot be patched, so there is none */
+    size_t digest_at; /* where the checksum's digits are, 0: the output cannot be patched, so there
+                         is none */
     size_t left;      /* bytes of data still to come */
     struct sha256_ctx sha;
 };
@@ -36,7 +37,8 @@ static int append_metadata(struct t5_buf *out, const struct t5_metadata *metadat
     return n ? t5_buf_append(out, "}", 1, err) : 0;
 }
 
-static int append_tensor(struct t5_buf *out, const struct t5_tensor *t, size_t *at, struct t5_err *err)
+static int append_tensor(struct t5_buf *out, const struct t5_tensor *t, size_t *at,
+                         struct t5_err *err)
 {
     size_t bytes = t5_dtype_size(t->type);
     if (t5_json_quote(out, t->name, strlen(t->name), err) ||
@@ -55,8 +57,9 @@ static int append_tensor(struct t5_buf *out, const struct t5_tensor *t, size_t *
 }
 
 /* Length, JSON and padding; *data_bytes is what must follow. */
-static int make_header(struct t5_buf *out, size_t *data_bytes, const struct t5_tensor *tensors, int n,
-                       const struct t5_metadata *metadata, int n_metadata, struct t5_err *err)
+static int make_header(struct t5_buf *out, size_t *data_bytes, const struct t5_tensor *tensors,
+                       int n, const struct t5_metadata *metadata, int n_metadata,
+                       struct t5_err *err)
 {
     size_t at = 0;
     if (t5_buf_append(out, "12345678{", 9, err) || append_metadata(out, metadata, n_metadata, err))
@@ -80,7 +83,8 @@ static int make_header(struct t5_buf *out, size_t *data_bytes, const struct t5_t
 }
 
 int t5_safetensors_write_header(struct t5_atomic *out, const struct t5_tensor *tensors, int n,
-                                const struct t5_metadata *metadata, int n_metadata, struct t5_err *err)
+                                const struct t5_metadata *metadata, int n_metadata,
+                                struct t5_err *err)
 {
     struct t5_buf header = {0};
     size_t data_bytes;
@@ -93,8 +97,9 @@ int t5_safetensors_write_header(struct t5_atomic *out, const struct t5_tensor *t
 }
 
 int t5_safetensors_write_open(struct t5_safetensors_writer **out, struct t5_atomic *file,
-                              const struct t5_tensor *tensors, int n, const struct t5_metadata *metadata,
-                              int n_metadata, struct t5_err *err)
+                              const struct t5_tensor *tensors, int n,
+                              const struct t5_metadata *metadata, int n_metadata,
+                              struct t5_err *err)
 {
     struct t5_safetensors_writer *w = t5_alloc_zeroed(1, sizeof *w, "a tensor file", err);
     struct t5_metadata *all = t5_alloc((size_t)n_metadata + 1, sizeof *all, "metadata", err);
@@ -114,7 +119,8 @@ int t5_safetensors_write_open(struct t5_safetensors_writer **out, struct t5_atom
         goto out;
     w->data_at = header.n;
     if (digest)
-        w->digest_at = (size_t)((char *)memmem(header.data + 8, header.n - 8, no_digest, 64) - header.data);
+        w->digest_at =
+            (size_t)((char *)memmem(header.data + 8, header.n - 8, no_digest, 64) - header.data);
     rc = 0;
 out:
     t5_buf_free(&header);
@@ -125,14 +131,26 @@ out:
     return rc;
 }
 
-int t5_safetensors_write(struct t5_safetensors_writer *w, const void *bytes, size_t n, struct t5_err *err)
+void t5_safetensors_write_hash(struct t5_safetensors_writer *w, const void *bytes, size_t n)
+{
+    if (w->digest_at)
+        sha256_update(&w->sha, n, bytes);
+}
+
+int t5_safetensors_write_unhashed(struct t5_safetensors_writer *w, const void *bytes, size_t n,
+                                  struct t5_err *err)
 {
     if (n > w->left)
         return t5_fail_as(err, T5_ENVIRONMENT, "more data written than its header describes");
-    if (w->digest_at)
-        sha256_update(&w->sha, n, bytes);
     w->left -= n;
     return t5_atomic_write(w->file, bytes, n, err);
+}
+
+int t5_safetensors_write(struct t5_safetensors_writer *w, const void *bytes, size_t n,
+                         struct t5_err *err)
+{
+    t5_safetensors_write_hash(w, bytes, n);
+    return t5_safetensors_write_unhashed(w, bytes, n, err);
 }
 
 int t5_safetensors_write_close(struct t5_safetensors_writer *w, struct t5_err *err)

@@ -1,10 +1,15 @@
-/* tokens.c - token records, one by one, checked. */
+/* tokens.c - token records from JSONL or packed files, one by one, checked. How a packed file is
+ * laid out: see tokens_packed.c. */
 /* SPDX-License-Identifier: MIT */
 #include "io/tokens.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/tokens_packed.h"
 
 #define PAD 0
 #define EOS 1
@@ -13,7 +18,9 @@ struct t5_tokens_reader {
     struct t5_tokens_options options;
     const char *const *paths;
     int n_paths, next_path;
-    struct t5_jsonl *lines; /* the open file */
+    struct t5_jsonl *lines;   /* the open file, where it is JSONL */
+    struct t5_packed packed;  /* where it is packed: packed.file is set */
+    int64_t next_packed;
     struct t5_record record;
     struct t5_buf input, labels, mask;
     int64_t index;
@@ -39,6 +46,7 @@ void t5_tokens_close(struct t5_tokens_reader *reader)
     if (!reader)
         return;
     t5_jsonl_close(reader->lines);
+    t5_packed_close(&reader->packed);
     t5_buf_free(&reader->input);
     t5_buf_free(&reader->labels);
     t5_buf_free(&reader->mask);
@@ -58,7 +66,8 @@ int t5_token_record_fail(const struct t5_token_record *record, struct t5_err *er
     return -1;
 }
 
-/* Length against its limit; *n may shrink, and then ids[*n - 1] becomes a final </s> that was there. */
+/* Length against its limit; *n may shrink, and then ids[*n - 1] becomes a final </s> that was
+ * there. */
 static int limit_length(int32_t *ids, int64_t *n, int64_t max, const char *name, int truncate,
                         const struct t5_token_record *record, struct t5_err *err)
 {
@@ -147,16 +156,96 @@ static int read_record(struct t5_tokens_reader *r, struct t5_token_record *out, 
     return read_labels(r, out, err);
 }
 
+static int read_packed(struct t5_tokens_reader *r, struct t5_token_record *out, struct t5_err *err)
+{
+    const struct t5_tokens_options *o = &r->options;
+    int64_t i = r->next_packed++;
+    *out = (struct t5_token_record){.file = t5_safetensors_shown(r->packed.file),
+                                    .n_labels = -1,
+                                    .line = i + 1,
+                                    .index = r->index++};
+    if (t5_packed_ids(&r->input, &r->packed.input, i, out, o->vocab, err))
+        return -1;
+    out->input = (const int32_t *)r->input.data;
+    out->n_input = (int64_t)(r->input.n / sizeof(int32_t));
+    if (out->n_input == 0 && !o->allow_empty_input)
+        return t5_token_record_fail(out, err, "\"input_ids\" is empty");
+    if (limit_length((int32_t *)r->input.data, &out->n_input, o->max_input, "input_ids",
+                     o->truncate, out, err))
+        return -1;
+    if (o->labels == T5_LABELS_IGNORED)
+        return 0;
+    if (t5_packed_ids(&r->labels, &r->packed.labels, i, out, o->vocab, err))
+        return -1;
+    if (r->labels.n == 0) /* how a packed file says that a record has none */
+        return o->labels == T5_LABELS_REQUIRED ? t5_token_record_fail(out, err, "no \"labels\"") : 0;
+    out->labels = (const int32_t *)r->labels.data;
+    out->n_labels = (int64_t)(r->labels.n / sizeof(int32_t));
+    if (limit_length((int32_t *)r->labels.data, &out->n_labels, o->max_labels, "labels",
+                     o->truncate, out, err))
+        return -1;
+    return check_labels(out, err);
+}
+
+/* A safetensors file begins with the 8-byte length of its header, whose high bytes are zero;
+ * records begin with '{', perhaps behind blanks, and hold no zero byte. */
+static int detect(struct t5_jsonl *lines, int *packed, struct t5_err *err)
+{
+    int zeros = 0;
+    *packed = 0;
+    for (size_t i = 0; i < 8; i++) {
+        int byte;
+        if (t5_jsonl_peek_at(lines, i, &byte, err))
+            return -1;
+        if (byte < 0 || byte == '{')
+            return 0;
+        zeros += i >= 4 && byte == 0;
+    }
+    *packed = zeros == 4;
+    return 0;
+}
+
+/* Hands the open file over to the packed reader. A regular file is gone back in and mapped. */
+static int open_packed(struct t5_tokens_reader *r, struct t5_err *err)
+{
+    struct stat st;
+    const char *bytes, *name;
+    size_t n;
+    int fd = t5_jsonl_release(r->lines, &bytes, &n, &name);
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && lseek(fd, -(off_t)n, SEEK_CUR) >= 0)
+        n = 0;
+    int rc = t5_packed_open(&r->packed, fd, bytes, n, name, err);
+    t5_jsonl_close(r->lines);
+    r->lines = NULL;
+    r->next_packed = 0;
+    return rc;
+}
+
+/* 1: a file is open; 0: there is no further one. */
+static int need_input(struct t5_tokens_reader *r, struct t5_err *err)
+{
+    int packed;
+    if (r->lines || r->packed.file)
+        return 1;
+    if (r->next_path == r->n_paths)
+        return 0;
+    if (t5_jsonl_open(&r->lines, r->paths + r->next_path++, 1, r->options.max_line, err) ||
+        detect(r->lines, &packed, err) || (packed && open_packed(r, err)))
+        return -1;
+    return 1;
+}
+
 int t5_tokens_next(struct t5_tokens_reader *r, struct t5_token_record *out, struct t5_err *err)
 {
-    for (;;) {
-        if (!r->lines) {
-            if (r->next_path == r->n_paths)
-                return 0;
-            if (t5_jsonl_open(&r->lines, r->paths + r->next_path++, 1, r->options.max_line, err))
-                return -1;
+    int rc;
+    while ((rc = need_input(r, err)) == 1) {
+        if (r->packed.file) {
+            if (r->next_packed < r->packed.n)
+                return read_packed(r, out, err) ? -1 : 1;
+            t5_packed_close(&r->packed);
+            continue;
         }
-        int rc = t5_jsonl_next(r->lines, &r->record, err);
+        rc = t5_jsonl_next(r->lines, &r->record, err);
         if (rc != 0) {
             r->index += rc > 0 || err->skippable;
             return rc < 0 || read_record(r, out, err) ? -1 : 1;
@@ -164,6 +253,7 @@ int t5_tokens_next(struct t5_tokens_reader *r, struct t5_token_record *out, stru
         t5_jsonl_close(r->lines);
         r->lines = NULL;
     }
+    return rc;
 }
 
 int t5_tokens_ready(const struct t5_tokens_reader *reader)

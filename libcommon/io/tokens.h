@@ -1,6 +1,7 @@
-/* tokens.h - what t5-train and t5-generate read: records of token ids, as JSONL (input_ids, labels) or
- * as a packed token file (safetensors: input_ids I32 (N), input_offsets I64 (n+1), labels, label_offsets),
- * told apart by the first bytes, from files or standard input. Every id is checked here, once. */
+/* tokens.h - what t5-train and t5-generate read: records of token ids, as JSONL (input_ids, labels)
+ * or as a packed token file (safetensors: input_ids I32 (N), input_offsets I64 (n+1), labels,
+ * label_offsets), told apart by the first bytes, from files or standard input. Every id is checked
+ * here, once. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_IO_TOKENS_H
 #define T5_IO_TOKENS_H
@@ -39,8 +40,8 @@ struct t5_tokens_reader;
 int t5_tokens_open(struct t5_tokens_reader **out, const char *const *paths, int n_paths,
                    const struct t5_tokens_options *options, struct t5_err *err) T5_MUST_CHECK;
 void t5_tokens_close(struct t5_tokens_reader *reader);
-/* 1: a record; 0: end; -1: error. After an error with err->skippable the next call goes on behind the
- * bad record; other errors are final. */
+/* 1: a record; 0: end; -1: error. After an error with err->skippable the next call goes on behind
+ * the bad record; other errors are final. */
 int t5_tokens_next(struct t5_tokens_reader *reader, struct t5_token_record *out,
                    struct t5_err *err) T5_MUST_CHECK;
 /* Whether the next call can answer without waiting for input. */

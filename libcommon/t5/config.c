@@ -1,12 +1,12 @@
-/* config.c - the geometry from HF's config.json. Keys that do not change the mathematics are ignored. */
+/* config.c - the geometry from HF's config.json. Keys that do not change the mathematics are
+ * ignored. */
 /* SPDX-License-Identifier: MIT */
 #include "t5/config.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <string.h>
 
-#include "io/jsonl.h"
+#include "io/document.h"
 
 #define MAX_DIM ((int64_t)1 << 20)
 #define MAX_LAYERS 512
@@ -37,7 +37,8 @@ static int real(float *out, const json_t *root, const char *key, double low, dou
     if (value && !json_is_null(value) && !json_is_number(value))
         return t5_fail(err, "\"%s\": expected a number", key);
     if (!(v >= low && v < high))
-        return t5_fail(err, "\"%s\": expected at least %g and below %g, found %g", key, low, high, v);
+        return t5_fail(err, "\"%s\": expected at least %g and below %g, found %g", key, low, high,
+                       v);
     *out = (float)v;
     return 0;
 }
@@ -52,7 +53,8 @@ static int flag(int *out, const json_t *root, const char *key, int fallback, str
 }
 
 /* Absent or null gives fallback; another type is an error. NULL on error. */
-static const char *text(const json_t *root, const char *key, const char *fallback, struct t5_err *err)
+static const char *text(const json_t *root, const char *key, const char *fallback,
+                        struct t5_err *err)
 {
     const json_t *value = json_object_get(root, key);
     if (!value || json_is_null(value))
@@ -62,7 +64,8 @@ static const char *text(const json_t *root, const char *key, const char *fallbac
     return json_string_value(value);
 }
 
-/* feed_forward_proj names the activation; dense_act_fn, which newer files add, must agree with it. */
+/* feed_forward_proj names the activation; dense_act_fn, which newer files add,
+ * must agree with it. */
 static int activation(struct t5_config *c, const json_t *root, struct t5_err *err)
 {
     static const struct {
@@ -85,14 +88,17 @@ static int activation(struct t5_config *c, const json_t *root, struct t5_err *er
         if (!function)
             return -1;
         if (strcmp(function, known[i].function) != 0)
-            return t5_fail(err, "\"dense_act_fn\": expected \"%s\" beside feed_forward_proj \"%s\", found \"%s\"",
-                           known[i].function, name, t5_escape(shown, function, strlen(function)));
+            return t5_fail(
+                err,
+                "\"dense_act_fn\": expected \"%s\" beside feed_forward_proj \"%s\", found \"%s\"",
+                known[i].function, name, t5_escape(shown, function, strlen(function)));
         c->activation = known[i].activation;
         c->gated = known[i].gated;
         return 0;
     }
-    return t5_fail(err, "\"feed_forward_proj\": \"%s\" not known (relu, gated-gelu, gated-silu expected)",
-                   t5_escape(shown, name, strlen(name)));
+    return t5_fail(
+        err, "\"feed_forward_proj\": \"%s\" not known (relu, gated-gelu, gated-silu expected)",
+        t5_escape(shown, name, strlen(name)));
 }
 
 static int geometry(struct t5_config *c, const json_t *root, struct t5_err *err)
@@ -112,11 +118,13 @@ static int geometry(struct t5_config *c, const json_t *root, struct t5_err *err)
         return t5_fail(err, "\"num_heads\" x \"d_kv\": expected at most %lld, found %lld",
                        (long long)MAX_DIM, (long long)(c->n_heads * c->d_kv));
     if (c->buckets % 2)
-        return t5_fail(err, "\"relative_attention_num_buckets\": expected an even number, found %lld",
+        return t5_fail(err,
+                       "\"relative_attention_num_buckets\": expected an even number, found %lld",
                        (long long)c->buckets);
     /* half the decoder's buckets are exact; the rest need a logarithm above zero */
     if (c->max_distance <= c->buckets / 2)
-        return t5_fail(err, "\"relative_attention_max_distance\": expected more than %lld, found %lld",
+        return t5_fail(err,
+                       "\"relative_attention_max_distance\": expected more than %lld, found %lld",
                        (long long)(c->buckets / 2), (long long)c->max_distance);
     return 0;
 }
@@ -125,8 +133,6 @@ static int read_root(struct t5_config *c, const json_t *root, struct t5_err *err
 {
     char shown[T5_ESCAPED];
     int64_t pad, eos, start;
-    if (!json_is_object(root))
-        return t5_fail(err, "expected a JSON object");
     const char *type = text(root, "model_type", "", err);
     if (!type)
         return -1;
@@ -150,15 +156,13 @@ static int read_root(struct t5_config *c, const json_t *root, struct t5_err *err
 
 int t5_config_parse(struct t5_config *out, const char *json, int64_t n, struct t5_err *err)
 {
-    json_error_t where;
     memset(out, 0, sizeof *out);
     if (n > MAX_CONFIG)
-        return t5_fail(err, "%lld bytes (at most %lld expected)", (long long)n, (long long)MAX_CONFIG);
-    if (t5_json_check(json, (size_t)n, err))
-        return -1;
-    json_t *root = json_loadb(json, (size_t)n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
+        return t5_fail(err, "%lld bytes (at most %lld expected)", (long long)n,
+                       (long long)MAX_CONFIG);
+    json_t *root = t5_document_load(json, (size_t)n, err);
     if (!root)
-        return t5_fail(err, "byte %d: %.200s", where.position, where.text);
+        return -1;
     int rc = read_root(out, root, err);
     json_decref(root);
     return rc;

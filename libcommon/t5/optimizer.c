@@ -36,7 +36,10 @@ void t5_optimizer_free(struct t5_optimizer *o)
 }
 
 /* transformers' Trainer.get_decay_parameter_names: neither norms nor anything called "bias". */
-static int decays(const struct t5_param *p) { return !p->vector && !strstr(p->name, "bias"); }
+static int decays(const struct t5_optimizer *o, const struct t5_param *p)
+{
+    return o->settings.decay_all || (!p->vector && !strstr(p->name, "bias"));
+}
 
 static void update_range(const struct t5_optimizer *o, int64_t from, int64_t to,
                          const struct t5_adamw *how)
@@ -57,7 +60,7 @@ static void update_all(const struct t5_optimizer *o, struct t5_adamw how)
     how.weight_decay = decay;
     for (int i = 0; decay != 0 && i < count; i++) {
         const struct t5_param *p = t5_model_param(o->model, i);
-        float mine = decays(p) ? decay : 0;
+        float mine = decays(o, p) ? decay : 0;
         if (mine == how.weight_decay)
             continue;
         update_range(o, from, p->offset, &how);

@@ -7,7 +7,8 @@
 
 struct t5_optimizer_settings {
     double clip;         /* largest gradient norm; 0: no clipping */
-    double weight_decay; /* norms and relative-position biases are exempt, as in transformers' Trainer */
+    double weight_decay; /* norms and relative-position biases are exempt, as in transformers' Trainer ... */
+    int decay_all;       /* ... unless set: as torch.optim.AdamW given all parameters alike */
 };
 
 struct t5_optimizer {

@@ -315,16 +315,26 @@ static int rank_on_host(struct t5_search *s, int64_t k, struct t5_err *err)
     return 0;
 }
 
+/* A best candidate of minus infinity: all are banned. A sum that is not finite: the weights are not, or the compute
+ * type overflowed. */
+static int check_logits(const struct t5_search *s, int64_t k, int64_t t, struct t5_err *err)
+{
+    for (int64_t i = 0; i < s->now.n; i++) {
+        if (s->value[i * k] == -INFINITY && t5_constraints_any(&s->constraints))
+            return t5_fail(err, "new token %lld: every token is banned by the n-gram and length rules",
+                           (long long)t + 1);
+        if (!isfinite(s->lse[i]))
+            return t5_fail(err, "new token %lld: the model's logits are not finite", (long long)t + 1);
+    }
+    return 0;
+}
+
 /* The k best of each row into value, id (rows, k), lse (rows). */
 static int rank(struct t5_search *s, int64_t k, int64_t t, struct t5_err *err)
 {
     int rc = k <= DEVICE_CANDIDATES ? t5_decoder_topk(s->decoder, s->value, s->id, s->lse, k, err)
                                     : rank_on_host(s, k, err);
-    for (int64_t i = 0; rc == 0 && i < s->now.n; i++)
-        if (!isfinite(s->lse[i]))
-            rc = t5_fail(err, "the model's logits are not finite (source %d of the batch, new token %lld)",
-                         s->now.source[i], (long long)t);
-    return rc;
+    return rc ? -1 : check_logits(s, k, t, err);
 }
 
 /* Ends or continues the sequence of `row` by token. */

@@ -20,7 +20,8 @@
 #define LAYOUT "1" /* of these files; a reader refuses what it does not know */
 
 static const char *const kinds[] = {"param", "m", "v"};
-static const char *const position_keys[] = {"step", "updates", "bad_in_row", "bad"};
+static const char *const position_keys[] = {"step", "updates", "bad_in_row", "bad", "evaluated"};
+#define N_POSITION (int)(sizeof position_keys / sizeof *position_keys)
 
 void t5_identity_add(struct t5_identity *identity, const char *key, const char *fmt, ...)
 {
@@ -47,7 +48,7 @@ static int slot_path(char path[PATH_MAX], const char *dir, int slot, struct t5_e
 struct rows {
     struct t5_metadata rows[48];
     int n;
-    char numbers[4][24];
+    char numbers[8][24];
     char digest[65];
 };
 
@@ -80,13 +81,13 @@ static void digest_rows(char out[65], struct rows *r)
 static void make_rows(struct rows *r, const struct t5_train_position *at,
                       const struct t5_identity *identity, int finished)
 {
-    const int64_t numbers[] = {at->step, at->updates, at->bad_in_row, at->bad};
+    const int64_t numbers[] = {at->step, at->updates, at->bad_in_row, at->bad, at->evaluated};
     r->n = 0;
     add_row(r, "format", FORMAT);
     add_row(r, "layout", LAYOUT);
     add_row(r, "tool", t5_version);
     add_row(r, "finished", finished ? "1" : "0");
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < N_POSITION; i++) {
         snprintf(r->numbers[i], sizeof r->numbers[i], "%lld", (long long)numbers[i]);
         add_row(r, position_keys[i], r->numbers[i]);
     }
@@ -236,14 +237,14 @@ static int read_head(struct t5_train_state *s, struct t5_err *err)
     const char *layout = t5_safetensors_metadata(s->file, "layout", NULL);
     const char *finished = t5_safetensors_metadata(s->file, "finished", NULL);
     struct t5_train_position *at = &s->position;
-    int64_t *numbers[] = {&at->step, &at->updates, &at->bad_in_row, &at->bad};
+    int64_t *numbers[] = {&at->step, &at->updates, &at->bad_in_row, &at->bad, &at->evaluated};
     if (!format || strcmp(format, FORMAT) != 0)
         return t5_fail(err, "not a checkpoint of t5-train");
     if (!layout || strcmp(layout, LAYOUT) != 0)
         return t5_fail(err, "layout %.20s, this program reads " LAYOUT, layout ? layout : "missing");
     if (!t5_safetensors_metadata(s->file, "sha256", NULL) || check_digest(s->file, err))
         return err->text[0] ? -1 : t5_fail(err, "no checksum");
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < N_POSITION; i++)
         if (read_number(numbers[i], s->file, position_keys[i]))
             return t5_fail(err, "no \"%s\"", position_keys[i]);
     s->finished = finished && finished[0] == '1';

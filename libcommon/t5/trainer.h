@@ -33,6 +33,7 @@ struct t5_train_position {
     int64_t updates;    /* updates made: AdamW's step */
     int64_t bad_in_row; /* the guard: steps passed over since the last update */
     int64_t bad;        /* and in all */
+    int64_t evaluated;  /* the step after which the program last evaluated: the trainer only keeps it */
 };
 
 struct t5_step_report {

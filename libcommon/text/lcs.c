@@ -10,8 +10,8 @@
 #define NONE (-1)
 #define COLUMNS_KEPT ((size_t)1 << 21)
 
-/* The rows 64 * word .. 64 * word + 63 of a that hold one type of token. Places of a type form a list by
- * ascending word. */
+/* The rows 64 * word .. 64 * word + 63 of a that hold one type of token. Places of a type form a
+ * list by ascending word. */
 struct t5_lcs_place {
     uint64_t rows;
     uint32_t word;
@@ -84,8 +84,8 @@ static int carry_on(uint64_t *v, size_t from, size_t to)
     return 1;
 }
 
-/* From column V_{j-1} to V_j in place, where b's token j - 1 is `token`; only the first `words` words of
- * rows. With M the rows that hold the token and U = V & M: V' = (V + U) | (V & ~M). */
+/* From column V_{j-1} to V_j in place, where b's token j - 1 is `token`; only the first `words`
+ * words of rows. With M the rows that hold the token and U = V & M: V' = (V + U) | (V & ~M). */
 static void advance(uint64_t *v, const struct t5_lcs *lcs, int32_t token, size_t words)
 {
     size_t done = 0;
@@ -146,7 +146,8 @@ struct walk {
 };
 
 /* Walks from (i, hi) back to column lo with every column of the block at hand. Where tokens differ
- * t[i][j] = max(t[i-1][j], t[i][j-1]), so t[i][j-1] > t[i-1][j] exactly where bit i - 1 of V_j is 0. */
+ * t[i][j] = max(t[i-1][j], t[i][j-1]), so t[i][j-1] > t[i-1][j] exactly where bit i - 1 of V_j is
+ * 0. */
 static int walk_block(struct walk *w, const uint64_t *v_lo, size_t lo, size_t hi,
                       struct t5_err *err)
 {

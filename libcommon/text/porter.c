@@ -10,8 +10,8 @@ struct word {
     size_t n;
 };
 
-/* A suffix and what takes its place. The first `keep` letters of the suffix belong to the stem: they
- * stay, and they count in its measure. */
+/* A suffix and what takes its place. The first `keep` letters of the suffix belong to the stem:
+ * they stay, and they count in its measure. */
 struct rule {
     const char *suffix, *put;
     size_t keep;
@@ -183,10 +183,10 @@ static void step_3(struct word *w)
 static void step_4(struct word *w)
 {
     static const struct rule rules[] = {
-        {"al", "", 0},   {"ance", "", 0},  {"ence", "", 0}, {"er", "", 0},   {"ic", "", 0},
-        {"able", "", 0}, {"ible", "", 0},  {"ant", "", 0},  {"ement", "", 0}, {"ment", "", 0},
-        {"ent", "", 0},  {"sion", "", 1},  {"tion", "", 1}, {"ou", "", 0},   {"ism", "", 0},
-        {"ate", "", 0},  {"iti", "", 0},   {"ous", "", 0},  {"ive", "", 0},  {"ize", "", 0},
+        {"al", "", 0},   {"ance", "", 0}, {"ence", "", 0}, {"er", "", 0},    {"ic", "", 0},
+        {"able", "", 0}, {"ible", "", 0}, {"ant", "", 0},  {"ement", "", 0}, {"ment", "", 0},
+        {"ent", "", 0},  {"sion", "", 1}, {"tion", "", 1}, {"ou", "", 0},    {"ism", "", 0},
+        {"ate", "", 0},  {"iti", "", 0},  {"ous", "", 0},  {"ive", "", 0},   {"ize", "", 0},
         {NULL, NULL, 0},
     };
     apply(w, rules, 1);
@@ -206,11 +206,12 @@ static void step_5(struct word *w)
 static int irregular(struct word *w)
 {
     static const char *const forms[][2] = {
-        {"sky", "sky"},         {"skies", "sky"},       {"dying", "die"},     {"lying", "lie"},
-        {"tying", "tie"},       {"news", "news"},       {"innings", "inning"}, {"inning", "inning"},
-        {"outings", "outing"},  {"outing", "outing"},   {"cannings", "canning"},
-        {"canning", "canning"}, {"howe", "howe"},       {"proceed", "proceed"},
-        {"exceed", "exceed"},   {"succeed", "succeed"},
+        {"sky", "sky"},         {"skies", "sky"},        {"dying", "die"},
+        {"lying", "lie"},       {"tying", "tie"},        {"news", "news"},
+        {"innings", "inning"},  {"inning", "inning"},    {"outings", "outing"},
+        {"outing", "outing"},   {"cannings", "canning"}, {"canning", "canning"},
+        {"howe", "howe"},       {"proceed", "proceed"},  {"exceed", "exceed"},
+        {"succeed", "succeed"},
     };
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++)
         if (w->n == strlen(forms[i][0]) && memcmp(w->s, forms[i][0], w->n) == 0) {

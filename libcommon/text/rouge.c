@@ -1,4 +1,5 @@
-/* rouge.c - texts to tokens, tokens to scores. Does not read records or print: see tools/rouge.c. */
+/* rouge.c - texts to tokens, tokens to scores. Does not read records or print: see tools/rouge.c.
+ */
 /* SPDX-License-Identifier: MIT */
 #include "text/rouge.h"
 
@@ -15,7 +16,8 @@
 
 const char *const t5_rouge_names[T5_ROUGE_KINDS] = {"rouge1", "rouge2", "rougeL", "rougeLsum"};
 
-/* A text as tokens, and where its lines end. Lines without a token are left out: they match nothing. */
+/* A text as tokens, and where its lines end. Lines without a token are left out: they match
+ * nothing. */
 struct text {
     int32_t *tokens;    /* (n) */
     uint32_t *line_end; /* (n_lines) index one past the line's last token */
@@ -312,8 +314,8 @@ int t5_rouge_score(struct t5_rouge_scores *out, struct t5_rouge *rouge, const ch
         tokenise(&rouge->prediction, rouge, prediction, prediction_n, err))
         return -1;
     if (ref->n && pred->n > T5_ROUGE_MAX_CELLS / ref->n)
-        return skippable(err, t5_fail(err, "texts too long to compare (%zu x %zu tokens)", ref->n,
-                                      pred->n));
+        return skippable(
+            err, t5_fail(err, "texts too long to compare (%zu x %zu tokens)", ref->n, pred->n));
     out->of[T5_ROUGE_1] = score_words(rouge);
     if (score_bigrams(&out->of[T5_ROUGE_2], rouge, err) ||
         score_lcs(&out->of[T5_ROUGE_L], rouge, err))

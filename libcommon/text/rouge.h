@@ -2,12 +2,12 @@
  * for automatic evaluation of summaries", 2004), equal to the Python package rouge_score 0.1.2.
  *
  * Tokens are runs of a-z and 0-9 of the lower-cased text; every other character separates. With
- * stemming, tokens longer than 3 characters go through the Porter stemmer (porter.h). Sentences, for
- * Lsum only, are lines. Everything counted is a whole number, so scores are exact quotients.
+ * stemming, tokens longer than 3 characters go through the Porter stemmer (porter.h). Sentences,
+ * for Lsum only, are lines. Everything counted is a whole number, so scores are exact quotients.
  *
- * Memory is linear in the longer text (plus a word cache of some 32 MiB at the most). Time is linear
- * but for the longest common subsequences, which take (reference tokens x prediction tokens) / 64
- * word operations; texts whose product is above T5_ROUGE_MAX_CELLS are refused. */
+ * Memory is linear in the longer text (plus a word cache of some 32 MiB at the most). Time is
+ * linear but for the longest common subsequences, which take (reference tokens x prediction tokens)
+ * / 64 word operations; texts whose product is above T5_ROUGE_MAX_CELLS are refused. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TEXT_ROUGE_H
 #define T5_TEXT_ROUGE_H

@@ -9,7 +9,7 @@
 #include "base/buf.h"
 
 struct t5_word {
-    size_t at, n;  /* its bytes in text */
+    size_t at, n; /* its bytes in text */
     uint64_t hash;
     int32_t token; /* the number of its stem, -1: not asked for yet */
     int32_t count; /* the caller's; 0 at first */
@@ -28,7 +28,8 @@ struct t5_words {
 void t5_words_free(struct t5_words *words);
 /* Forgets every word: numbers given out before mean nothing afterwards. */
 void t5_words_clear(struct t5_words *words);
-/* The number of the word's stem (of the word itself without stemming): equal numbers, equal stems. */
+/* The number of the word's stem (of the word itself without stemming): equal numbers, equal stems.
+ */
 int t5_words_token(int32_t *token, struct t5_words *words, const char *word, size_t n,
                    struct t5_err *err) T5_MUST_CHECK;
 

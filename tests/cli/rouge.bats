@@ -174,6 +174,12 @@ differ='def off($a; $b): [("rouge1", "rouge2", "rougeL", "rougeLsum") as $k
     [ "$output" = 'rouge: <stdout>: No space left on device' ]
 }
 
+@test "a full disk matters more than skipped records: status 4" {
+    { record a b; echo '{}'; } >"$tmp/in"
+    run -4 bash -c "rouge --skip-bad $tmp/in >/dev/full"
+    [ "${lines[1]}" = 'rouge: <stdout>: No space left on device' ]
+}
+
 @test "a closed pipe ends it quietly" {
     run -0 --separate-stderr bash -c "yes '$(record a b)' | rouge --per-record | head -n 1 >/dev/null; echo \${PIPESTATUS[1]}"
     [ "$output$stderr" = 141 ]

@@ -3,7 +3,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "compare.h"
 
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,7 +108,7 @@ static void check_packed(int64_t m, int64_t n, int64_t k, enum t5_compute math, 
     memcpy(before, y, (size_t)(m * ldy) * sizeof *y);
     for (int64_t i = 0; i < 3 * m; i++) /* what lies between rows is not read */
         x[i / 3 * ldx + in + i % 3] = NAN;
-    t5_gemm_packed(y, ldy, x, ldx, m, &packed, accumulate, &scratch);
+    t5_gemm_packed(y, ldy, x, ldx, m, &packed, accumulate, &scratch, 2);
     for (int64_t i = 0; i < m; i++) {
         for (int64_t j = 0; j < out; j++) {
             double size, start = accumulate ? (double)before[i * ldy + j] : 0;
@@ -175,7 +174,7 @@ static void test_int8_exact(void **state)
         if (t5_gemm_force(isas[a]) < 0)
             continue;
         memset(y, 0xff, sizeof y);
-        t5_gemm_packed(y, N, x, K, 2, &packed, 0, &scratch);
+        t5_gemm_packed(y, N, x, K, 2, &packed, 0, &scratch, 1);
         for (int i = 0; i < 2; i++)
             for (int j = 0; j < N; j++) {
                 int sum = 0;
@@ -189,7 +188,7 @@ static void test_int8_exact(void **state)
     }
     t5_gemm_force(isas[0]);
     x[K + 3] = NAN; /* a NaN is not hidden by rounding it to some int8 */
-    t5_gemm_packed(y, N, x, K, 2, &packed, 0, &scratch);
+    t5_gemm_packed(y, N, x, K, 2, &packed, 0, &scratch, 1);
     assert_true(isfinite(y[0]) && isnan(y[N]) && isnan(y[2 * N - 1]));
     t5_gemm_scratch_free(&scratch);
     t5_packed_free(&packed);
@@ -205,7 +204,7 @@ static void check_views(int64_t m, int64_t n, int64_t k, int a_turned, int b_tur
     memcpy(before, y, (size_t)(m * ldy) * sizeof *y);
     struct t5_view av = {a, a_turned ? 1 : lda, a_turned ? lda : 1};
     struct t5_view bv = {b, b_turned ? 1 : ldb, b_turned ? ldb : 1};
-    t5_gemm(y, ldy, av, bv, m, n, k, accumulate);
+    t5_gemm(y, ldy, av, bv, m, n, k, accumulate, 2);
     for (int64_t i = 0; i < m; i++) {
         for (int64_t j = 0; j < n; j++) {
             double want = accumulate ? (double)before[i * ldy + j] : 0, size = fabs(want);
@@ -264,18 +263,18 @@ static void test_same_bytes(void **state)
 #define PRODUCT(y, row, m)                                                                         \
     do {                                                                                           \
         if (math < 3)                                                                              \
-            t5_gemm_packed(y, N, x + (row) * K, K, m, &packed, 0, &scratch);                       \
+            t5_gemm_packed(y, N, x + (row) * K, K, m, &packed, 0, &scratch, threads);              \
         else                                                                                       \
             t5_gemm(y, N, (struct t5_view){x + (row) * K, K, 1}, (struct t5_view){w.values, 1, K}, \
-                    m, N, K, 0);                                                                   \
+                    m, N, K, 0, threads);                                                          \
     } while (0)
-            omp_set_num_threads(1);
+            int threads = 1;
             PRODUCT(all, 0, M);
-            for (int threads = 2; threads <= 8; threads *= 2) {
-                omp_set_num_threads(threads);
+            for (threads = 2; threads <= 8; threads *= 2) {
                 PRODUCT(again, 0, M);
                 assert_memory_equal(again, all, M * N * sizeof *all);
             }
+            threads = 2;
             for (int row = 0; row < M; row += 3) {
                 int m = 1 + row % 9 < M - row ? 1 + row % 9 : M - row;
                 PRODUCT(again, row, m);
@@ -285,7 +284,6 @@ static void test_same_bytes(void **state)
             t5_packed_free(&packed);
         }
     t5_gemm_force(isas[0]);
-    omp_set_num_threads(2);
     t5_gemm_scratch_free(&scratch);
     free(x);
     free(all);

@@ -1,5 +1,5 @@
-/* test_jsonl.c - the JSONL reader: every verdict of its table, from a file, a pipe and one-byte reads;
- * finding, reading and splicing members; limits at the limit and one above. */
+/* test_jsonl.c - the JSONL reader: every verdict of its table, from a file, a pipe and one-byte
+ * reads; finding, reading and splicing members; limits at the limit and one above. */
 /* SPDX-License-Identifier: MIT */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
-/* test_lcs.c - the bit-parallel LCS against the textbook's table: lengths, and which LCS is marked. */
+/* test_lcs.c - the bit-parallel LCS against the textbook's table: lengths, and which LCS is marked.
+ */
 /* SPDX-License-Identifier: MIT */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
-/* test_porter.c - the stemmer against NLTK's: testdata/golden/rouge/stems.tsv, and with T5_TEST_WORDS=FILE any list
- * of "word TAB stem" lines (tests/golden/rouge.py --words makes them). */
+/* test_porter.c - the stemmer against NLTK's: testdata/golden/rouge/stems.tsv, and with
+ * T5_TEST_WORDS=FILE any list of "word TAB stem" lines (tests/golden/rouge.py --words makes them).
+ */
 /* SPDX-License-Identifier: MIT */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -49,17 +50,17 @@ static long compare_list(const char *path)
 static void test_paper(void **state)
 {
     static const char *const pairs[][2] = {
-        {"caresses", "caress"},   {"ponies", "poni"},       {"cats", "cat"},
-        {"feed", "feed"},         {"agreed", "agre"},       {"plastered", "plaster"},
-        {"bled", "bled"},         {"motoring", "motor"},    {"sing", "sing"},
-        {"conflated", "conflat"}, {"troubled", "troubl"},   {"sized", "size"},
-        {"hopping", "hop"},       {"tanned", "tan"},        {"falling", "fall"},
-        {"hissing", "hiss"},      {"fizzed", "fizz"},       {"failing", "fail"},
-        {"filing", "file"},       {"happy", "happi"},       {"relational", "relat"},
-        {"conditional", "condit"}, {"rational", "ration"},  {"vietnamization", "vietnam"},
-        {"triplicate", "triplic"}, {"formative", "form"},   {"goodness", "good"},
-        {"revival", "reviv"},     {"adoption", "adopt"},    {"bowdlerize", "bowdler"},
-        {"probate", "probat"},    {"rate", "rate"},         {"cease", "ceas"},
+        {"caresses", "caress"},     {"ponies", "poni"},     {"cats", "cat"},
+        {"feed", "feed"},           {"agreed", "agre"},     {"plastered", "plaster"},
+        {"bled", "bled"},           {"motoring", "motor"},  {"sing", "sing"},
+        {"conflated", "conflat"},   {"troubled", "troubl"}, {"sized", "size"},
+        {"hopping", "hop"},         {"tanned", "tan"},      {"falling", "fall"},
+        {"hissing", "hiss"},        {"fizzed", "fizz"},     {"failing", "fail"},
+        {"filing", "file"},         {"happy", "happi"},     {"relational", "relat"},
+        {"conditional", "condit"},  {"rational", "ration"}, {"vietnamization", "vietnam"},
+        {"triplicate", "triplic"},  {"formative", "form"},  {"goodness", "good"},
+        {"revival", "reviv"},       {"adoption", "adopt"},  {"bowdlerize", "bowdler"},
+        {"probate", "probat"},      {"rate", "rate"},       {"cease", "ceas"},
         {"controlling", "control"}, {"rolling", "roll"},
     };
     (void)state;
@@ -71,11 +72,16 @@ static void test_paper(void **state)
 static void test_extensions(void **state)
 {
     static const char *const pairs[][2] = {
-        {"dies", "die"},       {"flies", "fli"},       {"died", "die"},     {"spied", "spi"},
-        {"enjoy", "enjoy"},    {"spy", "spi"},         {"say", "say"},      {"by", "by"},
-        {"used", "use"},       {"geology", "geolog"},  {"news", "news"},    {"skies", "sky"},
-        {"dying", "die"},      {"innings", "inning"},  {"howe", "howe"},    {"succeed", "succeed"},
-        {"rationally", "ration"}, {"hopefully", "hope"},  {"visibly", "visibl"},
+        {"dies", "die"},          {"flies", "fli"},
+        {"died", "die"},          {"spied", "spi"},
+        {"enjoy", "enjoy"},       {"spy", "spi"},
+        {"say", "say"},           {"by", "by"},
+        {"used", "use"},          {"geology", "geolog"},
+        {"news", "news"},         {"skies", "sky"},
+        {"dying", "die"},         {"innings", "inning"},
+        {"howe", "howe"},         {"succeed", "succeed"},
+        {"rationally", "ration"}, {"hopefully", "hope"},
+        {"visibly", "visibl"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
@@ -90,7 +96,8 @@ static void test_golden(void **state)
     assert_true(own ? n > 0 : n == 2000);
 }
 
-/* A word of a million letters takes no longer than its letters: y alternates between vowel and consonant. */
+/* A word of a million letters takes no longer than its letters: y alternates between vowel and
+ * consonant. */
 static void test_long(void **state)
 {
     size_t n = 1 << 20;

@@ -1,5 +1,5 @@
-/* test_rouge.c - scores against rouge_score's (testdata/golden/rouge/texts.jsonl), the tokeniser's odd cases, the
- * bounded word cache, running means. */
+/* test_rouge.c - scores against rouge_score's (testdata/golden/rouge/texts.jsonl), the tokeniser's
+ * odd cases, the bounded word cache, running means. */
 /* SPDX-License-Identifier: MIT */
 #include "compare.h"
 
@@ -10,12 +10,14 @@
 #include "text/rouge.h"
 #include "text/words.h"
 
-static struct t5_rouge_scores score(struct t5_rouge *rouge, const char *reference, const char *prediction)
+static struct t5_rouge_scores score(struct t5_rouge *rouge, const char *reference,
+                                    const char *prediction)
 {
     struct t5_rouge_scores scores;
     struct t5_err err;
     assert_int_equal(t5_rouge_score(&scores, rouge, reference, strlen(reference), prediction,
-                                    strlen(prediction), &err), 0);
+                                    strlen(prediction), &err),
+                     0);
     return scores;
 }
 
@@ -61,7 +63,8 @@ static void test_golden(void **state)
             struct t5_err err;
             assert_int_equal(t5_rouge_score(&scores, rouge[stem], json_string_value(ref),
                                             json_string_length(ref), json_string_value(pred),
-                                            json_string_length(pred), &err), 0);
+                                            json_string_length(pred), &err),
+                             0);
             expect(&scores, json_object_get(record, how[stem]), line, how[stem]);
         }
         json_decref(record);
@@ -78,10 +81,14 @@ static void test_words(void **state)
     static const char *const same[][2] = {
         {"A B", "a b"},
         {"a,b;c", "a b c"},
-        {"\xe2\x84\xaa" "elvin mil\xe2\x84\xaa", "kelvin milk"}, /* KELVIN SIGN */
-        {"\xc4\xb0stanbul x\xc4\xb0", "i stanbul xi"},           /* I WITH DOT, a dot after it */
+        {"\xe2\x84\xaa"
+         "elvin mil\xe2\x84\xaa",
+         "kelvin milk"},                               /* KELVIN SIGN */
+        {"\xc4\xb0stanbul x\xc4\xb0", "i stanbul xi"}, /* I WITH DOT, a dot after it */
         {"caf\xc3\xa9s", "caf s"},
-        {"a\xff" "b \xe2\x84", "a b"}, /* not UTF-8 */
+        {"a\xff"
+         "b \xe2\x84",
+         "a b"}, /* not UTF-8 */
         {"walking walked", "walk walks"},
         {"cats", "cat"},
     };
@@ -97,7 +104,8 @@ static void test_words(void **state)
     t5_rouge_close(rouge);
 }
 
-/* More different words than the cache keeps: it starts anew between records, and scores stay right. */
+/* More different words than the cache keeps: it starts anew between records, and scores stay right.
+ */
 static void test_cache(void **state)
 {
     struct t5_rouge *rouge = scorer(1);
@@ -190,8 +198,9 @@ static void test_mean(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden), cmocka_unit_test(test_words), cmocka_unit_test(test_cache),
-        cmocka_unit_test(test_word_table), cmocka_unit_test(test_limit), cmocka_unit_test(test_mean),
+        cmocka_unit_test(test_golden), cmocka_unit_test(test_words),
+        cmocka_unit_test(test_cache),  cmocka_unit_test(test_word_table),
+        cmocka_unit_test(test_limit),  cmocka_unit_test(test_mean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

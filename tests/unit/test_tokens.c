@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "io/safetensors.h"
 #include "io/tokens.h"
 
 static char path[64];
@@ -126,8 +127,147 @@ static void yielded(void **state)
     unlink(path);
 }
 
+/* ---- packed files ------------------------------------------------------------------------- */
+
+struct packed { /* what save_packed writes; a row of changes makes each damage */
+    int32_t ids[6], labels[3];
+    int64_t offsets[4], label_offsets[4];
+    int64_t n_offsets, n_label_offsets;
+    enum t5_dtype ids_type;
+    const char *labels_name; /* NULL: no labels */
+};
+static const struct packed good = {.ids = {5, 6, 1, 7, 1, 1},
+                                   .labels = {8, 9, 1},
+                                   .offsets = {0, 3, 5, 6},
+                                   .label_offsets = {0, 2, 2, 3},
+                                   .n_offsets = 4,
+                                   .n_label_offsets = 4,
+                                   .ids_type = T5_I32,
+                                   .labels_name = "labels"};
+
+static void save_packed(const struct packed *p)
+{
+    struct t5_err err = {0};
+    const struct t5_tensor tensors[] = {
+        {.name = "input_ids", .type = p->ids_type, .rank = 1, .shape = {6}, .elements = 6, .data = p->ids, .bytes = 24},
+        {.name = "input_offsets", .type = T5_I64, .rank = 1, .shape = {p->n_offsets}, .elements = p->n_offsets,
+         .data = p->offsets, .bytes = 8 * (size_t)p->n_offsets},
+        {.name = p->labels_name, .type = T5_I32, .rank = 1, .shape = {3}, .elements = 3, .data = p->labels, .bytes = 12},
+        {.name = "label_offsets", .type = T5_I64, .rank = 1, .shape = {p->n_label_offsets},
+         .elements = p->n_label_offsets, .data = p->label_offsets, .bytes = 8 * (size_t)p->n_label_offsets},
+    };
+    strcpy(path, "/tmp/t5-test-tokens-XXXXXX");
+    close(mkstemp(path));
+    assert_int_equal(t5_safetensors_save(path, tensors, p->labels_name ? 4 : 2, NULL, 0, &err), 0);
+}
+
+/* Reads three records from where == path, or from standard input as a pipe, or as a file. */
+static void read_good(const char *where)
+{
+    struct t5_tokens_options o = defaults;
+    struct t5_tokens_reader *r;
+    struct t5_token_record out;
+    struct t5_err err = {0};
+    o.labels = T5_LABELS_OPTIONAL;
+    assert_int_equal(t5_tokens_open(&r, &where, 1, &o, &err), 0);
+    assert_int_equal(t5_tokens_next(r, &out, &err), 1);
+    assert_int_equal(out.n_input, 3);
+    assert_memory_equal(out.input, good.ids, 12);
+    assert_int_equal(out.n_labels, 2);
+    assert_memory_equal(out.labels, good.labels, 8);
+    assert_null(out.record);
+    assert_int_equal(t5_tokens_next(r, &out, &err), 1);
+    assert_int_equal(out.n_input, 2);
+    assert_int_equal(out.n_labels, -1);
+    assert_int_equal(out.line, 2);
+    assert_int_equal(t5_tokens_next(r, &out, &err), 1);
+    assert_int_equal(out.index, 2);
+    assert_int_equal(out.labels[0], 1);
+    assert_int_equal(t5_tokens_next(r, &out, &err), 0);
+    t5_tokens_close(r);
+}
+
+static void packed_read(void **state)
+{
+    (void)state;
+    char command[128];
+    save_packed(&good);
+    read_good(path);
+    FILE *f = fopen(path, "rb"); /* standard input is the file itself */
+    assert_int_equal(dup2(fileno(f), 0), 0);
+    fclose(f);
+    read_good("-");
+    snprintf(command, sizeof command, "cat %s", path);
+    f = popen(command, "r"); /* standard input is a pipe, of which the first bytes are gone by then */
+    assert_int_equal(dup2(fileno(f), 0), 0);
+    read_good("-");
+    assert_int_equal(pclose(f), 0);
+    unlink(path);
+}
+
+static const char *packed_verdict(const struct packed *p, int skippable)
+{
+    static char shown[500];
+    struct t5_tokens_reader *r;
+    struct t5_token_record out;
+    struct t5_err err = {0};
+    const char *paths[] = {path};
+    int rc;
+    save_packed(p);
+    assert_int_equal(t5_tokens_open(&r, paths, 1, &defaults, &err), 0);
+    while ((rc = t5_tokens_next(r, &out, &err)) == 1)
+        ;
+    assert_int_equal(rc, -1);
+    assert_int_equal(err.status, T5_BAD_INPUT);
+    assert_int_equal(err.skippable, skippable);
+    strcpy(shown, err.text + strlen(path));
+    t5_tokens_close(r);
+    unlink(path);
+    return shown;
+}
+
+static void packed_refused(void **state)
+{
+    (void)state;
+    struct packed p = good;
+    assert_string_equal(packed_verdict(&p, 1), ":2: no \"labels\"");
+    p = good, p.ids[1] = 100;
+    assert_string_equal(packed_verdict(&p, 1),
+                        ":1: \"input_ids\": item 1: expected a whole number from 0 to 99, found 100");
+    p = good, p.labels[1] = -100;
+    assert_string_equal(packed_verdict(&p, 1),
+                        ":1: \"labels\": item 1: expected a whole number from 0 to 99, found -100");
+    p = good, p.labels[0] = p.labels[1] = 0;
+    assert_string_equal(packed_verdict(&p, 1), ":1: \"labels\" holds nothing but padding");
+    p = good, p.offsets[1] = 0;
+    assert_string_equal(packed_verdict(&p, 1), ":1: \"input_ids\" is empty");
+    p = good, p.offsets[0] = 1;
+    assert_string_equal(packed_verdict(&p, 0), ": offset 0 of 'input_ids' is 1 (0 before it, 6 ids)");
+    p = good, p.offsets[2] = 2;
+    assert_string_equal(packed_verdict(&p, 0), ": offset 2 of 'input_ids' is 2 (3 before it, 6 ids)");
+    p = good, p.offsets[2] = INT64_MAX;
+    assert_string_equal(packed_verdict(&p, 0),
+                        ": offset 2 of 'input_ids' is 9223372036854775807 (3 before it, 6 ids)");
+    p = good, p.offsets[3] = 5;
+    assert_string_equal(packed_verdict(&p, 0), ": offset 3 of 'input_ids' is 5 (5 before it, 6 ids)");
+    p = good, p.n_label_offsets = 3;
+    assert_string_equal(packed_verdict(&p, 0), ": tensor 'label_offsets': 3 offsets, expected 4");
+    p = good, p.n_offsets = 0;
+    assert_string_equal(packed_verdict(&p, 0), ": tensor 'input_offsets': 0 offsets, expected 1");
+    p = good, p.ids_type = T5_F32;
+    assert_string_equal(packed_verdict(&p, 0),
+                        ": tensor 'input_ids': F32 of rank 1, expected I32 of rank 1");
+    p = good, p.labels_name = "other";
+    assert_string_equal(packed_verdict(&p, 0), ": no tensor 'labels': not a packed token file");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(refused), cmocka_unit_test(yielded)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refused),
+        cmocka_unit_test(yielded),
+        cmocka_unit_test(packed_read),
+        cmocka_unit_test(packed_refused),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

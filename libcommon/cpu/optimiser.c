@@ -1,0 +1,56 @@
+/* optimiser.c - sums over whole buffers in a fixed order, and AdamW (arXiv:1711.05101). */
+/* SPDX-License-Identifier: MIT */
+#include <math.h>
+
+#include "cpu/cpu.h"
+
+enum { PARTS = 64, STEP = 16384 };
+
+/* 64 parts of a buffer summed apart, then in order. */
+static double sum_parts(struct t5_device *dev, const float *x, int64_t n, int squares)
+{
+    double part[PARTS] = {0}, total = 0;
+    const int64_t size = (n + PARTS - 1) / PARTS;
+    CPU_PARALLEL_FOR(dev, n > 65536)
+    for (int i = 0; i < PARTS; i++) {
+        const int64_t from = i * size < n ? i * size : n, m = n - from < size ? n - from : size;
+        part[i] = squares ? dev->rows->sum_squares(x + from, m) : dev->rows->sum(x + from, m);
+    }
+    for (int i = 0; i < PARTS; i++)
+        total += part[i];
+    return total;
+}
+
+void cpu_sum(struct t5_device *dev, double *out, const float *x, int64_t n, int accumulate)
+{
+    *out = (accumulate ? *out : 0) + sum_parts(dev, x, n, 0);
+}
+
+void cpu_sum_squares(struct t5_device *dev, double *out, const float *x, int64_t n)
+{
+    *out = sum_parts(dev, x, n, 1);
+}
+
+void cpu_adamw(struct t5_device *dev, float *p, const float *g, float *m, float *v, int64_t n,
+               const struct t5_adamw *how, const double *sum_squares)
+{
+    if (!isfinite(*sum_squares))
+        return;
+    const double b1 = (double)how->beta1, b2 = (double)how->beta2;
+    const double clip =
+        how->clip > 0 ? fmin(1, (double)how->clip / (sqrt(*sum_squares) + 1e-6)) : 1;
+    const struct t5_adamw_row row = {
+        .gradient = (float)clip,
+        .beta1 = how->beta1,
+        .rest1 = (float)(1 - b1),
+        .beta2 = how->beta2,
+        .rest2 = (float)(1 - b2),
+        .keep = (float)(1 - (double)how->lr * (double)how->weight_decay),
+        .rate = (float)((double)how->lr / (1 - pow(b1, (double)how->step))),
+        .root = (float)(1 / sqrt(1 - pow(b2, (double)how->step))),
+        .eps = how->eps,
+    };
+    CPU_PARALLEL_FOR(dev, n > 65536)
+    for (int64_t i = 0; i < n; i += STEP)
+        dev->rows->adamw(p + i, g + i, m + i, v + i, n - i < STEP ? n - i : STEP, &row);
+}

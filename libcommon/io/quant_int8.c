@@ -1,0 +1,90 @@
+/* quant_int8.c - rows of a weight to int8 with one scale each. Does not choose which tensors: see
+ * quantize_plan.c. */
+/* SPDX-License-Identifier: MIT */
+#include "io/quant_int8.h"
+
+#include <string.h>
+
+/* The same source for each instruction set; with contraction off all give the same bytes. A
+ * sanitized build has one version: its run time starts after the loader has chosen. */
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
+#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define CLONES
+#endif
+
+#define INFINITE 0x7f800000u
+
+/* The largest magnitude as bits: of two floats without sign the larger has the larger bits, and NaN
+ * and infinity are above all, so one maximum finds the scale and what is not finite. */
+CLONES static uint32_t largest_bits(const float *w, int64_t n)
+{
+    uint32_t most = 0;
+#pragma omp simd reduction(max : most)
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, w + i, 4);
+        bits &= 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    return most;
+}
+
+/* Adding 1.5 x 2^23 leaves no bits for a fraction: the processor rounds to nearest even, and the
+ * low byte of the sum is the value. Valid below 2^22, and these are at most 127. */
+CLONES static void round_row(int8_t *q, const float *w, float factor, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        float sum = w[i] * factor + 12582912.0f;
+        uint32_t bits;
+        memcpy(&bits, &sum, 4);
+        q[i] = (int8_t)(uint8_t)bits;
+    }
+}
+
+CLONES void t5_int8_row_back(float *w, const int8_t *q, float scale, int64_t n)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        w[i] = (float)q[i] * scale;
+}
+
+int64_t t5_row_not_finite(const float *w, int64_t n)
+{
+    if (largest_bits(w, n) < INFINITE)
+        return -1;
+    int64_t i = 0;
+    while (largest_bits(w + i, 1) < INFINITE)
+        i++;
+    return i;
+}
+
+int64_t t5_int8_row(int8_t *q, float *scale, const float *w, int64_t n)
+{
+    uint32_t bits = largest_bits(w, n);
+    float most;
+    if (bits >= INFINITE)
+        return t5_row_not_finite(w, n);
+    memcpy(&most, &bits, 4);
+    if (most < T5_INT8_TINY) {
+        memset(q, 0, (size_t)n);
+        *scale = 0;
+        return -1;
+    }
+    *scale = most / 127.0f;
+    round_row(q, w, 127.0f / most, n);
+    return -1;
+}
+
+int64_t t5_int8_matrix(int8_t *q, float *scale, const float *w, int64_t rows, int64_t columns)
+{
+    int64_t first = INT64_MAX;
+#pragma omp parallel for schedule(static) reduction(min : first)
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t at = t5_int8_row(q + r * columns, &scale[r], w + r * columns, columns);
+        if (at >= 0 && r * columns + at < first)
+            first = r * columns + at;
+    }
+    return first == INT64_MAX ? -1 : first;
+}

@@ -1,0 +1,301 @@
+/* quantize.c - the pass: header, then tensor after tensor in blocks of rows, pages dropped behind.
+ * What becomes of each is decided in quantize_plan.c and computed in quantize_rows.c. */
+/* SPDX-License-Identifier: MIT */
+#include "io/quantize.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/buf.h"
+#include "io/jsonl.h"
+#include "io/mapping.h"
+#include "io/quantize_rows.h"
+#include "io/hash_behind.h"
+
+#define BLOCK ((size_t)4 << 20) /* bytes of output at a time, unless one row is longer */
+
+struct pass {
+    const struct t5_quantize_options *options;
+    struct t5_quantize_step *steps;
+    int n;
+    struct t5_atomic *report;
+    struct t5_hash_behind *out;
+    size_t block;                  /* bytes of a buffer */
+    float *scratch;                /* (threads, 2, longest row) */
+    float *scales;                 /* (most rows) */
+    struct t5_quantize_loss *loss; /* (rows of a block) where there is a report */
+    int64_t bytes_read;
+    struct t5_err *err;
+};
+
+static int64_t rows_of(const struct t5_tensor *t)
+{
+    return t->rank == 2 ? t->shape[0] : 1;
+}
+static int64_t columns_of(const struct t5_tensor *t)
+{
+    return t->rank == 2 ? t->shape[1] : t->elements;
+}
+
+static int fail_not_finite(const struct pass *p, const struct t5_quantize_step *s, int64_t at)
+{
+    return t5_fail(p->err, "%s: tensor '%s': element %lld is not finite%s", s->in->file,
+                   s->in->name, (long long)at, s->lora ? " after the merge" : "");
+}
+
+static void count_read(struct pass *p, size_t bytes)
+{
+    p->bytes_read += (int64_t)bytes;
+    if (p->options->progress)
+        p->options->progress(p->options->context, p->bytes_read);
+}
+
+/* The data go from the file to the output without passing through us; weights
+ * are still looked at. */
+static int copy_tensor(struct pass *p, const struct t5_quantize_step *s, const struct t5_tensor *t)
+{
+    size_t size = t5_dtype_size(t->type);
+    for (size_t at = 0; at < t->bytes; at += BLOCK) {
+        size_t n = t->bytes - at < BLOCK ? t->bytes - at : BLOCK;
+        const char *bytes = (const char *)t->data + at;
+        t5_mapping_want(bytes, n);
+        int64_t bad =
+            t->type == T5_I8 ? -1 : t5_data_not_finite(bytes, t->type, (int64_t)(n / size));
+        if (bad >= 0)
+            return fail_not_finite(p, s, (int64_t)(at / size) + bad);
+        if (t5_hash_behind_put_borrowed(p->out, bytes, n, p->err))
+            return -1;
+        count_read(p, n);
+    }
+    return 0;
+}
+
+static void add_loss(struct t5_quantize_loss *sum, const struct t5_quantize_loss *rows, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        sum->error2 += rows[i].error2;
+        sum->weight2 += rows[i].weight2;
+        sum->largest = rows[i].largest > sum->largest ? rows[i].largest : sum->largest;
+        sum->not_finite += rows[i].not_finite;
+    }
+}
+
+static int convert_tensor(struct pass *p, const struct t5_quantize_step *s,
+                          struct t5_quantize_loss *loss)
+{
+    const struct t5_adapter *a = p->options->merge;
+    struct t5_quantize_rows job = {.step = s,
+                                   .rows = rows_of(s->in),
+                                   .columns = columns_of(s->in),
+                                   .lora_scale = a ? t5_adapter_scale(a) : 0,
+                                   .lora_rank = a ? a->rank : 0,
+                                   .scratch = p->scratch,
+                                   .loss = p->loss};
+    size_t out_row = (size_t)job.columns * t5_dtype_size(s->out),
+           in_row = (size_t)job.columns * t5_dtype_size(s->in->type);
+    int64_t step = out_row >= p->block ? 1 : (int64_t)(p->block / (out_row ? out_row : 1));
+    for (int64_t row = 0; row < job.rows; row += step) {
+        int64_t n = job.rows - row < step ? job.rows - row : step;
+        const char *in = (const char *)s->in->data + (size_t)row * in_row;
+        void *out = t5_hash_behind_buffer(p->out);
+        t5_mapping_want(in, (size_t)n * in_row);
+        int64_t bad = t5_quantize_rows(out, s->out == T5_I8 ? p->scales + row : NULL, &job, row, n);
+        if (bad >= 0)
+            return fail_not_finite(p, s, bad);
+        if (t5_hash_behind_put(p->out, (size_t)n * out_row, p->err))
+            return -1;
+        t5_mapping_drop(in, (size_t)n * in_row);
+        count_read(p, (size_t)n * in_row);
+        if (p->loss)
+            add_loss(loss, p->loss, n);
+    }
+    if (s->out != T5_I8)
+        return 0;
+    memcpy(t5_hash_behind_buffer(p->out), p->scales, (size_t)job.rows * sizeof *p->scales);
+    return t5_hash_behind_put(p->out, (size_t)job.rows * sizeof *p->scales, p->err);
+}
+
+static int report_tensor(struct pass *p, const struct t5_quantize_step *s,
+                         const struct t5_quantize_loss *loss)
+{
+    const struct t5_tensor *t = s->in;
+    struct t5_buf line = {0};
+    size_t in = t->bytes + (s->scale ? s->scale->bytes : 0),
+           out = (size_t)t->elements * t5_dtype_size(s->out) +
+                 (s->out == T5_I8 ? (size_t)rows_of(t) * sizeof(float) : 0);
+    double relative = loss->weight2 > 0 ? sqrt(loss->error2 / loss->weight2) : 0;
+    int rc = t5_buf_printf(&line, p->err, "{\"name\":") ||
+             t5_json_quote(&line, t->name, strlen(t->name), p->err) ||
+             t5_buf_printf(&line, p->err, ",\"shape\":[");
+    for (int d = 0; rc == 0 && d < t->rank; d++)
+        rc = t5_buf_printf(&line, p->err, "%s%lld", d ? "," : "", (long long)t->shape[d]);
+    if (rc == 0)
+        rc = t5_buf_printf(
+            &line, p->err,
+            "],\"type_in\":\"%s\",\"type_out\":\"%s\",\"bytes_in\":%zu,\"bytes_out\":%zu,"
+            "\"merged\":%s,\"relative_rms_error\":%.6g,\"max_error\":%.6g,\"non_finite\":%lld}\n",
+            t5_dtype_name(t->type), t5_dtype_name(s->out), in, out, s->lora ? "true" : "false",
+            relative, loss->largest, (long long)loss->not_finite);
+    if (rc == 0)
+        rc = t5_atomic_write(p->report, line.data, line.n, p->err);
+    t5_buf_free(&line);
+    return rc ? -1 : 0;
+}
+
+static int write_tensors(struct pass *p)
+{
+    for (int i = 0; i < p->n; i++) {
+        const struct t5_quantize_step *s = &p->steps[i];
+        struct t5_quantize_loss loss = {0};
+        if (s->copy ? copy_tensor(p, s, s->in) || (s->scale && copy_tensor(p, s, s->scale))
+                    : convert_tensor(p, s, &loss))
+            return -1;
+        if (p->report && report_tensor(p, s, &loss))
+            return -1;
+    }
+    return 0;
+}
+
+/* The output's tensors, a scale behind each int8 weight. Caller frees both. */
+static int describe(struct t5_tensor **tensors, char (**names)[128], int *n, const struct pass *p)
+{
+    *tensors = t5_alloc_zeroed(2 * (size_t)p->n, sizeof **tensors, "the list of tensors", p->err);
+    *names = t5_alloc(2 * (size_t)p->n, sizeof **names, "the list of tensors", p->err);
+    *n = 0;
+    if (!*tensors || !*names)
+        return -1;
+    for (int i = 0; i < p->n; i++) {
+        const struct t5_quantize_step *s = &p->steps[i];
+        struct t5_tensor *t = &(*tensors)[(*n)++];
+        *t = *s->in;
+        t->type = s->out;
+        if (s->out != T5_I8)
+            continue;
+        snprintf((*names)[*n], sizeof **names, "%s_scale", s->in->name);
+        (*tensors)[*n] = (struct t5_tensor){
+            .name = (*names)[*n], .type = T5_F32, .rank = 1, .shape = {s->in->shape[0]}};
+        ++*n;
+    }
+    return 0;
+}
+
+/* Room for the largest tensor's rows: all that the pass will ever take. */
+static int allocate(struct pass *p)
+{
+    int64_t columns = 1, rows = 1, block_rows = 1;
+    p->block = BLOCK;
+    for (int i = 0; i < p->n; i++) {
+        const struct t5_quantize_step *s = &p->steps[i];
+        int64_t r = rows_of(s->in), c = columns_of(s->in);
+        size_t row = (size_t)c * t5_dtype_size(s->out);
+        columns = c > columns ? c : columns;
+        rows = r > rows ? r : rows;
+        p->block = row > p->block ? row : p->block;
+        int64_t fit = row ? (int64_t)(BLOCK / row) + 1 : r;
+        fit = fit < r ? fit : r;
+        block_rows = fit > block_rows ? fit : block_rows;
+    }
+    p->block = (size_t)rows * sizeof(float) > p->block ? (size_t)rows * sizeof(float) : p->block;
+    p->scratch = t5_alloc((size_t)omp_get_max_threads() * 2 * (size_t)columns, sizeof(float),
+                          "rows", p->err);
+    p->scales = t5_alloc((size_t)rows, sizeof(float), "scales", p->err);
+    if (!p->scratch || !p->scales)
+        return -1;
+    if (p->report &&
+        !(p->loss = t5_alloc((size_t)block_rows, sizeof *p->loss, "the report", p->err)))
+        return -1;
+    return 0;
+}
+
+static int write_file(struct pass *p, struct t5_atomic *file, const struct t5_checkpoint *model)
+{
+    struct t5_safetensors_writer *writer = NULL;
+    struct t5_tensor *tensors = NULL;
+    char(*names)[128] = NULL;
+    struct t5_buf command = {0};
+    struct t5_err ignored;
+    const char *before = t5_checkpoint_metadata(model, "command"), *quantization = "none";
+    int n, rc = -1;
+    for (int i = 0; i < p->n; i++)
+        if (p->steps[i].out == T5_I8)
+            quantization = "int8";
+    if (t5_buf_printf(&command, p->err, "%s%s%s", before ? before : "", before ? "\n" : "",
+                      p->options->command) ||
+        describe(&tensors, &names, &n, p) || allocate(p))
+        goto out;
+    const struct t5_metadata metadata[] = {{"format", "pt"},
+                                           {"quantization", quantization},
+                                           {"command", command.data},
+                                           {"config", t5_checkpoint_config_text(model, NULL)}};
+    if (t5_safetensors_write_open(&writer, file, tensors, n, metadata, 4, p->err) ||
+        t5_hash_behind_open(&p->out, writer, p->block, p->err))
+        goto out;
+    rc = write_tensors(p);
+    t5_hash_behind_close(p->out);
+out:
+    if (t5_safetensors_write_close(writer, rc ? &ignored : p->err))
+        rc = -1;
+    t5_buf_free(&command);
+    free(tensors);
+    free(names);
+    return rc;
+}
+
+int t5_quantize_run(struct t5_atomic *file, struct t5_atomic *report,
+                    const struct t5_checkpoint *model, const struct t5_quantize_options *options,
+                    struct t5_err *err)
+{
+    struct pass p = {.options = options, .report = report, .err = err};
+    int rc = -1;
+    if (t5_quantize_plan(&p.steps, &p.n, model, options, err) == 0)
+        rc = write_file(&p, file, model);
+    free(p.steps);
+    free(p.scratch);
+    free(p.scales);
+    free(p.loss);
+    return rc;
+}
+
+/* Text behind one JSON value; the text has passed t5_json_check. */
+static const char *skip_value(const char *s)
+{
+    int depth = 0;
+    do {
+        if (*s == '"') {
+            for (s++; *s != '"'; s++)
+                s += *s == '\\';
+            s++;
+        } else if (*s == '{' || *s == '[') {
+            depth++, s++;
+        } else if (*s == '}' || *s == ']') {
+            depth--, s++;
+        } else
+            s += depth ? 1 : (ptrdiff_t)strcspn(s, ",}] \t\r\n");
+    } while (depth > 0);
+    return s;
+}
+
+int t5_config_with_dtype(struct t5_buf *out, const char *text, size_t n, const char *dtype,
+                         struct t5_err *err)
+{
+    static const char space[] = " \t\r\n", between[] = " \t\r\n,:";
+    const char *from = text, *s = text + strspn(text, space) + 1; /* behind the brace */
+    for (s += strspn(s, space); *s == '"'; s += strspn(s, between)) {
+        const char *key = s;
+        s = skip_value(s);
+        size_t k = (size_t)(s - key);
+        s += strspn(s, between);
+        const char *value = s;
+        s = skip_value(s);
+        if (!(k == 7 && memcmp(key, "\"dtype\"", 7) == 0) &&
+            !(k == 13 && memcmp(key, "\"torch_dtype\"", 13) == 0))
+            continue;
+        if (t5_buf_append(out, from, (size_t)(value - from), err) ||
+            t5_json_quote(out, dtype, strlen(dtype), err))
+            return -1;
+        from = s;
+    }
+    return t5_buf_append(out, from, n - (size_t)(from - text), err);
+}

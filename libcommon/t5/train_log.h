@@ -1,0 +1,35 @@
+/* train_log.h - the metrics of a run: a JSON object a line, each handed to the system in one piece. A log that
+ * can no longer be written never ends a run: what went wrong is kept for the program to say at the end. */
+/* SPDX-License-Identifier: MIT */
+#ifndef T5_T5_TRAIN_LOG_H
+#define T5_T5_TRAIN_LOG_H
+
+#include "t5/train_plan.h"
+#include "t5/trainer.h"
+
+struct t5_train_log {
+    int fd;      /* borrowed */
+    int failure; /* errno of the first write that failed; then nothing more is written. EPIPE: the reader left */
+    double started, last; /* t5_now() */
+};
+
+void t5_train_log_start(struct t5_train_log *log, int fd);
+/* What the first line of a run says. */
+struct t5_train_head {
+    const char *model, *output, *mode; /* "lora" or "full" */
+    const char *device;                /* "cpu" */
+    int64_t records, eval_records;
+    int64_t steps, epoch_steps; /* in all, and an epoch */
+    int64_t resumed;            /* the step this run goes on from; -1: from the start */
+    int64_t checkpoint_bytes;
+};
+/* event is "start", or "plan" for --dry-run. */
+int t5_train_log_head(struct t5_train_log *log, const char *event, const struct t5_train_head *head,
+                      const struct t5_train_plan *plan, struct t5_err *err) T5_MUST_CHECK;
+void t5_train_log_step(struct t5_train_log *log, const struct t5_step_report *report);
+void t5_train_log_eval(struct t5_train_log *log, int64_t step, double epoch, double loss,
+                       int64_t label_tokens, double seconds);
+/* event: "end", or "stopped" by a signal. */
+void t5_train_log_end(struct t5_train_log *log, const char *event, int64_t step);
+
+#endif

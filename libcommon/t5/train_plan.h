@@ -1,0 +1,36 @@
+/* train_plan.h - how large the passes of a run may be, and the memory that it takes: decided once, before
+ * anything is loaded. */
+/* SPDX-License-Identifier: MIT */
+#ifndef T5_T5_TRAIN_PLAN_H
+#define T5_T5_TRAIN_PLAN_H
+
+#include "t5/dataset.h"
+
+/* What the plan is made for; all borrowed. */
+struct t5_train_shape {
+    const struct t5_backend_handle *backend;
+    const struct t5_checkpoint *checkpoint; /* NULL: from scratch */
+    const struct t5_config *config;
+    const struct t5_adapter *adapter; /* NULL: full */
+    enum t5_model_mode mode;
+    const struct t5_dataset *train, *eval; /* either may be empty */
+    int64_t batch;
+};
+
+struct t5_train_plan {
+    int64_t micro_tokens; /* as asked for, or less where memory is short */
+    struct t5_pass_limits limits;
+    struct t5_plan_row rows[T5_PLAN_ROWS];
+    int n_rows;
+    int64_t bytes;      /* sum of the rows */
+    int64_t free_bytes; /* what the device has left */
+    int fits;
+    int64_t parameters, trainable; /* elements; parameters counts base and adapter */
+};
+
+/* Halves micro_tokens until the run fits; where one record at a time does not either, or with keep (a resumed run's
+ * must not change), it stays as it is. */
+int t5_train_plan_make(struct t5_train_plan *plan, const struct t5_train_shape *shape,
+                       int64_t micro_tokens, int keep, struct t5_err *err) T5_MUST_CHECK;
+
+#endif

@@ -1,0 +1,154 @@
+/* tokenize_record.c - one line to one line: the fields a record has, and the ids or text made from
+ * them. */
+/* SPDX-License-Identifier: MIT */
+#include <string.h>
+
+#include "text/tokenize_inside.h"
+
+int t5_append_ids(struct t5_buf *out, const int32_t *ids, size_t n, struct t5_err *err)
+{
+    if (t5_buf_reserve(out, 11 * n + 2, err)) /* ten digits and a comma */
+        return -1;
+    char *p = out->data + out->n;
+    *p++ = '[';
+    for (size_t i = 0; i < n; i++) {
+        char digits[10];
+        int len = 0;
+        for (uint32_t v = (uint32_t)ids[i]; v || !len; v /= 10)
+            digits[len++] = (char)('0' + v % 10);
+        if (i)
+            *p++ = ',';
+        while (len)
+            *p++ = digits[--len];
+    }
+    *p++ = ']';
+    out->n = (size_t)(p - out->data);
+    return 0;
+}
+
+/* ---- text to ids -------------------------------------------------------------------------- */
+
+static int encode_field(struct t5_buf *ids, struct t5_tokenize_worker *w, const struct t5_field *field,
+                        const char *prefix, int64_t max, struct t5_err *err)
+{
+    w->text.n = 0;
+    if (t5_buf_append(&w->text, prefix, strlen(prefix), err) ||
+        t5_field_string(&w->text, &w->record, field, err))
+        return -1;
+    /* Counting is about the whole text, so that one can choose where to cut. */
+    size_t cut = w->options->mode == T5_TOKENIZE_STATS ? 0 : (size_t)max;
+    return t5_encode(ids, w->encoder, w->text.data, w->text.n, cut, err);
+}
+
+static int put_members(struct t5_buf *out, struct t5_tokenize_worker *w, int has_labels,
+                       struct t5_err *err)
+{
+    static const char *const made[] = {"input_ids", "labels"};
+    w->members.n = 0;
+    if (t5_buf_append(&w->members, "\"input_ids\":", 12, err) ||
+        t5_append_ids(&w->members, (int32_t *)w->input.data, w->input.n / sizeof(int32_t), err))
+        return -1;
+    if (has_labels &&
+        (t5_buf_append(&w->members, ",\"labels\":", 10, err) ||
+         t5_append_ids(&w->members, (int32_t *)w->labels.data, w->labels.n / sizeof(int32_t), err)))
+        return -1;
+    return t5_record_splice_replacing(out, &w->record, made, 1 + has_labels, w->members.data,
+                                      w->members.n, err);
+}
+
+static int put_binary(struct t5_buf *out, const struct t5_tokenize_worker *w, int has_labels,
+                      struct t5_err *err)
+{
+    int64_t n[2] = {(int64_t)(w->input.n / sizeof(int32_t)),
+                    has_labels ? (int64_t)(w->labels.n / sizeof(int32_t)) : -1};
+    if (t5_buf_append(out, n, sizeof n, err))
+        return -1;
+    if (w->options->mode == T5_TOKENIZE_STATS)
+        return 0;
+    return t5_buf_append(out, w->input.data, w->input.n, err) ||
+                   (has_labels && t5_buf_append(out, w->labels.data, w->labels.n, err))
+               ? -1
+               : 0;
+}
+
+static int encode_record(struct t5_buf *out, struct t5_tokenize_worker *w, struct t5_err *err)
+{
+    const struct t5_tokenize_options *o = w->options;
+    const struct t5_field *source = t5_record_need(&w->record, o->source, err);
+    const struct t5_field *target = t5_record_find(&w->record, o->target);
+    if (!source || encode_field(&w->input, w, source, o->prefix, o->max_source, err) ||
+        (target && encode_field(&w->labels, w, target, "", o->max_target, err)))
+        return -1;
+    return o->mode == T5_TOKENIZE_JSONL ? put_members(out, w, target != NULL, err)
+                                        : put_binary(out, w, target != NULL, err);
+}
+
+/* ---- ids to text -------------------------------------------------------------------------- */
+
+static int decode_list(struct t5_tokenize_worker *w, const struct t5_field *field, struct t5_err *err)
+{
+    if (t5_field_ids(&w->input, &w->record, field, t5_tokenizer_vocab(w->tokenizer), err))
+        return -1;
+    w->text.n = 0;
+    if (t5_decode(&w->text, w->tokenizer, (int32_t *)w->input.data, w->input.n / sizeof(int32_t), err))
+        return -1;
+    return t5_json_quote(&w->members, w->text.data, w->text.n, err);
+}
+
+static const char *skip_space(const char *p)
+{
+    while (*p == ' ' || *p == '\t' || *p == '\r' || *p == '\n')
+        p++;
+    return p;
+}
+
+/* A list of lists (t5-generate -n) gives a list of texts. The scanner has passed the brackets. */
+static int decode_lists(struct t5_tokenize_worker *w, const struct t5_field *field, struct t5_err *err)
+{
+    const char *p = skip_space(field->value + 1);
+    int first = 1;
+    if (t5_buf_append(&w->members, "[", 1, err))
+        return -1;
+    while (*p != ']') {
+        if (*p != '[')
+            return t5_record_fail(&w->record, p, err, "\"output_ids\": lists and single ids mixed");
+        const char *end = strchr(p, ']') + 1; /* deeper lists fail in t5_field_ids */
+        struct t5_field inner = *field;
+        inner.value = p;
+        inner.value_n = (size_t)(end - p);
+        if ((!first && t5_buf_append(&w->members, ",", 1, err)) || decode_list(w, &inner, err))
+            return -1;
+        first = 0;
+        p = skip_space(end);
+        if (*p == ',')
+            p = skip_space(p + 1);
+    }
+    return t5_buf_append(&w->members, "]", 1, err);
+}
+
+static int decode_record(struct t5_buf *out, struct t5_tokenize_worker *w, struct t5_err *err)
+{
+    static const char *const made[] = {"prediction"};
+    const struct t5_field *field = t5_record_need(&w->record, "output_ids", err);
+    w->members.n = 0;
+    if (!field || t5_buf_append(&w->members, "\"prediction\":", 13, err))
+        return -1;
+    int nested = field->type == T5_JSON_ARRAY && *skip_space(field->value + 1) == '[';
+    if (nested ? decode_lists(w, field, err) : decode_list(w, field, err))
+        return -1;
+    return t5_record_splice_replacing(out, &w->record, made, 1, w->members.data, w->members.n, err);
+}
+
+int t5_tokenize_line(struct t5_buf *out, struct t5_tokenize_worker *worker,
+                     const struct t5_line *line, struct t5_err *err)
+{
+    size_t before = out->n;
+    int rc = t5_record_from_line(&worker->record, line, err);
+    if (rc != 1)
+        return rc;
+    rc = worker->options->mode == T5_TOKENIZE_DECODE ? decode_record(out, worker, err)
+                                                     : encode_record(out, worker, err);
+    if (rc)
+        out->n = before;
+    return rc ? -1 : 1;
+}

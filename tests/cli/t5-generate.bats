@@ -1,0 +1,273 @@
+#!/usr/bin/env bats
+# t5-generate.bats - the program: ids and scores equal to transformers', the same bytes whatever the batches, threads
+# or shards, sampling, streaming, records and fields, bad input, output failures.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    cd "$BATS_TEST_DIRNAME/../.." || return 1
+    golden=testdata/golden
+    records=$golden/records.jsonl
+    model=$golden/gated/model
+    tmp=$BATS_TEST_TMPDIR
+}
+
+generate() { # on the reference backend, one model
+    t5-generate --device ref -m "$model" "$@"
+}
+
+# The options for a line of settings.jsonl.
+options_for='[(if .num_beams then "--beams", .num_beams else empty end),
+    (if has("early_stopping") then "--early-stopping", .early_stopping else empty end),
+    (if .length_penalty then "--length-penalty", .length_penalty else empty end),
+    (if .num_return_sequences then "-n", .num_return_sequences else empty end),
+    (if .no_repeat_ngram_size then "--no-repeat-ngram", .no_repeat_ngram_size else empty end),
+    (if .repetition_penalty then "--repetition-penalty", .repetition_penalty else empty end),
+    (if .min_new_tokens then "--min-new-tokens", .min_new_tokens else empty end),
+    "--max-new-tokens", .max_new_tokens] | map(tostring) | join(" ")'
+
+# Every record of a golden file: the same ids; the same finish; scores to 1e-4.
+equal='($got | map({(.id): .}) | add) as $by
+    | ($want | length) > 0 and all($want[]; . as $w | $by[.id] as $g
+        | $g.output_ids == $w.output_ids
+        and ([$g.finish] | flatten) == (if $w.output_ids[0] | type == "array" then $w.output_ids else [$w.output_ids] end
+            | map(if .[-1] == 1 then "eos" else "length" end))
+        and (if $w | has("score") then [[$g.score] | flatten, ([$w.score] | flatten)] | transpose
+                | all(.[]; (.[0] - .[1] | fabs) < 1e-4) else $g | has("score") | not end))'
+
+# DEVICE GEOMETRY: all settings, without and with adapters.
+check_golden() {
+    local adapter setting name
+    for adapter in none qv all; do
+        while read -r setting; do
+            name=$(jq -r .name <<<"$setting")
+            # shellcheck disable=SC2046
+            t5-generate --device "$1" -j 1 -m "$golden/$2/model" \
+                $([ $adapter = none ] || echo -a "$golden/$2/adapter-$adapter") \
+                $(jq -r "$options_for" <<<"$setting") "$records" >"$tmp/got"
+            jq -e -n --slurpfile got "$tmp/got" --slurpfile want "$golden/$2/generate/$adapter/$name.jsonl" "$equal" ||
+                { echo "$1 $2 $adapter $name"; return 1; }
+        done <"$golden/settings.jsonl"
+    done
+}
+
+@test "ref: gated: transformers' ids and scores" { check_golden ref gated; }
+@test "ref: relu: transformers' ids and scores" { check_golden ref relu; }
+@test "ref: shallow: transformers' ids and scores" { check_golden ref shallow; }
+
+@test "cpu: gated: transformers' ids and scores" { check_golden cpu gated; }
+@test "cpu: relu: transformers' ids and scores" { check_golden cpu relu; }
+@test "cpu: shallow: transformers' ids and scores" { check_golden cpu shallow; }
+
+searches=('' '--no-repeat-ngram 2 --repetition-penalty 1.3 --min-new-tokens 5'
+    '--beams 4 -n 2 --length-penalty 0.6 --no-repeat-ngram 3' '--sample -n 3 --top-p 0.9'
+    '--sample --top-k 0 --temperature 0.8 --repetition-penalty 1.2' '--beams 3 --repetition-penalty 0.7')
+
+@test "the same bytes whatever the batch" {
+    for search in "${searches[@]}"; do
+        # shellcheck disable=SC2086
+        generate $search --max-new-tokens 12 "$records" >"$tmp/want"
+        [ "$(wc -l <"$tmp/want")" = 24 ]
+        for tokens in 1 60 300 100000; do
+            # shellcheck disable=SC2086
+            generate $search --max-new-tokens 12 --batch-tokens $tokens "$records" | cmp - "$tmp/want"
+        done
+    done
+}
+
+# On a machine with fewer processors more threads only take turns, slowly: few tokens.
+@test "the same bytes whatever the thread count and batch on the CPU, in every arithmetic" {
+    for compute in f32 bf16 int8; do
+        for search in '--beams 4 -n 2 --no-repeat-ngram 3' '--sample -n 2 --top-p 0.9'; do
+            # shellcheck disable=SC2086
+            t5-generate --device cpu --compute $compute -m "$model" -j 1 $search --max-new-tokens 5 "$records" >"$tmp/want"
+            for how in '-j 2' '-j 4 --batch-tokens 400' '-j 8' '-j 1 --batch-tokens 1'; do
+                # shellcheck disable=SC2086
+                t5-generate --device cpu --compute $compute -m "$model" $how $search --max-new-tokens 5 "$records" |
+                    cmp - "$tmp/want"
+            done
+        done
+    done
+}
+
+@test "shards one behind the other give the bytes of one run" {
+    split -l 7 "$records" "$tmp/shard."
+    for search in "${searches[@]}"; do
+        # shellcheck disable=SC2086
+        for s in "$tmp"/shard.*; do generate $search --max-new-tokens 12 "$s"; done >"$tmp/got"
+        # shellcheck disable=SC2086
+        generate $search --max-new-tokens 12 "$records" | cmp - "$tmp/got"
+    done
+}
+
+@test "a record's draw does not depend on where it stands" {
+    tac "$records" | generate --sample --seed 7 | tac >"$tmp/got"
+    generate --sample --seed 7 "$records" | cmp - "$tmp/got"
+}
+
+@test "sampling: seeds differ, the first of three samples is the single one, samples differ" {
+    generate --sample "$records" >"$tmp/one"
+    generate --sample --seed 42 "$records" | cmp - "$tmp/one"
+    run ! cmp <(generate --sample --seed 43 "$records") "$tmp/one"
+    generate --sample -n 3 "$records" >"$tmp/three"
+    jq -e -n --slurpfile a "$tmp/one" --slurpfile b "$tmp/three" '[$a[].output_ids] == [$b[].output_ids[0]]
+        and ([$b[].output_ids | unique | length] | max) == 3 and all($b[]; has("score") | not)'
+}
+
+@test "sampling from one candidate is greedy search" {
+    generate "$records" >"$tmp/greedy"
+    generate --sample --top-k 1 "$records" | cmp - "$tmp/greedy"
+    generate --sample --top-p 0 "$records" | cmp - "$tmp/greedy"
+}
+
+# 3,000 draws of a first token against the model's own probabilities, which a softmax over its beams' scores gives:
+# beam search of one token returns the log-probabilities of the 96 tokens.
+@test "sampling draws tokens as often as their probability says" {
+    sed -n 5p "$records" >"$tmp/one"
+    generate --beams 96 -n 96 --max-new-tokens 1 "$tmp/one" >"$tmp/scores"
+    for seed in 1 2 3; do generate --sample --top-k 0 -n 1000 --seed $seed --max-new-tokens 1 "$tmp/one"; done >"$tmp/drawn"
+    jq -e -n --slurpfile s "$tmp/scores" --slurpfile d "$tmp/drawn" '
+        [$s[0] | [.output_ids, .score] | transpose[] | {id: .[0][0], p: (.[1] | exp)}] as $p
+        | ([$d[].output_ids[][0]] | group_by(.) | map({(.[0] | tostring): length}) | add) as $n
+        | ($p | map(.p) | add) as $sum | ([$n[]] | add) as $draws
+        | $draws == 3000 and ($sum - 1 | fabs) < 1e-4 and ($p | length) == 96
+        and all($p[]; (.p * $draws) as $want | (($n[.id | tostring] // 0) - $want | fabs) < 5 * ($want | sqrt) + 3)'
+}
+
+@test "fields pass through, made ones are replaced, order is kept" {
+    printf '%s\n' '{"output_ids":[9],"id": "a" , "input_ids":[5,6,1],"score":1,"x":{"finish":2}}' '' \
+        '{"input_ids":[7,1],"n":1.50}' >"$tmp/in"
+    generate --max-new-tokens 3 "$tmp/in" >"$tmp/out"
+    run -0 sed -E 's/"output_ids":\[[0-9,]+\],"finish":"(eos|length)"/MADE/' "$tmp/out"
+    [ "${lines[0]}" = '{"id": "a" , "input_ids":[5,6,1],"x":{"finish":2},MADE}' ]
+    [ "${lines[1]}" = '{"input_ids":[7,1],"n":1.50,MADE}' ]
+    [ "${#lines[@]}" = 2 ]
+}
+
+@test "files, - and a pipe in one-byte reads" {
+    generate "$records" >"$tmp/want"
+    head -n 5 "$records" >"$tmp/a"
+    tail -n +6 "$records" | generate "$tmp/a" - | cmp - "$tmp/want"
+    head -c 2000 "$records" | head -n 4 | dd bs=1 status=none | generate | cmp - <(head -n 4 "$tmp/want")
+}
+
+@test "no records in, none out" {
+    run -0 generate /dev/null
+    [ -z "$output" ]
+}
+
+# A packed file of two records, [5,6,1] and [7,1], written by hand.
+@test "a packed token file gives records with an index" {
+    header='{"input_ids":{"dtype":"I32","shape":[5],"data_offsets":[24,44]},"input_offsets":{"dtype":"I64","shape":[3],"data_offsets":[0,24]}}'
+    while [ $((${#header} % 8)) != 0 ]; do header+=' '; done
+    { printf "\\x$(printf %x ${#header})\\0\\0\\0\\0\\0\\0\\0%s" "$header"
+        printf '\0\0\0\0\0\0\0\0\3\0\0\0\0\0\0\0\5\0\0\0\0\0\0\0\5\0\0\0\6\0\0\0\1\0\0\0\7\0\0\0\1\0\0\0'
+    } >"$tmp/packed"
+    printf '{"input_ids":[5,6,1]}\n{"input_ids":[7,1]}\n' | generate | jq -c '{output_ids,finish}' >"$tmp/want"
+    generate "$tmp/packed" >"$tmp/got"
+    [ "$(jq -c .index "$tmp/got" | tr '\n' ' ')" = '0 1 ' ]
+    jq -c '{output_ids,finish}' "$tmp/got" | cmp - "$tmp/want"
+    generate <"$tmp/packed" | cmp - "$tmp/got"
+}
+
+@test "a line typed by hand is answered at once" {
+    mkfifo "$tmp/in" "$tmp/out"
+    t5-generate --device ref -m "$model" --max-new-tokens 3 <"$tmp/in" >"$tmp/out" 3>&- &
+    exec 5>"$tmp/in" 6<"$tmp/out"
+    for i in 1 2 3; do
+        printf '{"i":%d,"input_ids":[%d,1]}\n' $i $((i + 4)) >&5
+        read -r -t 20 line <&6
+        [[ $line == '{"i":'$i',"input_ids":'*'"finish":'* ]]
+    done
+    exec 5>&-
+    wait $!
+    exec 6<&-
+}
+
+@test "sources of 1 and of 8,192 tokens; 8,193 are refused" {
+    source_of() { jq -cn --argjson n "$1" '{n: $n, input_ids: ([range($n - 1) | 2 + . % 90] + [1])}'; }
+    source_of 8192 >"$tmp/in"
+    source_of 1 >>"$tmp/in"
+    t5-generate --device cpu -m "$model" --max-new-tokens 4 "$tmp/in" >"$tmp/out"
+    [ "$(jq -r '"\(.n) \(.output_ids | length > 0)"' "$tmp/out" | tr '\n' ' ')" = '8192 true 1 true ' ]
+    source_of 8193 >"$tmp/in"
+    run -1 --separate-stderr generate "$tmp/in"
+    [ "$stderr" = "t5-generate: $tmp/in:1: \"input_ids\": 8193 tokens, at most 8192 are taken" ]
+}
+
+bad_record() { # TEXT PATTERN: good, bad, good
+    printf '{"input_ids":[5,1]}\n%s\n{"input_ids":[6,1]}\n' "$1" >"$tmp/in"
+    run --separate-stderr generate --max-new-tokens 2 "$tmp/in"
+    [ "$status" = 1 ] && [ "${#lines[@]}" = 1 ] && [ "${#stderr_lines[@]}" = 1 ]
+    [[ $stderr == "t5-generate: $tmp/in:2"*$2* ]]
+    run --separate-stderr generate --max-new-tokens 2 --skip-bad "$tmp/in"
+    [ "$status" = 3 ] && [ "${#lines[@]}" = 2 ]
+    [[ ${stderr_lines[0]} == "t5-generate: $tmp/in:2"*$2* ]]
+    [ "${stderr_lines[1]}" = 't5-generate: 1 of 3 records skipped' ]
+}
+
+@test "bad records end with status 1, after those before them; --skip-bad passes over them" {
+    bad_record '{"input_ids":[5,96,1]}' 'found 96'
+    bad_record '{"input_ids":[5,-1]}' 'found -1'
+    bad_record '{"input_ids":[5.0]}' 'found 5.0'
+    bad_record '{"input_ids":[]}' 'is empty'
+    bad_record '{"input_ids":"5"}' 'found a string'
+    bad_record '{"ids":[5]}' 'no "input_ids"'
+    bad_record 'not JSON' ''
+    bad_record $'{"input_ids":[5,1],"t":"\xff"}' ''
+    bad_record '{"input_ids":[5,1]' ''
+    bad_record '{"input_ids":[5,1],"attention_mask":[1]}' 'attention_mask'
+}
+
+@test "usage errors end with status 2, before any work" {
+    run -2 --separate-stderr t5-generate "$records"
+    [[ $stderr == *'-m MODEL is missing'* ]]
+    for args in '--sample --beams 4' '-n 2' '--beams 4 -n 5' '--top-k 5' '--top-p 0.5' '--temperature 0.5' \
+        '--length-penalty 2' '--early-stopping true' '--beams 4 --early-stopping maybe' '--max-new-tokens 10x' \
+        '--max-new-tokens 0' '--min-new-tokens 51' '--beams 0x10' '--sample --top-p nan' '--sample --temperature 0' \
+        '--sample --top-p 1.1' '--seed -1' '--repetition-penalty 1e400' '--batch-tokens 0' '--device gpu' '--nosuch'; do
+        # shellcheck disable=SC2086
+        run --separate-stderr generate $args "$tmp/nosuch.jsonl"
+        [ "$status" = 2 ] && [ -z "$output" ] && [ "${#stderr_lines[@]}" = 1 ] || { echo "$args: $status $stderr"; false; }
+    done
+}
+
+@test "no such file, model or adapter; an adapter that does not fit" {
+    run --separate-stderr generate "$tmp/nosuch.jsonl"
+    [ "$status" = 4 ]
+    [[ $stderr == *nosuch.jsonl*'No such file'* ]]
+    run --separate-stderr t5-generate -m "$tmp/nosuch" "$records"
+    [ "$status" = 1 ] || [ "$status" = 4 ]
+    [[ $stderr == *nosuch* ]] && [ -z "$output" ]
+    run --separate-stderr generate -a "$tmp/nosuch" "$records"
+    [ "$status" = 1 ] || [ "$status" = 4 ]
+    [[ $stderr == *nosuch* ]] && [ -z "$output" ]
+    run -1 --separate-stderr generate -a "$golden/relu/adapter-qv" "$records"
+    [ -z "$output" ] && [ "${#stderr_lines[@]}" = 1 ]
+}
+
+# A NaN in the last row of lm_head (of "gated", it is not tied).
+@test "logits that are not finite, and rules that ban everything, are errors" {
+    cp -r "$model" "$tmp/broken"
+    chmod -R u+w "$tmp/broken"
+    head=$(od -An -tu8 -N8 "$model/model.safetensors")
+    end=$(dd if="$model/model.safetensors" bs=1 skip=8 count="$head" status=none | jq '.["lm_head.weight"].data_offsets[1]')
+    printf '\377\377\377\177' | dd of="$tmp/broken/model.safetensors" bs=1 seek=$((8 + head + end - 4)) conv=notrunc status=none
+    for search in '' '--beams 4' '--sample --top-k 0'; do
+        # shellcheck disable=SC2086
+        run -1 --separate-stderr t5-generate --device ref -m "$tmp/broken" $search "$records"
+        [ "$stderr" = "t5-generate: new token 1: the model's logits are not finite" ] && [ -z "$output" ]
+    done
+    run -1 --separate-stderr generate --no-repeat-ngram 1 --min-new-tokens 100 --max-new-tokens 100 "$records"
+    [ "$stderr" = 't5-generate: new token 95: every token is banned by the n-gram and length rules' ]
+}
+
+@test "output that cannot be written ends with status 4, a closed pipe by its signal" {
+    run -4 --separate-stderr bash -c "t5-generate --device ref -m $model $records >/dev/full"
+    [[ $stderr == *'<stdout>'*'No space left'* ]]
+    for ignored in '' "trap '' PIPE;"; do
+        run -0 --separate-stderr bash -c "$ignored t5-generate --device ref -m $model --batch-tokens 1 $records | head -n 1 >/dev/null; echo \${PIPESTATUS[0]}"
+        [ "$output" = 141 ] && [ -z "$stderr" ]
+    done
+    run -4 --separate-stderr bash -c "t5-generate --device ref -m $model $records >&-"
+}

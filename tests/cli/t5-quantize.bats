@@ -1,0 +1,261 @@
+#!/usr/bin/env bats
+# t5-quantize.bats - what the program writes, where, and what it refuses.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    cd "$BATS_TEST_DIRNAME/../.." || return 1
+    golden=$PWD/testdata/golden
+    model=$golden/gated/model
+    tmp=$BATS_TEST_TMPDIR/files # bats itself writes into the other
+    mkdir "$tmp"
+}
+
+# The header of a safetensors file as JSON.
+header() {
+    local n
+    n=$(od -An -tu8 -N8 "$1")
+    tail -c +9 "$1" | head -c "$n"
+}
+
+# Its data.
+data() {
+    local n
+    n=$(od -An -tu8 -N8 "$1")
+    tail -c +$((n + 9)) "$1"
+}
+
+@test "int8: projections with scales, the rest as it was, in one valid file" {
+    t5-quantize "$model" >"$tmp/q"
+    header "$tmp/q" >"$tmp/header"
+    [ "$(jq -r '.__metadata__.quantization' "$tmp/header")" = int8 ]
+    [ "$(jq -r '.__metadata__.format' "$tmp/header")" = pt ]
+    [ "$(jq -r '.__metadata__.command' "$tmp/header")" = "t5-quantize $model" ]
+    jq -r '.__metadata__.config' "$tmp/header" | cmp - <(cat "$model/config.json"; echo)
+    [ "$(jq -r '.__metadata__.sha256' "$tmp/header")" = "$(data "$tmp/q" | sha256sum | cut -d' ' -f1)" ]
+    jq -r 'del(.__metadata__) | to_entries[] | select(.value.dtype == "I8") | .key' "$tmp/header" | sort >"$tmp/int8"
+    header "$model/model.safetensors" | jq -r 'keys[]' |
+        grep -E '(Attention|DenseReluDense)\.[a-z_0-9]*\.weight' | grep -v bias | sort | cmp - "$tmp/int8"
+    jq -r 'keys[] | select(endswith("_scale"))' "$tmp/header" | sed 's/_scale$//' | sort | cmp - "$tmp/int8"
+}
+
+@test "the same bytes to a file, to standard output, and with any number of threads" {
+    command='t5-quantize --merge '$golden/gated/adapter-all' --report '$tmp/report' '$model
+    OMP_NUM_THREADS=1 $command >"$tmp/a"
+    OMP_NUM_THREADS=4 $command >"$tmp/b"
+    cmp "$tmp/a" "$tmp/b"
+    t5-quantize -o "$tmp/c" "$model"
+    t5-quantize "$model" >"$tmp/d"
+    data "$tmp/c" | cmp - <(data "$tmp/d")
+    t5-quantize "$model" | cat >"$tmp/e"
+    data "$tmp/c" | cmp - <(data "$tmp/e")
+    [ "$(header "$tmp/e" | jq '.__metadata__ | has("sha256")')" = false ]
+}
+
+@test "the model may come through a pipe" {
+    t5-quantize "$model" >"$tmp/q"
+    t5-quantize -t f32 "$tmp/q" >"$tmp/a"
+    cat "$tmp/q" | t5-quantize -t f32 - >"$tmp/b"
+    t5-quantize -t f32 <(cat "$tmp/q") >"$tmp/c"
+    data "$tmp/a" | cmp - <(data "$tmp/b")
+    data "$tmp/a" | cmp - <(data "$tmp/c")
+}
+
+@test "shards and one file give the same model" {
+    t5-quantize "$golden/gated/model-sharded" >"$tmp/a"
+    t5-quantize "$model" >"$tmp/b"
+    data "$tmp/a" | cmp - <(data "$tmp/b")
+}
+
+@test "16-bit models become f32 exactly, and stay what they are where kept" {
+    for type in bf16 f16; do
+        t5-quantize "$golden/gated/model-$type" >"$tmp/q"
+        [ "$(header "$tmp/q" | jq -r '."shared.weight".dtype')" = "${type^^}" ]
+        t5-quantize --report "$tmp/report" -t f32 -o "$tmp/f" "$golden/gated/model-$type"
+        jq -e -s --arg t "${type^^}" 'all(.[]; .type_in == $t and .type_out == "F32" and .max_error == 0)' "$tmp/report"
+    done
+}
+
+@test "f32 from f32 changes nothing; --to-dir keeps config.json and the data" {
+    t5-quantize --to-dir "$tmp/dir" "$model"
+    data "$tmp/dir/model.safetensors" | sha256sum >"$tmp/sum"
+    t5-quantize -t f32 "$model" >"$tmp/f"
+    data "$tmp/f" | sha256sum | cmp - "$tmp/sum"
+    diff <(jq -S 'del(.dtype, .torch_dtype)' "$model/config.json") <(jq -S 'del(.dtype, .torch_dtype)' "$tmp/dir/config.json")
+    t5-quantize --to-dir "$tmp/dir" -t bf16 "$model"
+    [ "$(jq -r '.dtype // .torch_dtype' "$tmp/dir/config.json")" = bfloat16 ] || ! grep -q dtype "$model/config.json"
+    [ "$(header "$tmp/dir/model.safetensors" | jq -r 'del(.__metadata__)[].dtype' | sort -u)" = BF16 ]
+    [ "$(ls -A "$tmp/dir")" = $'config.json\nmodel.safetensors' ]
+}
+
+@test "the report: a line per tensor, errors within half a step" {
+    t5-quantize --report "$tmp/report" -o "$tmp/q" "$model"
+    [ "$(jq -s length "$tmp/report")" = "$(header "$model/model.safetensors" | jq 'del(.__metadata__) | length')" ]
+    jq -e -s 'all(.[]; has("name") and has("shape") and .type_in == "F32" and .non_finite == 0)' "$tmp/report"
+    jq -e -s 'all(.[] | select(.type_out == "I8"); .relative_rms_error > 0 and .relative_rms_error < 0.02 and
+        .bytes_out == .shape[0] * .shape[1] + 4 * .shape[0])' "$tmp/report"
+    jq -e -s 'all(.[] | select(.type_out == "F32"); .relative_rms_error == 0 and .bytes_in == .bytes_out)' "$tmp/report"
+    [ "$(jq -s 'map(.bytes_out) | add' "$tmp/report")" = "$(data "$tmp/q" | wc -c)" ]
+    t5-quantize --report - -o "$tmp/q" "$model" | cmp - "$tmp/report"
+}
+
+@test "--keep by whole components; a pattern for nothing is refused" {
+    t5-quantize --keep wo=bf16 --keep lm_head=int8 "$model" >"$tmp/q"
+    header "$tmp/q" | jq -r 'to_entries[] | "\(.key) \(.value.dtype)"' >"$tmp/types"
+    grep -q 'DenseReluDense.wo.weight BF16' "$tmp/types"
+    grep -q 'lm_head.weight I8' "$tmp/types"
+    ! grep -q '\.wo\.weight I8' "$tmp/types"
+    ! grep -q 'SelfAttention.o.weight BF16' "$tmp/types"
+    run -2 --separate-stderr t5-quantize --keep att=bf16 "$model"
+    [ "$stderr" = "t5-quantize: --keep att=bf16: matches no tensor" ]
+}
+
+@test "int8 is not made int8 again unless asked" {
+    t5-quantize -o "$tmp/q" "$model"
+    run -1 --separate-stderr t5-quantize "$tmp/q"
+    [[ $stderr == *"is int8 already"* && ${#stderr_lines[@]} == 1 && -z $output ]]
+    run -1 t5-quantize --merge "$golden/gated/adapter-qv" -o "$tmp/again" "$tmp/q"
+    [ ! -e "$tmp/again" ]
+    t5-quantize --requantize --merge "$golden/gated/adapter-qv" -o "$tmp/again" "$tmp/q"
+    [ "$(header "$tmp/again" | jq -r .__metadata__.command | wc -l)" = 2 ]
+}
+
+@test "a file of ours with a flipped bit is refused" {
+    t5-quantize -o "$tmp/q" "$model"
+    size=$(stat -c %s "$tmp/q")
+    byte=$(tail -c 7 "$tmp/q" | head -c 1 | od -An -tu1)
+    printf "\\x$(printf %02x $((byte ^ 1)))" | dd of="$tmp/q" bs=1 seek=$((size - 7)) conv=notrunc status=none
+    run -1 --separate-stderr t5-quantize -t f32 "$tmp/q"
+    [[ $stderr == *"q: damaged: "* && -z $output ]]
+}
+
+@test "a weight that is not finite is refused by name and index, and nothing is left" {
+    cp -r "$model" "$tmp/m"
+    at=$(header "$tmp/m/model.safetensors" | jq '."shared.weight".data_offsets[0]')
+    n=$(od -An -tu8 -N8 "$tmp/m/model.safetensors")
+    printf '\x00\x00\xc0\x7f' | dd of="$tmp/m/model.safetensors" bs=1 seek=$((8 + n + at + 4 * 7)) conv=notrunc status=none
+    run -1 --separate-stderr t5-quantize --report "$tmp/report" -o "$tmp/q" "$tmp/m"
+    [[ $stderr == *"m/model.safetensors: tensor 'shared.weight': element 7 is not finite" ]]
+    [ "$(ls -A "$tmp")" = m ]
+}
+
+@test "an output that is the model itself: status 2, the model untouched" {
+    cp -r "$model" "$tmp/m"
+    ln -s m/model.safetensors "$tmp/link"
+    sum=$(sha256sum <"$tmp/m/model.safetensors")
+    run -2 t5-quantize -o "$tmp/m/model.safetensors" "$tmp/m"
+    run -2 t5-quantize -o "$tmp/link" "$tmp/m"
+    run -2 t5-quantize --report "$tmp/link" -o "$tmp/q" "$tmp/m"
+    run -2 t5-quantize --to-dir "$tmp/m" "$tmp/m"
+    run -2 bash -c 't5-quantize "$1/m" >>"$1/m/model.safetensors"' - "$tmp"
+    [ "$(sha256sum <"$tmp/m/model.safetensors")" = "$sum" ]
+    [ ! -e "$tmp/q" ]
+}
+
+@test "options that exclude each other, operands missing or too many: status 2" {
+    run -2 t5-quantize
+    run -2 t5-quantize a b
+    run -2 t5-quantize -t int4 "$model"
+    run -2 t5-quantize -o "$tmp/q" --to-dir "$tmp/d" "$model"
+    run -2 t5-quantize -t int8 --to-dir "$tmp/d" "$model"
+    run -2 t5-quantize --keep wo=int8 --to-dir "$tmp/d" "$model"
+    run -2 t5-quantize --report - "$model"
+    run -2 t5-quantize --report "$tmp/q" -o "$tmp/q" "$model"
+    [ -z "$(ls -A "$tmp")" ]
+}
+
+@test "no such model, a bad one, an adapter that does not fit: one line, the right status" {
+    run -4 --separate-stderr t5-quantize "$tmp/none"
+    [[ $stderr == "t5-quantize: "*"none: No such file or directory" && ${#stderr_lines[@]} == 1 ]]
+    mkdir "$tmp/m"
+    run -1 --separate-stderr t5-quantize "$tmp/m"
+    [[ $stderr == *"config.json: no such file" ]]
+    cp "$model/config.json" "$tmp/m"
+    head -c 1000 "$model/model.safetensors" >"$tmp/m/model.safetensors"
+    run -1 --separate-stderr t5-quantize "$tmp/m"
+    [[ $stderr == *"model.safetensors: ends at byte 1000, inside its header"* && ${#stderr_lines[@]} == 1 ]]
+    run -1 --separate-stderr t5-quantize --merge "$golden/relu/adapter-qv" "$model"
+    [[ $stderr == *"shape (4, 18) expected from r and the base, found (4, 16)"* ]]
+    run -1 --separate-stderr t5-quantize "$model/model.safetensors"
+    [[ $stderr == *'hold no "config"'* ]]
+}
+
+@test "a model cut at any place through a pipe is refused" {
+    t5-quantize -o "$tmp/q" "$golden/relu/model"
+    size=$(stat -c %s "$tmp/q")
+    for n in 0 7 8 100 2000 $((size / 2)) $((size - 1)); do
+        run -1 bash -c 'head -c "$1" "$2" | t5-quantize -t f32 -o "$2.out" -' - "$n" "$tmp/q"
+    done
+    run -1 bash -c '{ cat "$1"; echo; } | t5-quantize -t f32 -o "$1.out" -' - "$tmp/q"
+    [ ! -e "$tmp/q.out" ]
+}
+
+@test "a full disk, a missing or read-only directory: status 4, the old file stays" {
+    run -4 --separate-stderr bash -c 't5-quantize "$1" >/dev/full' - "$model"
+    [ "$stderr" = "t5-quantize: <stdout>: No space left on device" ]
+    run -4 t5-quantize -o "$tmp/no/such/q" "$model"
+    run -4 t5-quantize -o /dev/full "$model"
+    run -4 t5-quantize --report /dev/full -o "$tmp/q" "$model"
+    echo old >"$tmp/q"
+    run -4 --separate-stderr bash -c 'ulimit -f 4; t5-quantize -o "$2" "$1"' - "$model" "$tmp/q"
+    [[ $stderr == *"q: File too large" ]]
+    [ "$(cat "$tmp/q")" = old ]
+    [ "$(ls -A "$tmp")" = q ]
+}
+
+@test "a reader that leaves ends it by SIGPIPE, quietly, ignored or not" {
+    for trap in "trap - PIPE" "trap '' PIPE"; do
+        run -0 --separate-stderr bash -c "$trap; "'t5-quantize "$1" | true; echo ${PIPESTATUS[0]}' - "$model"
+        # a small model may fit into the pipe before true ends
+        [[ $output == 141 || $output == 0 ]]
+        [ -z "$stderr" ]
+        run -0 --separate-stderr bash -c "$trap; "'{ sleep 0.2; t5-quantize "$1"; echo $? >&2; } | true' - "$model"
+        [ "$stderr" = 141 ]
+    done
+}
+
+@test "killed by a signal it leaves nothing behind" {
+    mkfifo "$tmp/fifo"
+    for signal in TERM INT HUP; do
+        # --report opens last, and waits: the temporary file of -o is there by then
+        env --default-signal=INT t5-quantize --report "$tmp/fifo" -o "$tmp/q" "$model" 2>/dev/null &
+        pid=$!
+        for _ in $(seq 100); do
+            ls -A "$tmp" | grep -q t5tmp && break
+            sleep 0.05
+        done
+        ls -A "$tmp" | grep -q t5tmp
+        kill -$signal $pid
+        wait $pid && status=0 || status=$?
+        [ "$status" = $((128 + $(kill -l $signal))) ]
+        [ "$(ls -A "$tmp")" = fifo ]
+    done
+}
+
+@test "every write that fails leaves the old file or the new one" {
+    command -v strace >/dev/null || skip "strace is not installed"
+    strace -f -o /dev/null true 2>/dev/null || skip "strace cannot trace here"
+    export ASAN_OPTIONS=detect_leaks=0 # a leak check cannot run under strace
+    printf old >"$tmp/q"
+    local failed=0
+    for fault in write:error=ENOSPC fsync:error=EIO rename:error=EACCES pwrite64:error=EIO; do
+        for k in 1 2 3 40 80; do
+            run --separate-stderr strace -f -o /dev/null \
+                -e inject="$fault:when=$k" t5-quantize -o "$tmp/q" "$golden/relu/model"
+            [ "$status" = 0 ] || [ "$status" = 4 ] || { echo "$fault $k: $status $stderr"; false; }
+            [ "$(ls -A "$tmp")" = q ]
+            [ "$status" = 0 ] || failed=$((failed + 1))
+            if [ "$status" = 0 ]; then header "$tmp/q" | jq -e . >/dev/null; fi
+        done
+    done
+    [ "$failed" -ge 6 ] # the faults did happen
+}
+
+@test "a write that is interrupted goes on" {
+    command -v strace >/dev/null || skip "strace is not installed"
+    strace -f -o /dev/null true 2>/dev/null || skip "strace cannot trace here"
+    export ASAN_OPTIONS=detect_leaks=0
+    t5-quantize "$model" >"$tmp/a"
+    strace -f -o /dev/null -e inject=write:error=EINTR:when=1+2 t5-quantize "$model" >"$tmp/b"
+    cmp "$tmp/a" "$tmp/b"
+}

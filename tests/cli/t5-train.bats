@@ -1,0 +1,519 @@
+#!/usr/bin/env bats
+# t5-train.bats - the program: torch's curves through the command line, the same bytes whatever happens to the
+# run, checkpoints, signals, faults of disk and pipe, bad input.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    cd "$BATS_TEST_DIRNAME/../.." || return 1
+    golden=testdata/golden
+    records=$golden/records.jsonl
+    model=$golden/relu/model
+    tmp=$BATS_TEST_TMPDIR
+    out=$tmp/out
+    device=ref
+}
+
+teardown() {
+    [ -z "${job:-}" ] || { kill -9 "$job" 2>/dev/null; wait "$job" 2>/dev/null; } || true
+}
+
+train() { # on one device, one model; tiny ones gain nothing from a second thread
+    t5-train --device "$device" --threads 1 -m "$model" "$@"
+}
+
+# The run that is interrupted in the tests: 24 steps, dropout and evaluation on, a checkpoint every 5 steps.
+long() {
+    train --epochs 8 --save-every 5 --eval "$records" "$@" "$records"
+}
+
+need_cpu() {
+    [ -e "${B:-build}/lib/t5-cpu.so" ] || skip "no CPU backend"
+    device=cpu
+}
+
+# Until the background run has logged N steps; fails where it ends before.
+wait_for_steps() {
+    until [ "$(grep -cs '"loss"' "$tmp/log")" -ge "$1" ]; do
+        kill -0 "$job" || return 1
+        sleep 0.01
+    done
+}
+
+# What a log says apart from times, repeated steps once.
+figures() { jq -cS 'select(.step and .event == null) | del(.seconds, .tokens_per_s, .eval_seconds)' "$@" | sort -u; }
+
+# DIR against DIR: results and checkpoints, wherever the slot; no temporary file left.
+same_result() {
+    local f
+    for f in adapter_model.safetensors adapter_config.json; do
+        cmp "$1/$f" "$2/$f" || return 1
+    done
+    cmp "$1"/checkpoint.?.safetensors "$2"/checkpoint.?.safetensors || return 1
+    no_temporaries "$1" && no_temporaries "$2"
+}
+
+no_temporaries() {
+    [ -z "$(find "$1" -name '.t5tmp*')" ]
+}
+
+# The figures of a golden curve to 1e-4.
+follows() {
+    jq -se --slurpfile want "$1" 'map(select(.loss)) | length == 30 and
+        ([., $want] | transpose | all(.[]; . as [$g, $w] |
+            ($g.step == $w.step) and
+            (($g.loss - $w.loss | fabs) < 1e-4 * $w.loss) and
+            (($g.lr - $w.lr | fabs) < 1e-6 * $w.lr) and
+            (($g.grad_norm - $w.grad_norm | fabs) < 1e-4 * $w.grad_norm)))' "$2"
+}
+
+curves() {
+    model=$golden/gated/model
+    train -o "$tmp/lora" --init $golden/gated/adapter-qv --order file --lr 0.003 --clip 2.6 --max-steps 30 \
+        --model-dropout 0 --dropout 0 $records >"$tmp/lora.jsonl"
+    follows $golden/training/gated-lora.jsonl "$tmp/lora.jsonl"
+    model=$golden/relu/model
+    train -o "$tmp/full" --full --order file --lr 0.0003 --clip 1 --max-steps 30 --model-dropout 0 \
+        $records >"$tmp/full.jsonl"
+    follows $golden/training/relu-full.jsonl "$tmp/full.jsonl"
+}
+
+@test "torch's training curves" {
+    curves
+}
+
+@test "torch's training curves on the CPU backend" {
+    need_cpu
+    curves
+}
+
+@test "metrics: a start line, every step, an evaluation an epoch, an end line" {
+    train -o "$out" --epochs 2 --eval $records --warmup 2 $records >"$tmp/log"
+    jq -se 'map(.event) == ["start", null, null, null, null, null, null, null, null, "end"]' "$tmp/log"
+    jq -se '.[0] | .mode == "lora" and .records == 24 and .steps == 6 and .steps_per_epoch == 3
+        and .trainable == 6144 and (.parameters - .trainable) == 13568
+        and .memory.total == (.memory | del(.total, .free) | add)' "$tmp/log" ||
+        { head -1 "$tmp/log"; false; }
+    jq -se 'map(select(.loss)) | map(.step) == [1,2,3,4,5,6] and map(.lr) == [0, 0.0005, 0.001, 0.00075, 0.0005, 0.00025]
+        and all(.[]; .loss > 0 and .grad_norm > 0 and .tokens > .label_tokens and .seconds >= 0 and .tokens_per_s > 0)
+        and (.[:3] | map(.tokens) | add) == (.[3:] | map(.tokens) | add)' "$tmp/log"
+    jq -se 'map(select(.eval_loss)) | map(.step) == [3, 6] and all(.[]; .eval_tokens > 0)' "$tmp/log"
+}
+
+@test "two runs give the same bytes, another seed does not" {
+    long -o "$tmp/a" >"$tmp/a.jsonl"
+    long -o "$tmp/b" >"$tmp/b.jsonl"
+    same_result "$tmp/a" "$tmp/b"
+    cmp <(figures "$tmp/a.jsonl") <(figures "$tmp/b.jsonl")
+    long -o "$tmp/c" --seed 43 >"$tmp/c.jsonl"
+    run ! cmp -s "$tmp/a/adapter_model.safetensors" "$tmp/c/adapter_model.safetensors"
+}
+
+@test "1, 2 and 4 threads give the same bytes" {
+    need_cpu
+    for compute in f32 bf16; do
+        for n in 1 2 4; do
+            long --max-steps 12 -o "$tmp/$compute$n" --compute $compute --threads $n >"$tmp/log"
+        done
+        same_result "$tmp/${compute}1" "$tmp/${compute}2"
+        same_result "$tmp/${compute}1" "$tmp/${compute}4"
+    done
+}
+
+@test "records on a pipe, in two files, or as a packed file are the same records" {
+    head -10 $records >"$tmp/one"
+    tail -n +11 $records >"$tmp/two"
+    train -o "$tmp/a" --epochs 1 $records >"$tmp/log"
+    train -o "$tmp/b" --epochs 1 "$tmp/one" "$tmp/two" >"$tmp/log"
+    train -o "$tmp/c" --epochs 1 <$records >"$tmp/log"
+    same_result "$tmp/a" "$tmp/b"
+    same_result "$tmp/a" "$tmp/c"
+}
+
+# ---- interruption ----
+
+killed_again_and_again() {
+    local runs=0 status
+    long -o "$tmp/whole" >"$tmp/whole.jsonl"
+    # each try lives a little longer, until one reaches the end
+    for wait in 0.01 0.03 0.05 0.07 0.09 0.11 0.13 0.15 0.17 0.19 0.25 0.3 0.4 5 20; do
+        runs=$((runs + 1))
+        t5-train --device $device --threads 1 -m $model --epochs 8 --save-every 5 --eval $records -o "$out" --resume \
+            $records >>"$tmp/log" 3>&- &
+        job=$!
+        (sleep $wait; kill -9 $job) 2>/dev/null 3>&- &
+        killer=$!
+        status=0
+        wait $job || status=$?
+        kill $killer 2>/dev/null || true
+        [ $status != 0 ] || break
+        [ $status = 137 ]
+        [ "$(find "$out" -name '.t5tmp*' | wc -l)" -le 1 ]
+    done
+    job=
+    [ $status = 0 ]
+    echo "$runs runs"
+    same_result "$tmp/whole" "$out"
+    # a line may be cut by the kill
+    cmp <(figures "$tmp/whole.jsonl") <(grep -E '^\{.*\}$' "$tmp/log" | figures)
+}
+
+@test "killed at any moment and resumed: the same bytes" {
+    killed_again_and_again
+}
+
+@test "killed at any moment and resumed on the CPU backend: the same bytes" {
+    need_cpu
+    killed_again_and_again
+}
+
+@test "killed at every rename, fsync and write of a checkpoint and resumed: the same bytes" {
+    strace -e trace=none true 2>/dev/null || skip "strace cannot trace here"
+    train -o "$tmp/whole" --max-steps 4 --save-every 1 $records >"$tmp/log"
+    local points=0 call k status
+    for call in rename fsync write; do
+        for k in 1 2 3 5 8 13 21 34; do
+            rm -rf "$out"
+            status=0
+            strace -f -qq -o /dev/null -e trace=$call -e inject=$call:signal=KILL:when=$k t5-train --device $device \
+                --threads 1 -m $model -o "$out" --max-steps 4 --save-every 1 $records >"$tmp/log" || status=$?
+            [ $status != 0 ] || continue 2
+            [ $status = 137 ]
+            points=$((points + 1))
+            train -o "$out" --max-steps 4 --save-every 1 --resume $records >"$tmp/log"
+            same_result "$tmp/whole" "$out"
+        done
+    done
+    [ $points -gt 12 ]
+}
+
+@test "failing system calls: status 4, no temporary left, the run resumes to the same bytes" {
+    strace -e trace=none true 2>/dev/null || skip "strace cannot trace here"
+    train -o "$tmp/whole" --max-steps 2 --save-every 1 $records >"$tmp/log"
+    local points=0 fault k status
+    for fault in fsync:error=EIO rename:error=EACCES write:error=ENOSPC pwrite64:error=EIO ftruncate:error=EIO; do
+        for k in $(seq 60); do
+            rm -rf "$out"
+            status=0
+            strace -f -qq -o /dev/null -e trace=${fault%%:*} -e inject=$fault:when=$k t5-train --device $device \
+                --threads 1 -m $model -o "$out" --max-steps 2 --save-every 1 $records >"$tmp/log" 2>"$tmp/err" || status=$?
+            [ $status != 0 ] || break
+            [ $status = 4 ] || { echo "$fault $k: status $status"; cat "$tmp/err"; false; }
+            grep -q '^t5-train: ' "$tmp/err"
+            no_temporaries "$out"
+            points=$((points + 1))
+            train -o "$out" --max-steps 2 --save-every 1 --resume $records >"$tmp/log"
+            same_result "$tmp/whole" "$out"
+        done
+    done
+    echo "$points points"
+    [ $points -gt 30 ]
+}
+
+@test "interrupted system calls are taken up again" {
+    strace -e trace=none true 2>/dev/null || skip "strace cannot trace here"
+    train -o "$tmp/whole" --max-steps 2 --save-every 1 $records >"$tmp/log"
+    for k in 1 4 7 10; do
+        rm -rf "$out"
+        strace -f -qq -o /dev/null -e trace=write -e inject=write:error=EINTR:when=$k t5-train \
+            --device $device --threads 1 -m $model -o "$out" --max-steps 2 --save-every 1 $records >"$tmp/log"
+        same_result "$tmp/whole" "$out"
+    done
+}
+
+@test "SIGTERM, SIGINT and SIGHUP save and end by that signal" {
+    long -o "$tmp/whole" --max-steps 30 >"$tmp/whole.jsonl"
+    for name in TERM INT HUP; do
+        rm -rf "$out"
+        # bash has background jobs ignore SIGINT
+        env --default-signal=INT t5-train --device $device --threads 1 -m $model --save-every 5 --eval $records -o "$out" \
+            --max-steps 30 $records >"$tmp/log" 3>&- &
+        job=$!
+        wait_for_steps 12
+        kill -$name $job
+        status=0
+        wait $job || status=$?
+        [ $status = $((128 + $(kill -l $name))) ]
+        no_temporaries "$out"
+        jq -se '(.[-1].event == "stopped") and .[-1].step == (map(select(.loss)) | last.step)' "$tmp/log"
+        [ ! -e "$out/adapter_model.safetensors" ]
+        long -o "$out" --max-steps 30 --resume >>"$tmp/log"
+        jq -se 'map(select(.event == "start")) | length == 2 and .[1].resumed_from_step >= 12' "$tmp/log"
+        same_result "$tmp/whole" "$out"
+        cmp <(figures "$tmp/whole.jsonl") <(figures "$tmp/log")
+    done
+    job=
+}
+
+@test "a second signal ends at once, the checkpoint is intact; nohup's SIGHUP is ignored" {
+    t5-train --device $device --threads 1 -m $model -o "$out" --max-steps 100000 --save-every 5 $records >"$tmp/log" 3>&- &
+    job=$!
+    wait_for_steps 8
+    for s in STOP TERM HUP CONT; do kill -$s $job; done
+    status=0
+    wait $job || status=$?
+    [ $status = 143 ] || [ $status = 129 ]
+    job=
+    run ! grep -q stopped "$tmp/log"
+    # whole and found: only the settings are refused
+    run -1 --separate-stderr train -o "$out" --max-steps 100000 --lr 0.5 --resume $records
+    [[ ${#stderr_lines[@]} == 1 && $stderr == *"another lr: "* ]]
+    rm -r "$out"
+    (trap '' HUP; exec t5-train --device $device --threads 1 -m $model -o "$out" --max-steps 60 $records) >"$tmp/log" 3>&- &
+    job=$!
+    wait_for_steps 1
+    kill -HUP $job
+    wait $job
+    job=
+}
+
+@test "losing the reader of the log does not lose the run" {
+    train -o "$tmp/whole" --max-steps 9 $records >"$tmp/log"
+    run -0 --separate-stderr bash -o pipefail -c \
+        "t5-train --device $device --threads 1 -m $model -o $out --max-steps 9 $records | head -1 >$tmp/log"
+    same_result "$tmp/whole" "$out"
+    rm -r "$out"
+    run -4 --separate-stderr bash -c "t5-train --device $device --threads 1 -m $model -o $out --max-steps 9 $records >/dev/full"
+    [[ ${stderr_lines[0]} == *"No space left on device: training goes on without its log" ]]
+    [ "${stderr_lines[1]}" = 't5-train: <stdout>: No space left on device' ]
+    same_result "$tmp/whole" "$out"
+}
+
+# ---- checkpoints ----
+
+# A run stopped after its last checkpoint, at step 10 of 24, and what it would have become.
+stopped_run() {
+    long -o "$tmp/whole" >"$tmp/whole.jsonl"
+    strace -f -qq -o /dev/null -e trace=rename -e inject=rename:signal=KILL:when=3 t5-train --device $device --threads 1 -m $model \
+        --epochs 8 --save-every 5 --eval $records -o "$out" $records >"$tmp/log" || true
+    [ -e "$out/checkpoint.0.safetensors" ]
+    [ -e "$out/checkpoint.1.safetensors" ]
+    cp -r "$out" "$tmp/stopped"
+}
+
+@test "checkpoints: refused without --resume, damaged ones passed over, other settings named" {
+    strace -e trace=none true 2>/dev/null || skip "strace cannot trace here"
+    stopped_run
+    run -2 long -o "$out"
+    [[ $output == *"--resume goes on with it"* ]]
+    run -1 long -o "$out" --resume --lr 0.002
+    [[ $output == *"made with another lr: 0.001"*" there, 0.002"*" here" ]]
+    run -1 long -o "$out" --resume --seed 7
+    [[ $output == *"another seed: 42 there, 7 here" ]]
+    run -1 long -o "$out" --resume --rank 4
+    [[ $output == *"another rank: 16 there, 4 here" ]]
+    run -1 train -o "$out" --epochs 8 --save-every 5 --resume <(head -20 $records)
+    [[ $output == *"another data: "* ]]
+    model=$golden/shallow/model
+    run -1 long -o "$out" --resume
+    [[ $output == *"another base: "* ]]
+    model=$golden/relu/model
+
+    # the newer one damaged, at several places: the older one serves
+    for at in 20 300 700 5000 30000; do
+        rm -rf "$out"
+        cp -r "$tmp/stopped" "$out"
+        printf '\xa5' | dd of="$out/checkpoint.1.safetensors" bs=1 seek=$at conv=notrunc status=none
+        run -0 --separate-stderr long -o "$out" --resume
+        [[ $stderr == *"checkpoint.1.safetensors: "*"going back to checkpoint.0.safetensors at step 5" ]]
+        same_result "$tmp/whole" "$out"
+    done
+    rm -rf "$out"
+    cp -r "$tmp/stopped" "$out"
+    head -c 9000 "$tmp/stopped/checkpoint.1.safetensors" >"$out/checkpoint.1.safetensors"
+    run -0 --separate-stderr long -o "$out" --resume
+    same_result "$tmp/whole" "$out"
+    # both
+    cp -r "$tmp/stopped/." "$out"
+    for i in 0 1; do truncate -s 100 "$out/checkpoint.$i.safetensors"; done
+    run -1 --separate-stderr long -o "$out" --resume
+    [[ $stderr == *"no whole checkpoint in "* ]]
+}
+
+@test "--resume without a checkpoint starts, after the end it only writes the result again" {
+    long -o "$tmp/whole" >"$tmp/log"
+    long -o "$out" --resume >"$tmp/log"
+    same_result "$tmp/whole" "$out"
+    rm "$out/adapter_model.safetensors"
+    long -o "$out" --resume >"$tmp/log"
+    same_result "$tmp/whole" "$out"
+    jq -se 'map(.event) == ["start", "end"] and .[0].resumed_from_step == 24' "$tmp/log"
+    long -o "$out" --seed 5 >"$tmp/log" # a finished run gives way to a new one
+    jq -se '.[0].resumed_from_step == null' "$tmp/log"
+}
+
+@test "a directory in use: status 4, nothing touched" {
+    t5-train --device $device --threads 1 -m $model -o "$out" --max-steps 100000 $records >"$tmp/log" 3>&- &
+    job=$!
+    wait_for_steps 1
+    run -4 --separate-stderr train -o "$out" --max-steps 3 $records
+    [[ $output == '' && $stderr == "t5-train: $out: in use by pid "* ]]
+    kill -9 $job
+    wait $job || true
+    job=
+    train -o "$out" --max-steps 3 $records >"$tmp/log" # the kernel freed the lock
+}
+
+@test "an output directory that cannot be written: status 4, before the model is looked at" {
+    : >"$tmp/file"
+    model=$tmp/no-such-model
+    run -4 --separate-stderr train -o "$tmp/file/out" $records
+    [[ $stderr == "t5-train: $tmp/file/out: Not a directory" ]]
+    run -4 --separate-stderr train -o "$tmp/no/such/dir" $records
+    [[ $stderr == *"/no/such/dir: No such file or directory" ]]
+    [ "$(id -u)" = 0 ] || return 0
+    run setpriv --reuid=65534 --clear-groups t5-train --version
+    [ "$status" = 0 ] || skip "nobody cannot run the programs here"
+    mkdir "$out"
+    chmod 755 "$tmp" "$out"
+    run -4 setpriv --reuid=65534 --clear-groups t5-train --device $device --threads 1 -m "$model" -o "$out" $records
+    [[ $output == *"Permission denied" ]]
+}
+
+@test "a full file system is refused before the run" {
+    unshare -Urm true 2>/dev/null || [ "$(id -u)" = 0 ] || skip "no private mounts here"
+    mkdir "$out"
+    run -4 unshare -m bash -c "mount -t tmpfs -o size=100k none $out || exit 99
+        t5-train --device $device --threads 1 -m $model -o $out $records"
+    [ "$status" != 99 ] || skip "tmpfs cannot be mounted here"
+    [[ $output == *"checkpoints need "*" bytes, "*" are free" ]]
+}
+
+# ---- what is not finite ----
+
+@test "a run that diverges: status 5, step and tensor named, the checkpoint before it is finite" {
+    run -5 --separate-stderr train -o "$out" --lr 1e30 --schedule constant --save-every 1 --max-steps 40 $records
+    [[ $stderr =~ ^t5-train:\ step\ [0-9]+:\ loss\ .*\'[a-z0-9A-Z._]+\'\ is\ not\ finite$ ]]
+    [ ! -e "$out/adapter_model.safetensors" ]
+    no_temporaries "$out"
+    echo "$output" | jq -se 'map(select(.loss)) | length >= 1'
+    # all the values in the checkpoints are numbers
+    for f in "$out"/checkpoint.?.safetensors; do
+        n=$(od -An -N8 -tu8 "$f")
+        run ! bash -c "tail -c +$((n + 9)) $f | od -An -v -tf4 | grep -qE 'nan|inf'"
+    done
+}
+
+@test "--tolerate passes over steps that are not finite" {
+    run -0 --separate-stderr train -o "$out" --lr 1e30 --schedule constant --max-steps 6 --tolerate 6 $records
+    echo "$output" | jq -se 'map(select(.passed_over)) | length >= 2 and all(.[]; .grad_norm == null)'
+    run -5 --separate-stderr train -o "$tmp/b" --lr 1e30 --schedule constant --max-steps 40 --tolerate 3 $records
+}
+
+@test "a base with a NaN is refused, the tensor named" {
+    cp -r $model "$tmp/bad"
+    size=$(stat -c %s "$tmp/bad/model.safetensors")
+    printf '\0\0\xc0\x7f' | dd of="$tmp/bad/model.safetensors" bs=1 seek=$((size - 4)) conv=notrunc status=none
+    model=$tmp/bad
+    for mode in --rslora --full; do
+        run -1 --separate-stderr train -o "$out" $mode $records
+        [[ $stderr =~ ^t5-train:\ .*tensor\ \'shared.weight\':\ element\ 1535\ is\ not\ finite$ ]]
+    done
+}
+
+# ---- other ways to start and end ----
+
+@test "--from-config and --full make HF directories that this program reads" {
+    t5-train --device $device --from-config $model/config.json -o "$tmp/a" --epochs 2 --lr 0.01 $records >"$tmp/log"
+    jq -se '.[0].mode == "full" and .[0].trainable == .[0].parameters' "$tmp/log"
+    jq -e '(.dtype // .torch_dtype) == "float32" and .model_type == "t5"' "$tmp/a/config.json"
+    model=$tmp/a
+    train -o "$tmp/b" --full --epochs 1 --lr 0 --save-as bf16 $records >"$tmp/log2"
+    jq -e '(.dtype // .torch_dtype) == "bfloat16"' "$tmp/b/config.json"
+    # the loss goes on where it stood: no step of 1 is as high as the first of all
+    jq -se --slurpfile a "$tmp/log" '($a | map(select(.loss)) | .[0].loss) > (map(select(.loss)) | .[0].loss)' "$tmp/log2"
+    model=$tmp/b
+    train -o "$tmp/c" --epochs 1 $records >"$tmp/log"
+    t5-train --device $device --from-config $golden/relu/model/config.json -o "$tmp/d" --epochs 2 --lr 0.01 $records >"$tmp/log"
+    cmp "$tmp/a/model.safetensors" "$tmp/d/model.safetensors"
+}
+
+@test "--init goes on from an adapter" {
+    train -o "$tmp/a" --epochs 1 $records >"$tmp/log"
+    train -o "$tmp/b" --init "$tmp/a" --lr 0 --epochs 1 $records >"$tmp/log"
+    cmp "$tmp/a/adapter_model.safetensors" "$tmp/b/adapter_model.safetensors"
+    cmp "$tmp/a/adapter_config.json" "$tmp/b/adapter_config.json"
+    run -1 --separate-stderr train -o "$tmp/c" --init $golden/gated/adapter-qv $records
+    run -2 train -o "$tmp/c" --init "$tmp/a" --rank 4 $records
+}
+
+@test "--targets, --rank and --rslora shape the adapter" {
+    train -o "$out" --targets k,wo --rank 3 --alpha 6 --rslora --dropout 0 --max-steps 1 $records >"$tmp/log"
+    jq -e '.r == 3 and .lora_alpha == 6 and .lora_dropout == 0 and .use_rslora
+        and (.target_modules | sort) == ["k", "wo"]' "$out/adapter_config.json"
+    run -2 train -o "$tmp/b" --targets q,x $records
+    run -2 train -o "$tmp/b" --targets wi_0 $records # this model has none
+}
+
+@test "--dry-run prints the plan and touches nothing" {
+    run -0 train --dry-run -o "$out" $records
+    echo "$output" | jq -e '.event == "plan" and .memory.total > 0 and .memory.optimiser == 2 * .memory.parameters'
+    [ ! -e "$out" ]
+    run -0 train --dry-run --max-source 64 --max-target 32 --batch 4
+    echo "$output" | jq -e '.input_tokens == 256 and .label_tokens == 128'
+}
+
+# ---- bad input ----
+
+# LINE as the third record: status 1, "FILE:3" and the words; with --skip-bad status 3.
+bad_record() {
+    { head -2 $records; printf '%s\n' "$1"; tail -n +3 $records; } >"$tmp/bad.jsonl"
+    run -1 --separate-stderr train -o "$out" --max-steps 1 "$tmp/bad.jsonl" "${@:3}"
+    [[ $output == '' && ${#stderr_lines[@]} == 1 && $stderr == "t5-train: $tmp/bad.jsonl:3"*"$2"* ]] ||
+        { echo "$1: $stderr"; return 1; }
+    run -3 --separate-stderr train -o "$out" --max-steps 1 --skip-bad "$tmp/bad.jsonl" "${@:3}"
+    [[ ${stderr_lines[1]} == 't5-train: 1 of 25 records skipped' ]]
+    rm -r "$out"
+}
+
+@test "bad records: status 1 at their line, with --skip-bad status 3" {
+    bad_record '{"input_ids":[5,1]}' 'no "labels"'
+    bad_record '{"labels":[5,1]}' 'no "input_ids"'
+    bad_record '{"input_ids":[5,96,1],"labels":[5,1]}' '96'
+    bad_record '{"input_ids":[5,-1,1],"labels":[5,1]}' '-1'
+    bad_record '{"input_ids":[5,1],"labels":[5,99,1]}' '99'
+    bad_record '{"input_ids":[5.0,1],"labels":[5,1]}' '5.0'
+    bad_record '{"input_ids":["5",1],"labels":[5,1]}' 'number'
+    bad_record '{"input_ids":[],"labels":[5,1]}' 'empty'
+    bad_record '{"input_ids":[5,1],"labels":[]}' 'empty'
+    bad_record '{"input_ids":[5,1],"labels":[0,0]}' 'padding'
+    bad_record '{"input_ids":[5,1],"labels":"x"}' 'array'
+    bad_record '{"input_ids":[5,1],"attention_mask":[1],"labels":[1]}' 'attention_mask'
+    bad_record '{"input_ids":[5,1],"labels":[1]' 'record'
+    bad_record 'nonsense' ''
+    bad_record "{\"input_ids\":[$(seq -s, 2 90)],\"labels\":[1]}" '64' --max-source 64
+    bad_record "{\"input_ids\":[1],\"labels\":[$(seq -s, 2 90)]}" '20' --max-target 20
+}
+
+@test "--truncate cuts instead, and keeps the end mark" {
+    train -o "$tmp/a" --max-steps 3 --max-source 8 --max-target 4 --truncate $records >"$tmp/log"
+    jq -c '.input_ids |= (if length > 8 then .[:7] + [.[-1]] else . end)
+        | .labels |= (if length > 4 then .[:3] + [.[-1]] else . end)' $records >"$tmp/cut"
+    train -o "$tmp/b" --max-steps 3 "$tmp/cut" >"$tmp/log"
+    same_result "$tmp/a" "$tmp/b"
+}
+
+@test "no records, no such file, a file that is no model" {
+    run -1 --separate-stderr train -o "$out" /dev/null
+    [ "$stderr" = 't5-train: no records to train on' ]
+    run -4 --separate-stderr train -o "$out" "$tmp/none.jsonl"
+    [[ $stderr == *"none.jsonl: No such file or directory" ]]
+    run -1 train -o "$out" --eval /dev/null $records
+    model=$records
+    run -1 --separate-stderr train -o "$out" $records
+    [ ${#stderr_lines[@]} = 1 ]
+}
+
+@test "options that contradict each other: status 2" {
+    run -2 t5-train -o "$out" $records
+    run -2 t5-train -m $model $records
+    run -2 t5-train -m $model --from-config $model/config.json -o "$out" $records
+    run -2 train -o $model $records
+    run -2 train --full --rank 3 -o "$out" $records
+    run -2 train --truncate -o "$out" $records
+    run -2 train --schedule step -o "$out" $records
+    run -2 train --lr 10x -o "$out" $records
+    run -2 train --lr -1 -o "$out" $records
+    run -2 train --batch 0 -o "$out" $records
+    [ ! -e "$out" ]
+}

@@ -1,0 +1,257 @@
+/* t5-quantize.c - a model in, the same model with other types out: int8 weights, bf16, f32, an
+ * adapter merged. The pass itself is io/quantize.c. */
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/program.h"
+#include "io/quantize.h"
+
+static const char *type, *report, *output, *merge, *to_dir;
+static struct t5_list keep;
+static int requantize;
+
+static const struct t5_option options[] = {
+    {"type", 't', T5_OPT_CHOICE, "int8|bf16|f32", &type, 0, 0,
+     "type of the weights [int8; f32 with --to-dir]"},
+    {"keep", 0, T5_OPT_LIST, "PATTERN=TYPE", &keep, 0, 0,
+     "tensors whose name has these dotted components: int8, bf16, f32 or same"},
+    {"output", 'o', T5_OPT_STRING, "FILE", &output, 0, 0, "write here instead of standard output"},
+    {"to-dir", 0, T5_OPT_STRING, "DIR", &to_dir, 0, 0, "write a directory that transformers loads"},
+    {"merge", 0, T5_OPT_STRING, "ADAPTER", &merge, 0, 0,
+     "add a LoRA adapter into the weights first"},
+    {"report", 0, T5_OPT_STRING, "FILE", &report, 0, 0,
+     "write a line of JSON per tensor: types, sizes, error"},
+    {"requantize", 0, T5_OPT_FLAG, NULL, &requantize, 0, 0, "let int8 weights be quantised again"},
+    {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
+};
+
+static const struct t5_program program = {
+    "t5-quantize", "Write a T5 model as one safetensors file, its weights 8 bit or otherwise.",
+    "MODEL", options};
+
+/* What one run holds open. */
+struct run {
+    const char *path;
+    struct t5_checkpoint *model;
+    struct t5_adapter adapter;
+    struct t5_buf weights_path, command; /* DIR/model.safetensors; the command line */
+    struct t5_atomic *file, *report;
+    struct t5_progress progress;
+    int made_dir;
+};
+
+/* Ended from outside: no temporary file stays behind. A closed pipe ends us as
+ * it ends any filter. */
+static void on_signal(int number)
+{
+    t5_atomic_remove_all();
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static void set_signals(void)
+{
+    const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_NODEFER};
+        sigemptyset(&action.sa_mask);
+        sigaction(numbers[i], &action, NULL);
+    }
+}
+
+static int usage(struct t5_err *err, const char *text)
+{
+    return t5_fail_as(err, T5_USAGE, "%s", text);
+}
+
+static int is_stdout(const char *path)
+{
+    return !path || strcmp(path, "-") == 0;
+}
+
+static int check_options(const struct t5_list *operands, struct t5_err *err)
+{
+    if (operands->n != 1)
+        return usage(err, operands->n ? "one MODEL expected, more found (see --help)"
+                                      : "no MODEL (see --help)");
+    if (to_dir && output)
+        return usage(err, "--to-dir and --output exclude each other");
+    if (to_dir && type && strcmp(type, "int8") == 0)
+        return usage(err, "--to-dir writes f32 or bf16: transformers does not know our int8");
+    for (int i = 0; to_dir && i < keep.n; i++) {
+        const char *equals = strrchr(keep.items[i], '=');
+        if (equals && (strcmp(equals, "=int8") == 0 || strcmp(equals, "=same") == 0))
+            return usage(err, "--to-dir: --keep may name f32 or bf16 only");
+    }
+    if (report && is_stdout(report) && !to_dir && is_stdout(output))
+        return usage(err, "--report and the model cannot both go to standard output");
+    if (report && output && strcmp(report, output) == 0)
+        return usage(err, "--report and --output name the same file");
+    if (!to_dir && is_stdout(output) && isatty(STDOUT_FILENO))
+        return usage(err, "standard output is a terminal: name a file with --output");
+    return 0;
+}
+
+/* The command line as a shell would take it again. */
+static int quote_command(struct t5_buf *out, int argc, char **argv, struct t5_err *err)
+{
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,+@%";
+    for (int i = 0; i < argc; i++) {
+        const char *arg = i ? argv[i] : program.name;
+        int safe = arg[0] && arg[strspn(arg, plain)] == 0;
+        if ((i && t5_buf_append(out, " ", 1, err)) || (!safe && t5_buf_append(out, "'", 1, err)))
+            return -1;
+        for (const char *p = arg; *p; p++)
+            if (*p == '\'' && !safe ? t5_buf_append(out, "'\\''", 4, err)
+                                    : t5_buf_append(out, p, 1, err))
+                return -1;
+        if (!safe && t5_buf_append(out, "'", 1, err))
+            return -1;
+    }
+    return t5_buf_append(out, "", 1, err);
+}
+
+static int same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static int check_not_input(const struct run *r, const char *option, const char *path,
+                           struct t5_err *err)
+{
+    char shown[T5_ESCAPED];
+    const char *file = is_stdout(path) ? "/dev/stdout" : path;
+    if (t5_checkpoint_reads(r->model, file))
+        return t5_fail_as(err, T5_USAGE, "%s: %s is the model itself", option,
+                          is_stdout(path) ? "standard output"
+                                          : t5_escape(shown, path, strlen(path)));
+    return 0;
+}
+
+static int open_inputs(struct run *r, struct t5_err *err)
+{
+    if (t5_checkpoint_open(&r->model, r->path, err) || t5_checkpoint_verify(r->model, err))
+        return -1;
+    if (t5_checkpoint_warning(r->model))
+        t5_warn(program.name, "%s", t5_checkpoint_warning(r->model));
+    if (merge && t5_adapter_load(&r->adapter, merge, r->model, err))
+        return -1;
+    if (to_dir && same_file(to_dir, r->path))
+        return usage(err, "--to-dir: this is the model's own directory");
+    if ((!to_dir && check_not_input(r, "--output", output, err)) ||
+        (report && check_not_input(r, "--report", report, err)))
+        return -1;
+    return 0;
+}
+
+/* All outputs exist, or are known to be impossible, before the work begins. */
+static int open_outputs(struct run *r, struct t5_err *err)
+{
+    char shown[T5_ESCAPED];
+    if (to_dir) {
+        r->made_dir = mkdir(to_dir, 0777) == 0;
+        if (!r->made_dir && errno != EEXIST)
+            return t5_fail_errno(err, "%s", t5_escape(shown, to_dir, strlen(to_dir)));
+        if (t5_buf_printf(&r->weights_path, err, "%s/model.safetensors", to_dir))
+            return -1;
+        if (check_not_input(r, "--to-dir", r->weights_path.data, err))
+            return -1;
+    }
+    if (t5_atomic_open(&r->file, to_dir ? r->weights_path.data : output, err))
+        return -1;
+    return report ? t5_atomic_open(&r->report, report, err) : 0;
+}
+
+static void show_progress(void *context, int64_t bytes)
+{
+    t5_progress_update(context, bytes, "");
+}
+
+static int convert(struct run *r, struct t5_err *err)
+{
+    struct t5_quantize_options o = {.type = type     ? type
+                                            : to_dir ? "f32"
+                                                     : "int8",
+                                    .keep = keep.items,
+                                    .n_keep = keep.n,
+                                    .merge = merge ? &r->adapter : NULL,
+                                    .requantize = requantize,
+                                    .command = r->command.data,
+                                    .progress = show_progress,
+                                    .context = &r->progress};
+    int64_t total = 0;
+    for (int i = 0; i < t5_checkpoint_count(r->model); i++)
+        total += (int64_t)t5_checkpoint_at(r->model, i)->bytes;
+    t5_progress_start(&r->progress, program.name, "bytes", total);
+    int rc = t5_quantize_run(r->file, r->report, r->model, &o, err);
+    t5_progress_end(&r->progress);
+    return rc;
+}
+
+static int write_config(const struct run *r, struct t5_err *err)
+{
+    struct t5_buf text = {0}, path = {0};
+    int64_t n;
+    const char *config = t5_checkpoint_config_text(r->model, &n);
+    const char *dtype = type && strcmp(type, "bf16") == 0 ? "bfloat16" : "float32";
+    int rc = t5_config_with_dtype(&text, config, (size_t)n, dtype, err) ||
+             t5_buf_printf(&path, err, "%s/config.json", to_dir) ||
+             t5_atomic_save(path.data, text.data, text.n, err);
+    t5_buf_free(&text);
+    t5_buf_free(&path);
+    return rc ? -1 : 0;
+}
+
+static int commit(struct t5_atomic **file, struct t5_err *err)
+{
+    struct t5_atomic *done = *file;
+    *file = NULL;
+    return done ? t5_atomic_commit(done, err) : 0;
+}
+
+static int run(struct run *r, struct t5_err *err)
+{
+    int rc = open_inputs(r, err) || open_outputs(r, err) || convert(r, err) ||
+                     commit(&r->file, err) || (to_dir && write_config(r, err)) ||
+                     commit(&r->report, err)
+                 ? -1
+                 : 0;
+    t5_atomic_abandon(r->file);
+    t5_atomic_abandon(r->report);
+    if (rc && r->made_dir)
+        rmdir(to_dir);
+    t5_adapter_free(&r->adapter);
+    t5_checkpoint_close(r->model);
+    t5_buf_free(&r->weights_path);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct t5_err err = {0};
+    struct t5_list operands = {0};
+    struct run r = {0};
+    int rc = t5_program_start(&program, &err);
+    if (rc == 0)
+        rc = t5_program_parse(&program, argc, argv, &operands, &err);
+    if (rc == 0) {
+        set_signals();
+        rc = check_options(&operands, &err) || quote_command(&r.command, argc, argv, &err) ? -1 : 0;
+        r.path = rc ? NULL : operands.items[0];
+        if (rc == 0)
+            rc = run(&r, &err);
+    }
+    t5_buf_free(&r.command);
+    t5_list_free(&operands);
+    t5_list_free(&keep);
+    return t5_program_finish(&program, rc < 0 ? -1 : 0, &err);
+}

@@ -1,0 +1,125 @@
+/* t5-tokenize.c - text of records to token ids, and ids back to text. */
+/* SPDX-License-Identifier: MIT */
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/ordered.h"
+#include "base/program.h"
+#include "base/skip.h"
+#include "base/utf8.h"
+#include "text/tokenize.h"
+
+static const char *spiece = "spiece.model", *prefix = "", *source = "dialogue", *target = "summary";
+static const char *to = "jsonl", *segmentation = "viterbi", *output;
+static int64_t max_source = 255, max_target = 50, threads = 1, max_line = (int64_t)T5_MAX_LINE;
+static int special, decode, stats;
+static struct t5_skip skip = {.program = "t5-tokenize"};
+
+static const struct t5_option options[] = {
+    {"spiece", 's', T5_OPT_STRING, "FILE", &spiece, 0, 0, "the SentencePiece model"},
+    {"prefix", 'p', T5_OPT_STRING, "TEXT", &prefix, 0, 0, "put before each source"},
+    {"source", 0, T5_OPT_STRING, "FIELD", &source, 0, 0, "the field that becomes input_ids"},
+    {"target", 0, T5_OPT_STRING, "FIELD", &target, 0, 0, "the field that becomes labels, if there"},
+    {"max-source", 0, T5_OPT_INT, "N", &max_source, 1, 1 << 30, "cut input_ids to N, </s> included"},
+    {"max-target", 0, T5_OPT_INT, "N", &max_target, 1, 1 << 30, "cut labels to N, </s> included"},
+    {"to", 0, T5_OPT_CHOICE, "jsonl|safetensors", &to, 0, 0, "records, or one packed token file"},
+    {"output", 'o', T5_OPT_STRING, "FILE", &output, 0, 0, "write there, not to standard output"},
+    {"decode", 0, T5_OPT_FLAG, NULL, &decode, 0, 0, "turn output_ids into prediction"},
+    {"stats", 0, T5_OPT_FLAG, NULL, &stats, 0, 0, "write token counts of both fields as JSON"},
+    {"special-in-text", 0, T5_OPT_FLAG, NULL, &special, 0, 0,
+     "read </s>, <extra_id_0> etc. in text as those ids"},
+    {"segmentation", 0, T5_OPT_CHOICE, "viterbi|sentencepiece", &segmentation, 0, 0,
+     "transformers' ids, or the SentencePiece library's"},
+    {"threads", 'j', T5_OPT_INT, "N", &threads, 1, T5_MAX_THREADS, "threads; the output is the same"},
+    {"skip-bad", 0, T5_OPT_FLAG, NULL, &skip.on, 0, 0, "go on after a bad record; exit 3"},
+    {"max-line", 0, T5_OPT_INT, "N", &max_line, 2, 1 << 30, "refuse longer lines (bytes)"},
+    {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
+};
+
+static const struct t5_program program = {
+    "t5-tokenize", "Turn the text of records into T5's token ids, or ids into text.", "[FILE...]",
+    options};
+
+static int same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+static int check_options(const struct t5_list *files, struct t5_err *err)
+{
+    int pack = strcmp(to, "safetensors") == 0;
+    if (decode + stats + pack > 1)
+        return t5_fail_as(err, T5_USAGE, "--decode, --stats and --to safetensors exclude each other");
+    for (size_t n = strlen(prefix), i = 0, len; i < n; i += len)
+        if (!(len = t5_utf8_length(prefix + i, n - i)))
+            return t5_fail_as(err, T5_USAGE, "--prefix: not valid UTF-8");
+    if (strcmp(source, target) == 0)
+        return t5_fail_as(err, T5_USAGE, "--source and --target name the same field");
+    for (int i = 0; output && i < files->n; i++)
+        if (same_file(files->items[i], output))
+            return t5_fail_as(err, T5_USAGE, "--output is an input, too");
+    return 0;
+}
+
+static struct t5_progress progress;
+
+static int pass_over(void *arg, const struct t5_err *err)
+{
+    t5_progress_end(&progress); /* the line makes room for the message, and comes back */
+    int go_on = t5_skip_bad(arg, err);
+    progress.live = go_on && isatty(STDERR_FILENO);
+    return go_on;
+}
+
+static void show_progress(void *arg, int64_t records) { t5_progress_update(arg, records, ""); }
+
+static int run(const struct t5_list *files, struct t5_err *err)
+{
+    struct t5_tokenizer *tokenizer = NULL;
+    const struct t5_tokenize_options o = {
+        .mode = decode                          ? T5_TOKENIZE_DECODE
+                : stats                         ? T5_TOKENIZE_STATS
+                : strcmp(to, "safetensors") == 0 ? T5_TOKENIZE_PACK
+                                                : T5_TOKENIZE_JSONL,
+        .source = source,
+        .target = target,
+        .prefix = prefix,
+        .max_source = max_source,
+        .max_target = max_target,
+        .max_line = (size_t)max_line,
+        .threads = (int)threads,
+        .output = output,
+        .bad = pass_over,
+        .bad_arg = &skip,
+        .progress = isatty(STDIN_FILENO) || isatty(STDOUT_FILENO) ? NULL : show_progress,
+        .progress_arg = &progress,
+    };
+    int library = strcmp(segmentation, "sentencepiece") == 0;
+    int64_t good = 0;
+    if (t5_tokenizer_open(&tokenizer, spiece, library ? T5_SEGMENT_LIBRARY : T5_SEGMENT_VITERBI,
+                          special, err))
+        return -1;
+    t5_progress_start(&progress, program.name, "records", 0);
+    int rc = t5_tokenize(&good, &o, tokenizer, files->items, files->n, err);
+    t5_progress_end(&progress);
+    t5_tokenizer_close(tokenizer);
+    return rc ? -1 : t5_skip_end(&skip, good, err);
+}
+
+int main(int argc, char **argv)
+{
+    struct t5_err err = {0};
+    struct t5_list files = {0};
+    int rc = t5_program_start(&program, &err);
+    if (rc == 0)
+        rc = t5_program_parse(&program, argc, argv, &files, &err);
+    if (rc == 0)
+        rc = check_options(&files, &err);
+    if (rc == 0)
+        rc = run(&files, &err);
+    t5_list_free(&files);
+    return t5_program_finish(&program, rc < 0 ? -1 : 0, &err);
+}
