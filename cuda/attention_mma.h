@@ -1,20 +1,25 @@
-/* attention_mma.h - what attention_mma_fwd.cu and attention_mma_bwd.cu share: packed attention on the tensor cores, for
- * bf16 and heads of 64.
- *   s = q k^T + bias,  p = softmax(s),  out = drop(p) v                (arXiv:1706.03762 without 1/sqrt(K))
- *   dp = dout v^T x mask,  ds = p (dp - dout . out),  dq = ds k,  dk = ds^T q,  dv = drop(p)^T dout
- * Tiled as in arXiv:2205.14135: nothing of size (T, S) leaves the registers, memory is linear in the sequence.
- * Other shapes, float and the bias table's gradient: attention.cu.
+/* attention_mma.h - what attention_mma_fwd.cu and attention_mma_bwd.cu share: packed attention on
+ * the tensor cores, for bf16 and heads of 64.
+ *   s = q k^T + bias,  p = softmax(s),  out = drop(p) v     (arXiv:1706.03762 without 1/sqrt(K))
+ *   dp = dout v^T x mask,  ds = p (dp - dout . out)
+ *   dq = ds k,  dk = ds^T q,  dv = drop(p)^T dout
+ * Tiled as in arXiv:2205.14135: nothing of size (T, S) leaves the registers, memory is linear in
+ * the sequence. Other shapes, float and the bias table's gradient: attention.cu.
  *
- * All three kernels have one form. A warp keeps a strip (16 rows of one side: queries, or keys for dk and dv) in
- * registers, and walks over the other side, which lies in shared memory in tiles of 64 rows, 16 rows (a pair of
- * 8-column MMA tiles) at a time. Up to 256 rows stay there, and the warps of a block take strips of their (sequence, head)
- * without waiting for each other; longer sides pass through a ring of four tiles. Each output row is
- * the work of one warp in one order: no atomics, and nothing depends on what else is in the batch.
+ * All three kernels have one form. A warp keeps a strip (16 rows of one side: queries, or keys for
+ * dk and dv) in registers, and walks over the other side, which lies in shared memory in tiles of
+ * 64 rows, 16 rows (a pair of 8-column MMA tiles) at a time. Up to 256 rows stay there, and the
+ * warps of a block take strips of their (sequence, head) without waiting for each other; longer
+ * sides pass through a ring of four tiles. Each output row is the work of one warp in one order: no
+ * atomics, and nothing depends on what else is in the batch.
  *
- * Rows of a strip and of a pair are dealt to the lanes so that lane 4g + t holds strip rows 2g, 2g + 1 against pair rows
- * 4t .. 4t + 3. Four neighbouring keys are then one lane's, as one Philox draw wants it (in the
- * dk and dv kernel two lanes share the draw), and eight scores need five entries of the bias table.
- * What bounds it: with dropout the draws (40 instructions for 4 weights) weigh as much as the products. */
+ * Rows of a strip and of a pair are dealt to the lanes so that lane 4g + t holds strip rows 2g and
+ * 2g + 1 against pair rows 4t .. 4t + 3. Four neighbouring keys are then one lane's, as one Philox
+ * draw wants it (in the dk and dv kernel two lanes share the draw), and eight scores need five
+ * entries of the bias table.
+ *
+ * What bounds it: instructions (with dropout the draws are two fifths of them), and for dk and dv
+ * the reads of shared memory. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CUDA_ATTENTION_MMA_H
 #define T5_CUDA_ATTENTION_MMA_H
@@ -37,14 +42,13 @@
 #define ENOUGH_BLOCKS 1024 /* more only reload what others hold */
 #define LOG2E 1.4426950408889634f
 
-
 struct shape64 { /* what the kernels take of a t5_attention */
     const int32_t *q_offsets, *k_offsets;
     const uint32_t *record;
     const float *bias;
     const int32_t *bucket;
     int heads, max_distance, causal;
-    int reach; /* a multiple of 16: a pair that begins so far from its strip lies beyond max_distance whole */
+    int reach; /* a multiple of 16: pairs so far from a strip lie beyond max_distance whole */
     int table_bytes;
     uint32_t site, threshold; /* a draw below threshold drops */
     uint32_t keys[10][2];     /* of each Philox round: as constants they cost nothing */
@@ -67,7 +71,10 @@ __device__ inline place find_place(const shape64 &s)
     return x;
 }
 
-__host__ __device__ inline int parts(int n, int each) { return (n + each - 1) / each; }
+__host__ __device__ inline int parts(int n, int each)
+{
+    return (n + each - 1) / each;
+}
 
 /* ---- shared memory: the bias table, then the tiles ---- */
 
@@ -83,7 +90,8 @@ __device__ inline void fill_table(float *table, const shape64 &s, int head)
     }
 }
 
-/* 16 (strip - pair) or the reverse as a place in the table: where it is cut short, the whole pair has one bias. */
+/* 16 (strip - pair) or the reverse as a place in the table: where it is cut short, the whole pair
+ * has one bias. */
 __device__ inline int table_shift(const shape64 &s, int strips_apart)
 {
     return min(max(STRIP * strips_apart, -s.reach), s.reach);
@@ -101,8 +109,9 @@ __device__ inline uint32_t slot_address(const tiles &x, int tile)
     return x.address + tile % SLOTS * SLOT_BYTES;
 }
 
-/* Row r's 16-byte chunks are XORed with bits 0, 2, 3 of r, so that the rows that one ldmatrix takes (see lane_map) lie in
- * different banks. Rows beyond n up to the next pair are zeros: a weight of 0 times what is left there may be NaN. */
+/* Row r's 16-byte chunks are XORed with bits 0, 2, 3 of r, so that the rows that one ldmatrix takes
+ * (see lane_map) lie in different banks. Rows beyond n up to the next pair are zeros: a weight of 0
+ * times what is left there may be NaN. */
 __device__ inline void fetch_matrix(uint32_t to, const bf16 *from, int64_t ld, int first, int n)
 {
     int row = threadIdx.x / 8, chunk = threadIdx.x % 8;
@@ -127,7 +136,8 @@ __device__ inline void fetch_tile(const tiles &x, int tile)
 
 struct lane_map {
     int g, t;
-    uint32_t as_columns[4], as_rows[4]; /* ldmatrix offsets inside a pair for each 16 elements of HEAD */
+    uint32_t as_columns[4]; /* ldmatrix offsets inside a pair for each 16 elements of HEAD */
+    uint32_t as_rows[4];
 };
 
 __device__ inline lane_map map_lanes()
@@ -145,9 +155,12 @@ __device__ inline lane_map map_lanes()
     return m;
 }
 
-/* Which strip a warp begins with: rotated, or warp 0 of every block, on the same quarter of the processor, gets the odd
- * strip. */
-__device__ inline int first_warp() { return (threadIdx.x / 32 + blockIdx.x) % WARPS; }
+/* Which strip a warp begins with: rotated, or warp 0 of every block, on the same quarter of the
+ * processor, gets the odd strip. */
+__device__ inline int first_warp()
+{
+    return (threadIdx.x / 32 + blockIdx.x) % WARPS;
+}
 
 /* x[r] of lane t to lane r's x[t], within four lanes */
 __device__ inline void transpose_quad(uint32_t (&x)[4], int t)
@@ -165,7 +178,8 @@ __device__ inline void transpose_quad(uint32_t (&x)[4], int t)
     }
 }
 
-/* Rows 2g, 2g + 1 of a strip as A fragments for each 16 elements of HEAD; zeros beyond n. from: the strip's first row */
+/* Rows 2g, 2g + 1 of a strip as A fragments for each 16 elements of HEAD; zeros beyond n. from: the
+ * strip's first row */
 __device__ inline void load_strip(uint32_t (&a)[4][4], const bf16 *from, int64_t ld, int n,
                                   const lane_map &m)
 {
@@ -270,8 +284,8 @@ __device__ inline float quad_sum(float x)
 
 /* ---- scores and draws ---- */
 
-/* Strips are queries and pairs are keys: the bias of a lane's eight elements, where the product begins. bias: the table
- * at key 4t against query 2g of the same sixteen */
+/* Strips are queries and pairs are keys: the bias of a lane's eight elements, where the product
+ * begins. bias: the table at key 4t against query 2g of the same sixteen */
 __device__ inline void begin_scores(float (&x)[2][4], const float *bias, int strip, int pair,
                                     const shape64 &s)
 {
@@ -303,7 +317,8 @@ __device__ inline void hide_keys(float (&x)[2][4], int strip, int pair, int nk, 
 __device__ inline struct t5_philox draw(const shape64 &s, uint32_t record, int query, int head,
                                         int key)
 {
-    uint32_t c0 = record, c1 = (uint32_t)query, c2 = (uint32_t)(head * 16384 + key / 4), c3 = s.site;
+    uint32_t c0 = record, c1 = (uint32_t)query, c2 = (uint32_t)(head * 16384 + key / 4),
+             c3 = s.site;
 #pragma unroll
     for (int i = 0; i < 10; i++) {
         uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
@@ -318,7 +333,10 @@ __device__ inline struct t5_philox draw(const shape64 &s, uint32_t record, int q
 
 /* ---- launchers ---- */
 
-static inline bool aligned8(const void *p, int64_t ld) { return ld % 8 == 0 && (uintptr_t)p % 16 == 0; }
+static inline bool aligned8(const void *p, int64_t ld)
+{
+    return ld % 8 == 0 && (uintptr_t)p % 16 == 0;
+}
 
 static inline bool ours(const t5_device *dev, const t5_attention *shape)
 {
@@ -349,7 +367,7 @@ static inline shape64 shape_of(const t5_attention *shape)
     return s;
 }
 
-/* Blocks where `held` rows at most are dealt to warps, and `passing` ones go through shared memory */
+/* `held`, `passing`: most rows of a sequence that are dealt to warps, that shared memory holds */
 static inline dim3 grid_for(const t5_attention *shape, int64_t held, int64_t passing)
 {
     int64_t blocks = shape->q_pack->n_seqs * shape->heads;
@@ -368,10 +386,9 @@ static inline size_t tile_bytes(int64_t passing)
 /* Shared memory beyond 48 KiB has to be asked for. */
 template <typename Kernel> static inline bool allow(t5_device *dev, Kernel kernel, size_t bytes)
 {
-    return !t5_cuda_failed(dev,
-                           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                (int)bytes),
-                           "attention");
+    return !t5_cuda_failed(
+        dev, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+        "attention");
 }
 
 #endif

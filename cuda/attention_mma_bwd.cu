@@ -1,12 +1,14 @@
-/* attention_mma_bwd.cu - packed attention on the tensor cores, backward: one kernel for dq, where strips are queries, then
- * one for dk and dv, where strips are keys. Weights are computed again in both from the log-sum-exp, so that each output
- * row has one warp that adds it up. The form of the kernels: attention_mma.h. */
+/* attention_mma_bwd.cu - packed attention on the tensor cores, backward: one kernel for dq, where
+ * strips are queries, then one for dk and dv, where strips are keys. Weights are computed again in
+ * both from the log-sum-exp, so that each output row has one warp that adds it up. The form of the
+ * kernels: attention_mma.h. */
 /* SPDX-License-Identifier: MIT */
 #include "attention_mma.h"
 
 /* ---- backward: dq, and what dk and dv need of each query ---- */
 
-/* Statistics of the queries of a head: (lse x log2(e), delta = dout . out / keep), each sequence from a multiple of 16 */
+/* Statistics of the queries of a head: (lse x log2(e), delta = dout . out / keep), each sequence
+ * from a multiple of 16 */
 __host__ __device__ inline int64_t statistics_row(int64_t q0, int64_t b)
 {
     return (q0 + STRIP - 1) / STRIP * STRIP + b * STRIP; /* >= where the last one's strips end */
@@ -45,11 +47,10 @@ __device__ inline query_rows query_statistics(float2 *to, const uint32_t (&dout)
 
 /* One pair of keys into dq / keep: ds / keep = drop(p) dp - p delta / keep */
 template <bool DROP>
-__device__ inline void backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4],
-                                          const uint32_t (&dout)[4][4], const query_rows &rows,
-                                          uint32_t keys, int strip, int pair, const float *bias,
-                                          uint32_t record, const place &at, const shape64 &s,
-                                          const lane_map &m)
+__device__ inline void
+backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4], const uint32_t (&dout)[4][4],
+                   const query_rows &rows, uint32_t keys, int strip, int pair, const float *bias,
+                   uint32_t record, const place &at, const shape64 &s, const lane_map &m)
 {
     float x[2][4], dp[2][4];
     begin_scores(x, bias, strip, pair, s);
@@ -89,8 +90,13 @@ __global__ void __launch_bounds__(THREADS, 3)
     float *table = reinterpret_cast<float *>(shared_bytes);
     const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
     statistics += at.head * statistics_rows + statistics_row(at.q0, at.b);
-    tiles keys = {k + at.k0 * ldk + at.head * HEAD, v + at.k0 * ldv + at.head * HEAD, ldk, ldv,
-                  at.nk, parts(at.nk, TILE), shared_address(table) + s.table_bytes};
+    tiles keys = {k + at.k0 * ldk + at.head * HEAD,
+                  v + at.k0 * ldv + at.head * HEAD,
+                  ldk,
+                  ldv,
+                  at.nk,
+                  parts(at.nk, TILE),
+                  shared_address(table) + s.table_bytes};
     bool resident = keys.count <= SLOTS;
     uint32_t record = DROP ? s.record[at.b] : 0;
     for (int group = blockIdx.z; group * WARPS < strips; group += gridDim.z) {
@@ -146,8 +152,9 @@ __global__ void __launch_bounds__(THREADS, 3)
 
 /* ---- backward: dk and dv; strips are keys, pairs are queries ---- */
 
-/* Which of a lane's eight weights are dropped. Lanes 4g + t and 4(g ^ 1) + t hold the four keys of a draw between them:
- * each draws for two of the four queries and hands over the half that is not its own. */
+/* Which of a lane's eight weights are dropped. Lanes 4g + t and 4(g ^ 1) + t hold the four keys of
+ * a draw between them: each draws for two of the four queries and hands over the half that is not
+ * its own. */
 __device__ inline void share_draws(uint32_t (&draws)[2][4], uint32_t record, int query, int key,
                                    int head, const shape64 &s, const lane_map &m)
 {
@@ -165,8 +172,8 @@ __device__ inline void share_draws(uint32_t (&draws)[2][4], uint32_t record, int
     }
 }
 
-/* One pair of queries into dk / keep and dv / keep. bias: the table at key 2g against query 4t of the same sixteen;
- * statistics: of the pair's queries, in shared memory */
+/* One pair of queries into dk / keep and dv / keep. bias: the table at key 2g against query 4t of
+ * the same sixteen; statistics: of the pair's queries, in shared memory */
 template <bool DROP>
 __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4],
                                              const uint32_t (&k)[4][4], const uint32_t (&v)[4][4],

@@ -1,5 +1,6 @@
-/* attention_mma_fwd.cu - packed attention on the tensor cores, forward: a strip of queries meets the keys tile by tile, with
- * the running maximum and sum of arXiv:1805.02867. The form of the kernel: attention_mma.h. */
+/* attention_mma_fwd.cu - packed attention on the tensor cores, forward: a strip of queries meets
+ * the keys tile by tile, with the running maximum and sum of arXiv:1805.02867. The form of the
+ * kernel: attention_mma.h. */
 /* SPDX-License-Identifier: MIT */
 #include "attention_mma.h"
 
@@ -11,8 +12,8 @@ struct softmax_rows { /* a lane's two rows so far: the largest score, the sum of
 template <bool DROP>
 __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
                                     const uint32_t (&q)[4][4], uint32_t slot, int strip, int tile,
-                                    int end, const float *bias, uint32_t record,
-                                    const place &at, const shape64 &s, const lane_map &m)
+                                    int end, const float *bias, uint32_t record, const place &at,
+                                    const shape64 &s, const lane_map &m)
 {
     float x[4][2][4], top[2] = {rows.top[0], rows.top[1]};
 #pragma unroll
@@ -49,7 +50,7 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
 #pragma unroll
                 for (int r = 0; r < 2; r++) {
                     struct t5_philox d = draw(s, record, STRIP * strip + 2 * m.g + r, at.head,
-                                       TILE * tile + STRIP * j + 4 * m.t);
+                                              TILE * tile + STRIP * j + 4 * m.t);
 #pragma unroll
                     for (int c = 0; c < 4; c++)
                         if (d.v[c] < s.threshold)
@@ -90,8 +91,13 @@ __global__ void __launch_bounds__(THREADS, 3)
     lane_map m = map_lanes();
     float *table = reinterpret_cast<float *>(shared_bytes);
     const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
-    tiles keys = {k + at.k0 * ldk + at.head * HEAD, v + at.k0 * ldv + at.head * HEAD, ldk, ldv,
-                  at.nk, parts(at.nk, TILE), shared_address(table) + s.table_bytes};
+    tiles keys = {k + at.k0 * ldk + at.head * HEAD,
+                  v + at.k0 * ldv + at.head * HEAD,
+                  ldk,
+                  ldv,
+                  at.nk,
+                  parts(at.nk, TILE),
+                  shared_address(table) + s.table_bytes};
     bool resident = keys.count <= SLOTS;
     uint32_t record = DROP ? s.record[at.b] : 0;
     for (int group = blockIdx.z; group * WARPS < strips; group += gridDim.z) {

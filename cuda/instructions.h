@@ -1,5 +1,6 @@
-/* instructions.h - the tensor-core, shared-memory and copy instructions (sm_80 and later) that CUDA C++ has no name
- * for, as functions. Fragment layouts: PTX ISA, "Matrix Fragments for mma.m16n8k16" and "ldmatrix". */
+/* instructions.h - the tensor-core, shared-memory and copy instructions (sm_80 and later) that CUDA
+ * C++ has no name for, as functions. Fragment layouts: PTX ISA, "Matrix Fragments for mma.m16n8k16"
+ * and "ldmatrix". */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CUDA_INSTRUCTIONS_H
 #define T5_CUDA_INSTRUCTIONS_H
@@ -11,9 +12,9 @@ __device__ inline uint32_t shared_address(const void *p)
     return (uint32_t)__cvta_generic_to_shared(p);
 }
 
-/* c (16, 8) += a (16, 16) b (16, 8). Lane 4g + t holds c rows g (c[0], c[1]) and g + 8 (c[2], c[3]) at columns 2t,
- * 2t + 1; a the same rows at columns 2t, 2t + 1 (a[0], a[1]) and 2t + 8, 2t + 9 (a[2], a[3]); b column g at
- * rows 2t, 2t + 1 (b0) and 2t + 8, 2t + 9 (b1). */
+/* c (16, 8) += a (16, 16) b (16, 8). Lane 4g + t holds c rows g (c[0], c[1]) and g + 8 (c[2], c[3])
+ * at columns 2t, 2t + 1; a the same rows at columns 2t, 2t + 1 (a[0], a[1]) and 2t + 8, 2t + 9
+ * (a[2], a[3]); b column g at rows 2t, 2t + 1 (b0) and 2t + 8, 2t + 9 (b1). */
 __device__ inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
@@ -22,8 +23,9 @@ __device__ inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, u
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/* Four 8 x 8 matrices of 16-bit elements. Lanes 8i .. 8i + 7 give the addresses of matrix i's rows; lane 4g + t gets
- * its row g at columns 2t, 2t + 1, or, transposed, its column g at rows 2t, 2t + 1. */
+/* Four 8 x 8 matrices of 16-bit elements. Lanes 8i .. 8i + 7 give the addresses of matrix i's rows;
+ * lane 4g + t gets its row g at columns 2t, 2t + 1, or, transposed, its column g at rows 2t
+ * and 2t + 1. */
 __device__ inline void load_matrices(uint32_t (&m)[4], uint32_t address)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -47,7 +49,10 @@ __device__ inline void copy_async(uint32_t to, const void *from, bool zeros)
                  : "memory");
 }
 /* Closes a group of copies, which may be empty. */
-__device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+__device__ inline void copy_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
 /* Waits for this thread's groups but the last N. */
 template <int N> __device__ inline void copy_wait()
 {

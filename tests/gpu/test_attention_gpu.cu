@@ -1,7 +1,8 @@
 /* test_attention_gpu.cu - the tensor-core attention against the reference backend, then its speed.
- * Inputs are rounded to bf16 first, so that both sides see the same numbers; the reference's backward pass gets the
- * device's own out and log-sum-exp. Outputs are poisoned, rows have gaps that must stay as they were.
- *   test_attention_gpu [check|time]     exits 1 when anything is off, 4 without a device */
+ * Inputs are rounded to bf16 first, so that both sides see the same numbers; the reference's
+ * backward pass gets the device's own out and log-sum-exp. Outputs are poisoned, rows have gaps
+ * that must stay as they were. test_attention_gpu [check|time]     exits 1 when anything is off, 4
+ * without a device */
 /* SPDX-License-Identifier: MIT */
 #include <cmath>
 #include <cstdio>
@@ -62,7 +63,8 @@ struct memory {
     {
         t5_err err = {};
         must(gpu->alloc(dev, &p, bytes, "a test", &err) == 0, "alloc", &err);
-        must(cudaMemset(p, 0xff, bytes) == cudaSuccess, "poison", nullptr); /* NaN in f32 and bf16 */
+        must(cudaMemset(p, 0xff, bytes) == cudaSuccess, "poison",
+             nullptr); /* NaN in f32 and bf16 */
     }
     memory(const memory &) = delete;
     ~memory() { gpu->release(dev, p); }
@@ -167,7 +169,8 @@ struct position_bias {
     {
         for (int i = 0; i < BUCKETS * heads; i++)
             bias.push_back(1.5f * normal(77, (uint32_t)i));
-        for (int i = -MAX_DISTANCE; i <= MAX_DISTANCE; i++) { /* near ones apart, far ones together */
+        for (int i = -MAX_DISTANCE; i <= MAX_DISTANCE;
+             i++) { /* near ones apart, far ones together */
             int far = abs(i), x = far < 8 ? far : 8 + (int)(8 * log2(far / 8.0) / 4.001);
             bucket.push_back(x + (i > 0 ? BUCKETS / 2 : 0));
         }
@@ -278,8 +281,8 @@ static void check_case(const test_case &t)
     lse.resize((size_t)(nq * t.heads));
     std::vector<float> r_out(out.size()), r_lse(lse.size()), r_dq(dq.size()), r_dk(dk.size()),
         r_dv(dv.size());
-    ref->attention_fwd(ref_dev, r_out.data(), r_lse.data(), x.q.host.data(), width,
-                       x.k.host.data(), width, x.v.host.data(), width, &x.host_shape);
+    ref->attention_fwd(ref_dev, r_out.data(), r_lse.data(), x.q.host.data(), width, x.k.host.data(),
+                       width, x.v.host.data(), width, &x.host_shape);
     ref->attention_bwd(ref_dev, r_dq.data(), width, r_dk.data(), width, r_dv.data(), width, nullptr,
                        x.dout.host.data(), out.data(), lse.data(), x.q.host.data(), width,
                        x.k.host.data(), width, x.v.host.data(), width, &x.host_shape);
@@ -314,7 +317,8 @@ static void check_bytes()
     one.choose(0, 1, 0.1f);
     bool ok = x.forward() && x.backward();
     matrix *from[] = {&x.q, &x.k, &x.v, &x.dout}, *to[] = {&one.q, &one.k, &one.v, &one.dout};
-    matrix *made[] = {&x.out, &x.dq, &x.dk, &x.dv}, *alone[] = {&one.out, &one.dq, &one.dk, &one.dv};
+    matrix *made[] = {&x.out, &x.dq, &x.dk, &x.dv},
+           *alone[] = {&one.out, &one.dq, &one.dk, &one.dv};
     std::vector<uint16_t> first[4];
     for (int i = 0; i < 4; i++) {
         first[i] = get<uint16_t>(made[i]->device);
@@ -465,7 +469,8 @@ static void time_all()
         time_one(us, "encoder", s, s, 0, 1);
         time_one(us, "decoder", t, t, 1, 1);
         time_one(us, "cross", t, s, 0, 0);
-        printf("batch %d: source %.0f, target %.1f tokens on average; 24 layers of each: %.2f ms, with "
+        printf("batch %d: source %.0f, target %.1f tokens on average; 24 layers of each: %.2f ms, "
+               "with "
                "dropout %.2f ms\n",
                batch, (double)packed::total(s) / batch, (double)packed::total(t) / batch,
                us[0] * 24e-3, us[1] * 24e-3);
