@@ -1,8 +1,8 @@
 /* test_attention_gpu.cu - the tensor-core attention against the reference backend, then its speed.
  * Inputs are rounded to bf16 first, so that both sides see the same numbers; the reference's
  * backward pass gets the device's own out and log-sum-exp. Outputs are poisoned, rows have gaps
- * that must stay as they were. test_attention_gpu [check|time]     exits 1 when anything is off, 4
- * without a device */
+ * that must stay as they were. Exits 1 when anything is off, 4 without a device.
+ *   test_attention_gpu [check|time] */
 /* SPDX-License-Identifier: MIT */
 #include <cmath>
 #include <cstdio>
@@ -63,8 +63,8 @@ struct memory {
     {
         t5_err err = {};
         must(gpu->alloc(dev, &p, bytes, "a test", &err) == 0, "alloc", &err);
-        must(cudaMemset(p, 0xff, bytes) == cudaSuccess, "poison",
-             nullptr); /* NaN in f32 and bf16 */
+        /* NaN in f32 and bf16 */
+        must(cudaMemset(p, 0xff, bytes) == cudaSuccess, "poison", nullptr);
     }
     memory(const memory &) = delete;
     ~memory() { gpu->release(dev, p); }
@@ -169,8 +169,8 @@ struct position_bias {
     {
         for (int i = 0; i < BUCKETS * heads; i++)
             bias.push_back(1.5f * normal(77, (uint32_t)i));
-        for (int i = -MAX_DISTANCE; i <= MAX_DISTANCE;
-             i++) { /* near ones apart, far ones together */
+        /* near ones apart, far ones together */
+        for (int i = -MAX_DISTANCE; i <= MAX_DISTANCE; i++) {
             int far = abs(i), x = far < 8 ? far : 8 + (int)(8 * log2(far / 8.0) / 4.001);
             bucket.push_back(x + (i > 0 ? BUCKETS / 2 : 0));
         }
@@ -470,8 +470,7 @@ static void time_all()
         time_one(us, "decoder", t, t, 1, 1);
         time_one(us, "cross", t, s, 0, 0);
         printf("batch %d: source %.0f, target %.1f tokens on average; 24 layers of each: %.2f ms, "
-               "with "
-               "dropout %.2f ms\n",
+               "with dropout %.2f ms\n",
                batch, (double)packed::total(s) / batch, (double)packed::total(t) / batch,
                us[0] * 24e-3, us[1] * 24e-3);
     }
