@@ -6,9 +6,9 @@
 
 #include "device.h"
 
-#define LORA_GROUP 3          /* modules at most that share a pass */
-#define LORA_GROUP_STEPS 4    /* modules x ranks / 16, at most */
-#define LORA_PASS_ROWS 16384  /* rows of a pass: bounds the partial sums. A multiple of 16. */
+#define LORA_GROUP 3         /* modules at most that share a pass */
+#define LORA_GROUP_STEPS 4   /* modules x ranks / 16, at most */
+#define LORA_PASS_ROWS 16384 /* rows of a pass: bounds the partial sums. A multiple of 16. */
 
 /* One module, as a kernel sees it. */
 struct lora_side {
@@ -27,7 +27,7 @@ struct lora_group {
     int count, rank, first, ldu;
     bool drop;
     uint32_t key[2];
-    uint32_t threshold; /* a column survives where its 32 bits are not below: (bits >> 8) / 2^24 >= p */
+    uint32_t threshold; /* a column whose draw has (bits >> 8) / 2^24 >= p, so bits not below, stays */
     float keep;         /* 1 / (1 - p); 1 without dropout */
 };
 

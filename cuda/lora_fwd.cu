@@ -15,7 +15,8 @@
 struct down_tile {
     uint4 v[2][2];
 };
-__device__ inline down_tile load_down_tile(const bf16 *x, uint32_t ldx, int row, int n, int c, int cols)
+__device__ inline down_tile load_down_tile(const bf16 *x, uint32_t ldx, int row, int n, int c,
+                                           int cols)
 {
     down_tile t;
 #pragma unroll
@@ -29,7 +30,8 @@ __device__ inline down_tile load_down_tile(const bf16 *x, uint32_t ldx, int row,
 }
 
 /* Eight columns of one row from quad `at` on, dropped for module m. */
-__device__ inline uint4 drop_eight(uint4 v, const lora_group &g, int m, lora_place place, uint32_t at)
+__device__ inline uint4 drop_eight(uint4 v, const lora_group &g, int m, lora_place place,
+                                   uint32_t at)
 {
     struct t5_philox d = lora_draw(g, m, place, at), e = lora_draw(g, m, place, at + 1);
     v.x = drop_pair(v.x, d.v[0], d.v[1], g.threshold);
@@ -44,7 +46,8 @@ __device__ inline uint4 drop_eight(uint4 v, const lora_group &g, int m, lora_pla
 template <int M, int RT, bool DROP>
 __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
     lora_down(float *partial, const bf16 *x, uint32_t ldx, int cols,
-              const __grid_constant__ lora_group g, const __grid_constant__ lora_pass pass, int tiles)
+              const __grid_constant__ lora_group g, const __grid_constant__ lora_pass pass,
+              int tiles)
 {
     constexpr int W = 16 * RT * M;
     __shared__ float sums[LORA_WARPS][16][W + 8]; /* + 8: rows p to p+3 in different banks */
@@ -195,7 +198,8 @@ __global__ void __launch_bounds__(LORA_THREADS, 2)
                                          fmaf(side.scale, add[j][2 * h + 1], old.y));
                 }
                 if (row + 8 * h < end && c + 32 * s + 8 * q < side.rows)
-                    *reinterpret_cast<uint4 *>(y + (uint32_t)(row + 8 * h) * ldy + 32 * s) = v[s][h];
+                    *reinterpret_cast<uint4 *>(y + (uint32_t)(row + 8 * h) * ldy + 32 * s) =
+                        v[s][h];
             }
         }
     }
@@ -209,13 +213,20 @@ typedef void up_kernel(bf16 *, uint32_t, bf16 *, const float *, int, lora_group,
 template <bool DROP> static down_kernel *choose_down(int count, int steps)
 {
     switch (count * 10 + steps) {
-    case 11: return lora_down<1, 1, DROP>;
-    case 12: return lora_down<1, 2, DROP>;
-    case 13: return lora_down<1, 3, DROP>;
-    case 14: return lora_down<1, 4, DROP>;
-    case 21: return lora_down<2, 1, DROP>;
-    case 22: return lora_down<2, 2, DROP>;
-    default: return lora_down<3, 1, DROP>;
+    case 11:
+        return lora_down<1, 1, DROP>;
+    case 12:
+        return lora_down<1, 2, DROP>;
+    case 13:
+        return lora_down<1, 3, DROP>;
+    case 14:
+        return lora_down<1, 4, DROP>;
+    case 21:
+        return lora_down<2, 1, DROP>;
+    case 22:
+        return lora_down<2, 2, DROP>;
+    default:
+        return lora_down<3, 1, DROP>;
     }
 }
 
@@ -224,10 +235,14 @@ static up_kernel *choose_up(int steps, bool few, int *columns)
 {
     *columns = LORA_WARPS * 32 * (few || steps > 2 ? 1 : steps == 2 ? 2 : 4);
     switch (steps) {
-    case 1: return few ? lora_up<1, 1> : lora_up<1, 4>;
-    case 2: return few ? lora_up<2, 1> : lora_up<2, 2>;
-    case 3: return lora_up<3, 1>;
-    default: return lora_up<4, 1>;
+    case 1:
+        return few ? lora_up<1, 1> : lora_up<1, 4>;
+    case 2:
+        return few ? lora_up<2, 1> : lora_up<2, 2>;
+    case 3:
+        return lora_up<3, 1>;
+    default:
+        return lora_up<4, 1>;
     }
 }
 
@@ -244,12 +259,13 @@ void t5_cuda_lora_mma_fwd(t5_device *dev, bf16 *y, int64_t ldy, bf16 *u, const b
         return;
     int blocks = g.count * steps <= 2 ? LORA_BLOCKS : LORA_BLOCKS / 2;
     int each = lora_cut(tiles, slices, blocks, 1, DOWN_TILES);
-    lora_launch(dev, false, g.drop ? choose_down<true>(g.count, steps) : choose_down<false>(g.count, steps),
-                dim3((unsigned)slices, blocks_for(tiles, each)), 0, partial, x, ldx, cols, g, pass, each);
+    lora_launch(
+        dev, false, g.drop ? choose_down<true>(g.count, steps) : choose_down<false>(g.count, steps),
+        dim3((unsigned)slices, blocks_for(tiles, each)), 0, partial, x, ldx, cols, g, pass, each);
     up_kernel *up = choose_up(steps, pass.n <= 512, &columns);
     int across = (int)blocks_for(rows, columns) * g.count;
     each = lora_cut(tiles, across, LORA_BLOCKS, 1, UP_TILES);
     lora_launch(dev, true, up,
-                dim3(blocks_for(rows, columns), blocks_for(tiles, each), (unsigned)g.count), 0, y, ldy, u,
-                (const float *)partial, slices, g, pass, each);
+                dim3(blocks_for(rows, columns), blocks_for(tiles, each), (unsigned)g.count), 0, y,
+                ldy, u, (const float *)partial, slices, g, pass, each);
 }

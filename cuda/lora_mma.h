@@ -34,7 +34,8 @@ __device__ inline float2 unpack_pair(uint32_t pair)
 __device__ inline void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                            uint32_t b0, uint32_t b1)
 {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+        "{%8,%9}, "
         "{%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
@@ -48,11 +49,20 @@ __device__ inline uint32_t transpose8(uint32_t m)
     return t;
 }
 
-__device__ inline uint32_t low_halves(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x5410); }
-__device__ inline uint32_t high_halves(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x7632); }
+__device__ inline uint32_t low_halves(uint32_t a, uint32_t b)
+{
+    return __byte_perm(a, b, 0x5410);
+}
+__device__ inline uint32_t high_halves(uint32_t a, uint32_t b)
+{
+    return __byte_perm(a, b, 0x7632);
+}
 
 /* One, four or eight neighbours, or zeros. Offsets within a pass fit 32 bits. */
-__device__ inline float load_one(const float *from, bool inside) { return inside ? *from : 0; }
+__device__ inline float load_one(const float *from, bool inside)
+{
+    return inside ? *from : 0;
+}
 __device__ inline float4 load_four(const float *from, bool inside)
 {
     return inside ? *reinterpret_cast<const float4 *>(from) : make_float4(0, 0, 0, 0);
@@ -76,14 +86,16 @@ struct lora_place { /* where a row stands, for its draws */
     uint32_t record, position;
 };
 
-__device__ inline struct t5_philox lora_draw(const lora_group &g, int m, lora_place at, uint32_t quad_index)
+__device__ inline struct t5_philox lora_draw(const lora_group &g, int m, lora_place at,
+                                             uint32_t quad_index)
 {
     uint32_t counter[4] = {at.record, at.position, quad_index, g.side[m].site};
     return t5_philox(counter, g.key);
 }
 
 /* place[k] of the pass's row first + k, k < count, by the whole block; the caller synchronises */
-__device__ inline void lora_find_places(lora_place *place, const lora_pass &pass, int first, int count)
+__device__ inline void lora_find_places(lora_place *place, const lora_pass &pass, int first,
+                                        int count)
 {
     for (int k = (int)threadIdx.x; k < count; k += LORA_THREADS) {
         lora_place at = {0, 0};
@@ -137,8 +149,8 @@ __device__ inline void dependency_release()
 
 /* dependent: the kernel calls dependency_wait, in every block, before it touches the results of the one before. */
 template <typename... P, typename... A>
-static void lora_launch(t5_device *dev, bool dependent, void (*kernel)(P...), dim3 grid, size_t shared,
-                        A... args)
+static void lora_launch(t5_device *dev, bool dependent, void (*kernel)(P...), dim3 grid,
+                        size_t shared, A... args)
 {
     int major = 0;
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, dev->index);
@@ -159,7 +171,8 @@ static void lora_launch(t5_device *dev, bool dependent, void (*kernel)(P...), di
  * and as near to one full wave of `blocks` as that allows. */
 static inline int lora_cut(int tiles, int across, int blocks, int least, int limit)
 {
-    int waves = (int)(((int64_t)tiles * across + (int64_t)blocks * limit - 1) / ((int64_t)blocks * limit));
+    int waves =
+        (int)(((int64_t)tiles * across + (int64_t)blocks * limit - 1) / ((int64_t)blocks * limit));
     int groups = blocks * waves / across;
     int each = (tiles + (groups > 0 ? groups : 1) - 1) / (groups > 0 ? groups : 1);
     return each < least ? least : each > limit ? limit : each;
