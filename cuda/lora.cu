@@ -1,8 +1,9 @@
-/* lora.cu - the LoRA side path of a product (arXiv:2106.09685), for any size and type, and its choice of kernels.
+/* lora.cu - the LoRA side path of a product (arXiv:2106.09685), for any size and type, and its
+ * choice of kernels.
  *   forward:  u = drop(x) a^T;  y += scale u b^T
  *   backward: du = scale dy b;  db += scale dy^T u;  da += du^T drop(x);  dx += drop'(du a)
- * bf16 activations of the usual shapes take the tensor cores (lora_fwd.cu, lora_bwd.cu). The rest, f32 above all, is
- * six plain products here: sums in a fixed order, a block 16 x 16 results. */
+ * bf16 activations of the usual shapes take the tensor cores (lora_fwd.cu, lora_bwd.cu). The rest,
+ * f32 above all, is six plain products here: sums in a fixed order, 16 x 16 results a block. */
 /* SPDX-License-Identifier: MIT */
 #include "lora.h"
 
@@ -30,7 +31,7 @@ __device__ inline float drop_factor(const dropping &d, dropped what, int64_t tok
     return r.active ? t5_dropout_factor(&r.d, r.record, r.position, (uint32_t)column) : 1;
 }
 
-/* out (m, n) = (add ? out : 0) + scale a (m, depth) b (depth, n), with dropout on one of the three */
+/* out (m, n) = (add ? out : 0) + scale a (m, depth) b (depth, n), with dropout on one of them */
 template <typename TO, typename TA, typename TB>
 __global__ void lora_product(strided<TO> out, strided<const TA> a, strided<const TB> b, int64_t m,
                              int64_t n, int64_t depth, float scale, bool add,

@@ -1,5 +1,6 @@
-/* lora.h - what the files of the LoRA operator share: a group of modules beside one product, as a kernel takes it,
- * and the tensor-core path (lora_fwd.cu, lora_bwd.cu) that lora.cu chooses where it fits. */
+/* lora.h - what the files of the LoRA operator share: a group of modules beside one product, as a
+ * kernel takes it, and the tensor-core path (lora_fwd.cu, lora_bwd.cu) that lora.cu chooses where
+ * it fits. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CUDA_LORA_H
 #define T5_CUDA_LORA_H
@@ -20,14 +21,15 @@ struct lora_side {
     uint32_t site;
 };
 
-/* Modules with the same x, rank and dropout probability, as tensor cores take them: the rank and every row length are
- * multiples of 4, x and y of 8, up to 64 ranks in all, memory aligned to match. u act (n, ldu): module m has columns first + m * rank. */
+/* Modules with the same x, rank and dropout probability, as tensor cores take them: ranks and row
+ * lengths are multiples of 4, those of x and y of 8, memory aligned to match, at most 64 ranks in
+ * all. u act (n, ldu): module m has columns first + m * rank. */
 struct lora_group {
     lora_side side[LORA_GROUP];
     int count, rank, first, ldu;
     bool drop;
     uint32_t key[2];
-    uint32_t threshold; /* a column whose draw has (bits >> 8) / 2^24 >= p, so bits not below, stays */
+    uint32_t threshold; /* a draw not below keeps its column: (bits >> 8) / 2^24 >= p */
     float keep;         /* 1 / (1 - p); 1 without dropout */
 };
 

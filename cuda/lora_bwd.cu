@@ -1,9 +1,10 @@
 /* lora_bwd.cu - the LoRA side path backward on tensor cores, for bf16 activations.
  *   du = scale dy b;  db += scale dy^T u;  da += du^T drop(x);  dx += drop'(du a)
- * lora_back_y reads dy once: partial du of a slice of columns, partial db of a chunk of rows. lora_back_finish adds
- * those in their order. lora_back_x reads x once and updates dx, and leaves partial da of a chunk of rows, which
- * lora_back_add adds (for few rows there is one chunk, added at once). Chunks depend on the sizes alone. Bound by
- * memory (dy and x once, dx read and written) and, with dropout, by the draws. */
+ * lora_back_y reads dy once: partial du of a slice of columns, partial db of a chunk of rows.
+ * lora_back_finish adds those in their order. lora_back_x reads x once and updates dx, and leaves
+ * partial da of a chunk of rows, which lora_back_add adds (for few rows there is one chunk, added
+ * at once). Chunks depend on the sizes alone. Bound by memory (dy and x once, dx read and written)
+ * and, with dropout, by the draws. */
 /* SPDX-License-Identifier: MIT */
 #include "lora_mma.h"
 
@@ -15,7 +16,7 @@
 struct lora_parts {
     float *du; /* (count, slices, n, R) */
     float *db; /* (chunks, rows of all modules, R) */
-    float *da; /* (da_chunks, count, rank, cols), in the memory of the other two, which are spent by then */
+    float *da; /* (da_chunks, count, rank, cols), where the other two lay: they are spent by then */
     int slices, chunks, da_chunks;
     int rows;               /* of all modules */
     int before[LORA_GROUP]; /* rows of the modules before */
@@ -26,9 +27,11 @@ template <int RT> struct back_y_shape {
     static constexpr int slice = LORA_WARPS * 32 * blocks_of_32;
 };
 
-/* du: A = dy, its rows p and p+8, contracted columns 8q .. 8q+7 of 32 for two products; B = b the same.
- * db: A = u^T, rank 2p + h of 16 is its row p + 8h; B = dy by transpose8, so that column 8 (p / 2) + 2 i + p % 2 of
- * 32 is column p of product i and D holds columns 8q + 2i + e, ranks 2p and 2p+1. */
+/* du: A = dy, its rows p and p+8, contracted columns 8q .. 8q+7 of 32 for two products; B = b the
+ *     same.
+ * db: A = u^T, transposed, rank 2p + h of 16 is its row p + 8h; B = dy, transposed, column
+ *     8 (p / 2) + 2i + p % 2 of 32 is column p of product i. D holds columns 8q + 2i + e, ranks 2p
+ *     and 2p + 1. */
 template <int RT>
 __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
     lora_back_y(const __grid_constant__ lora_parts parts, const bf16 *dy, uint32_t lddy,
@@ -91,8 +94,8 @@ __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
             }
 #pragma unroll
             for (int k = 0; k < RT; k++) {
-                ut[k][2 * h] = transpose8(low_halves(u_next[k][h].x, u_next[k][h].y));
-                ut[k][2 * h + 1] = transpose8(high_halves(u_next[k][h].x, u_next[k][h].y));
+                ut[k][2 * h] = transpose_matrix(low_halves(u_next[k][h].x, u_next[k][h].y));
+                ut[k][2 * h + 1] = transpose_matrix(high_halves(u_next[k][h].x, u_next[k][h].y));
                 u_next[k][h] = load_u(row + 16 + p + 8 * h, k);
             }
         }
@@ -101,9 +104,9 @@ __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
         for (int j = 0; j < J; j++)
 #pragma unroll
             for (int t = 0; t < 2 * RT; t++) {
-                mma(du[t], v[j][0].x, v[j][1].x, v[j][0].y, v[j][1].y, b[j][0][t][0],
+                mma(du[t], {v[j][0].x, v[j][1].x, v[j][0].y, v[j][1].y}, b[j][0][t][0],
                     b[j][0][t][1]);
-                mma(du[t], v[j][0].z, v[j][1].z, v[j][0].w, v[j][1].w, b[j][1][t][0],
+                mma(du[t], {v[j][0].z, v[j][1].z, v[j][0].w, v[j][1].w}, b[j][1][t][0],
                     b[j][1][t][1]);
             }
 #pragma unroll
@@ -118,10 +121,10 @@ __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
             const uint32_t *high = reinterpret_cast<const uint32_t *>(&v[j][1]);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                uint32_t b0 = transpose8(low[i]), b1 = transpose8(high[i]);
+                uint32_t b0 = transpose_matrix(low[i]), b1 = transpose_matrix(high[i]);
 #pragma unroll
                 for (int k = 0; k < RT; k++)
-                    mma(db[j][i][k], ut[k][0], ut[k][1], ut[k][2], ut[k][3], b0, b1);
+                    mma(db[j][i][k], ut[k], b0, b1);
             }
         }
         __syncthreads();
@@ -189,11 +192,12 @@ __global__ void lora_back_finish(bf16 *du, const __grid_constant__ lora_parts pa
 }
 
 /* A lane owns rows 4q .. 4q+3 and columns 4p .. 4p+3 of 16 x 32: one draw a row and module.
- * dx: D = a^T du^T. A = a^T, its rows p and p+8 are columns 4p + 2t and 4p + 2t + 1 in product t, contracted ranks
- *     4q .. 4q+3 of 16; B = du^T, its column p is row 4 (p / 2) + 2s + p % 2 in product s. D then holds rows
- *     4q + 2s and 4q + 2s + 1, columns 4p + 2t and 4p + 2t + 1.
- * da: A = du^T by transpose8, rank 4 (p / 2) + 2h + p % 2 of 16 is its row p + 8h, contracted rows 4q .. 4q+3;
- *     B = drop(x) the same, its column p is column 4p + k in product k. D holds columns 8q + 4e + k.
+ * dx: D = a^T du^T. A = a^T, its rows p and p+8 are columns 4p + 2t and 4p + 2t + 1 in product t,
+ *     contracted ranks 4q .. 4q+3 of 16; B = du^T, its column p is row 4 (p / 2) + 2s + p % 2 in
+ *     product s. D holds rows 4q + 2s and 4q + 2s + 1, columns 4p + 2t and 4p + 2t + 1.
+ * da: A = du^T, transposed, rank 4 (p / 2) + 2h + p % 2 of 16 is its row p + 8h, contracted rows
+ *     4q .. 4q+3; B = drop(x) the same, its column p is column 4p + k in product k. D holds columns
+ *     8q + 4e + k.
  * Warps: two strips of 32 columns, four ways through the tiles of a chunk. */
 template <int M, int RT, bool DROP>
 __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
@@ -203,7 +207,7 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
 {
     constexpr int STEPS = M * RT;
     __shared__ uint4 a[STEPS][2][2][32]; /* step, strip, t, lane */
-    extern __shared__ float4 shared4[]; /* places of the chunk's rows; at the end sums of 2 strips */
+    extern __shared__ float4 shared4[]; /* places of the chunk's rows; at the end sums */
     lora_place *place = reinterpret_cast<lora_place *>(shared4);
     int lane = (int)threadIdx.x % 32, p = lane / 4, q = lane % 4;
     int strip = (int)threadIdx.x / 32 % 2, way = (int)threadIdx.x / 64;
@@ -278,7 +282,7 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
 #pragma unroll
                     for (int t = 0; t < 2; t++) {
                         uint4 at = a[k][strip][t][lane];
-                        mma(back[t], at.x, at.y, at.z, at.w, d[k][s].x, d[k][s].y);
+                        mma(back[t], {at.x, at.y, at.z, at.w}, d[k][s].x, d[k][s].y);
                     }
                 uint2 pair[2];
 #pragma unroll
@@ -306,11 +310,11 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
             }
 #pragma unroll
             for (int k = m * RT; k < (m + 1) * RT; k++) {
-                uint32_t d0 = transpose8(d[k][0].x), d1 = transpose8(d[k][0].y);
-                uint32_t d2 = transpose8(d[k][1].x), d3 = transpose8(d[k][1].y);
+                uint32_t d0 = transpose_matrix(d[k][0].x), d1 = transpose_matrix(d[k][0].y);
+                uint32_t d2 = transpose_matrix(d[k][1].x), d3 = transpose_matrix(d[k][1].y);
 #pragma unroll
                 for (int j = 0; j < 4; j++)
-                    mma(da[k][j], d0, d1, d2, d3, xs[j][0], xs[j][1]);
+                    mma(da[k][j], {d0, d1, d2, d3}, xs[j][0], xs[j][1]);
             }
         }
 #pragma unroll

@@ -1,9 +1,9 @@
 /* lora_fwd.cu - the LoRA side path forward on tensor cores, for bf16 activations.
  *   u = drop(x) a^T for every module of the group in one pass over x;  y += scale u b^T
- * Two kernels: lora_down cuts K into slices of 512 and writes a partial u of each; lora_up adds the slices in their
- * order, rounds u, and updates y. Both depend on K and the rank alone, so a row's result does not depend on the
- * rows beside it. Bound by memory (x once, y read and written) and, with dropout, by the draws: 10 Philox rounds
- * for 4 columns of a row and module. */
+ * Two kernels: lora_down cuts K into slices of 512 and writes a partial u of each; lora_up adds the
+ * slices in their order, rounds u, and updates y. Both depend on K and the rank alone, so a row's
+ * result does not depend on the rows beside it. Bound by memory (x once, y read and written) and,
+ * with dropout, by the draws: 10 Philox rounds for 4 columns of a row and module. */
 /* SPDX-License-Identifier: MIT */
 #include "lora_mma.h"
 
@@ -42,7 +42,8 @@ __device__ inline uint4 drop_eight(uint4 v, const lora_group &g, int m, lora_pla
 }
 
 /* partial f32 (slices, n, M R): u of a slice without 1 / (1 - p), R = 16 RT >= rank.
- * A = x: its rows p and p+8, contracted columns 8q .. 8q+7 of 32 for two products; B = a^T the same. */
+ * A = x, its rows p and p+8, contracted columns 8q .. 8q+7 of 32 for two products; B = a^T the
+ * same. */
 template <int M, int RT, bool DROP>
 __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
     lora_down(float *partial, const bf16 *x, uint32_t ldx, int cols,
@@ -95,8 +96,8 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
                 }
 #pragma unroll
                 for (int t = 0; t < 2 * RT; t++) {
-                    mma(u[m][t], x0.x, x8.x, x0.y, x8.y, a[j][m][t][0], a[j][m][t][1]);
-                    mma(u[m][t], x0.z, x8.z, x0.w, x8.w, a[j][m][t][2], a[j][m][t][3]);
+                    mma(u[m][t], {x0.x, x8.x, x0.y, x8.y}, a[j][m][t][0], a[j][m][t][1]);
+                    mma(u[m][t], {x0.z, x8.z, x0.w, x8.w}, a[j][m][t][2], a[j][m][t][3]);
                 }
             }
 #pragma unroll
@@ -122,9 +123,9 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
     }
 }
 
-/* y (n, ldy) and u (n, ldu) of module blockIdx.z. A = u: its rows p and p+8, contracted ranks 4q .. 4q+3 of 16;
- * B = b^T: of 32 columns of y, column 8 (p / 2) + 2 j + p % 2 is column p of product j, so that D's four columns
- * 2q, 2q+1 are the eight neighbours 8q .. 8q+7. */
+/* y (n, ldy) and u (n, ldu) of module blockIdx.z. A = u, its rows p and p+8, contracted ranks
+ * 4q .. 4q+3 of 16; B = b^T, column 8 (p / 2) + 2j + p % 2 of 32 is column p of product j, so that
+ * D's columns 2q and 2q+1 of four products are the eight neighbours 8q .. 8q+7. */
 template <int RT, int STRIPS>
 __global__ void __launch_bounds__(LORA_THREADS, 2)
     lora_up(bf16 *y, uint32_t ldy, bf16 *u, const float *partial, int slices,
@@ -187,7 +188,7 @@ __global__ void __launch_bounds__(LORA_THREADS, 2)
             for (int j = 0; j < 4; j++)
 #pragma unroll
                 for (int k = 0; k < RT; k++)
-                    mma(add[j], u0[k].x, u8[k].x, u0[k].y, u8[k].y, b[s][j][k][0], b[s][j][k][1]);
+                    mma(add[j], {u0[k].x, u8[k].x, u0[k].y, u8[k].y}, b[s][j][k][0], b[s][j][k][1]);
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 uint32_t *pairs = reinterpret_cast<uint32_t *>(&v[s][h]);

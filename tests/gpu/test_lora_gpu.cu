@@ -1,5 +1,6 @@
-/* test_lora_gpu.cu - lora_fwd and lora_bwd of the CUDA backend against the reference: a line a case, exit status 1
- * when one is off. With --time it then times FLAN-T5-XXL shapes and prints the memory floor beside each.
+/* test_lora_gpu.cu - lora_fwd and lora_bwd of the CUDA backend against the reference: a line a
+ * case, exit status 1 when one is off. With --time it then times FLAN-T5-XXL shapes and prints the
+ * memory floor beside each.
  *   test_lora_gpu [--time] [--small] */
 /* SPDX-License-Identifier: MIT */
 #include <cmath>
@@ -248,8 +249,8 @@ static results run_gpu(const problem &q, int64_t begin, int64_t n)
     return r;
 }
 
-/* The largest |got - want| / (rms(want) + |want|) over rows of `used` of `ld` columns from `column` on; infinity
- * where one is not finite. */
+/* The largest |got - want| / (rms(want) + |want|) over rows of `used` of `ld` columns from `column`
+ * on; infinity where one is not finite. */
 static double worst(const floats &got, const floats &want, int64_t n, int64_t ld, int64_t column,
                     int64_t used)
 {
@@ -401,7 +402,8 @@ static void time_shape(int64_t n, float p, bool backward)
     cudaEventElapsedTime(&ms, start, stop);
     cudaEventDestroy(start);
     cudaEventDestroy(stop);
-    /* x, y twice for two modules; or dy of two modules, x, dx twice. 54 instructions a draw of four columns. */
+    /* x, y twice for two modules; or dy of two modules, x, dx twice. A draw of four columns takes
+     * about 54 instructions. */
     double bytes = (double)n * 2 * (double)(backward ? 2 * N + 3 * K : K + 4 * N);
     double draws = p > 0 ? (double)n * (double)K / 4 * 2 * 54 / (132 * 128 * 1.7e9) : 0;
     printf("%s n %5lld drop %.1f: %8.1f us; memory floor %6.1f us at 4.2 TB/s, draws %6.1f us\n",
