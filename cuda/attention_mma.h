@@ -36,7 +36,7 @@
 #define SLOT_BYTES (2 * TILE_BYTES)
 #define ENOUGH_BLOCKS 1024 /* more only reload what others hold */
 #define LOG2E 1.4426950408889634f
-#define LN2 0.6931471805599453f
+
 
 struct shape64 { /* what the kernels take of a t5_attention */
     const int32_t *q_offsets, *k_offsets;
@@ -46,9 +46,9 @@ struct shape64 { /* what the kernels take of a t5_attention */
     int heads, max_distance, causal;
     int reach; /* a multiple of 16: a pair that begins so far from its strip lies beyond max_distance whole */
     int table_bytes;
-    t5_dropout dropout;
-    uint32_t threshold; /* a draw below it drops */
-    float keep;         /* 1 / (1 - p) */
+    uint32_t site, threshold; /* a draw below threshold drops */
+    uint32_t keys[10][2];     /* of each Philox round: as constants they cost nothing */
+    float keep;               /* 1 / (1 - p) */
 };
 
 struct place { /* a block's work */
@@ -73,13 +73,13 @@ __host__ __device__ inline int parts(int n, int each) { return (n + each - 1) / 
 
 extern __shared__ uint4 shared_bytes[];
 
-/* Bias x log2(e) at key - query = -(reach + 15) .. reach + 15 */
+/* Bias at key - query = -(reach + 15) .. reach + 15 */
 __device__ inline void fill_table(float *table, const shape64 &s, int head)
 {
     int middle = s.reach + STRIP - 1, far = s.max_distance;
     for (int i = threadIdx.x; i <= 2 * middle; i += THREADS) {
         int relative = min(max(i - middle, -far), far);
-        table[i] = s.bias ? s.bias[(int64_t)s.bucket[far + relative] * s.heads + head] * LOG2E : 0;
+        table[i] = s.bias ? s.bias[(int64_t)s.bucket[far + relative] * s.heads + head] : 0;
     }
 }
 
@@ -219,23 +219,23 @@ __device__ inline void store_strip(bf16 *to, int64_t ld, int n, const float (&su
     _Pragma("unroll") for (int r = 0; r < 2; r++) _Pragma("unroll") for (int c = 0; c < 4; c++)
 #define AT(x, r, c) x[(c) / 2][2 * (r) + (c) % 2]
 
-/* x (16, 16) = strip (16, HEAD) pair (16, HEAD)^T */
+/* MATRIX: 0 or 1, which of the tile's two; pair: the address of its rows in the first.
+ * x (16, 16) += strip (16, HEAD) pair (16, HEAD)^T */
+template <int MATRIX>
 __device__ inline void multiply(float (&x)[2][4], const uint32_t (&strip)[4][4], uint32_t pair,
                                 const lane_map &m)
 {
 #pragma unroll
-    for (int i = 0; i < 8; i++)
-        x[i / 4][i % 4] = 0;
-#pragma unroll
     for (int c = 0; c < 4; c++) {
         uint32_t b[4];
-        load_matrices(b, pair + m.as_columns[c]);
+        load_matrices(b, pair + m.as_columns[c] + MATRIX * TILE_BYTES);
         mma(x[0], strip[c], b[0], b[1]);
         mma(x[1], strip[c], b[2], b[3]);
     }
 }
 
 /* sum (16, HEAD) += x (16, 16), rounded, times pair (16, HEAD) */
+template <int MATRIX>
 __device__ inline void multiply_add(float (&sum)[8][4], const float (&x)[2][4], uint32_t pair,
                                     const lane_map &m)
 {
@@ -244,16 +244,16 @@ __device__ inline void multiply_add(float (&sum)[8][4], const float (&x)[2][4], 
 #pragma unroll
     for (int c = 0; c < 4; c++) {
         uint32_t b[4];
-        load_transposed(b, pair + m.as_rows[c]);
+        load_transposed(b, pair + m.as_rows[c] + MATRIX * TILE_BYTES);
         mma(sum[2 * c], a, b[0], b[1]);
         mma(sum[2 * c + 1], a, b[2], b[3]);
     }
 }
 
-__device__ inline void clear(float (&sum)[8][4])
+template <int N> __device__ inline void clear(float (&sum)[N][4])
 {
 #pragma unroll
-    for (int i = 0; i < 32; i++)
+    for (int i = 0; i < 4 * N; i++)
         sum[i / 4][i % 4] = 0;
 }
 
@@ -268,30 +268,52 @@ __device__ inline float quad_sum(float x)
     return x + __shfl_xor_sync(~0u, x, 2);
 }
 
-/* ---- scores and draws where strips are queries and pairs are keys ---- */
+/* ---- scores and draws ---- */
 
-/* Products to scores x log2(e); hidden keys to -inf. bias: the table at key 4t against query 2g of the same sixteen */
-__device__ inline void finish_scores(float (&x)[2][4], const float *bias, int strip, int pair,
-                                     int nk, const shape64 &s, const lane_map &m)
+/* Strips are queries and pairs are keys: the bias of a lane's eight elements, where the product begins. bias: the table
+ * at key 4t against query 2g of the same sixteen */
+__device__ inline void begin_scores(float (&x)[2][4], const float *bias, int strip, int pair,
+                                    const shape64 &s)
 {
-    bias += table_shift(s, pair - strip);
     float near[5];
+    bias += table_shift(s, pair - strip);
 #pragma unroll
     for (int i = 0; i < 5; i++)
         near[i] = bias[i - 1];
     EACH_ELEMENT(r, c)
-        AT(x, r, c) = fmaf(AT(x, r, c), LOG2E, near[c - r + 1]);
+        AT(x, r, c) = near[c - r + 1];
+}
+
+/* Hidden keys to -inf. The vote keeps the compiler from running this for every pair. */
+__device__ inline void hide_keys(float (&x)[2][4], int strip, int pair, int nk, const shape64 &s,
+                                 const lane_map &m)
+{
     bool diagonal = s.causal && pair == strip;
-    if (diagonal || STRIP * (pair + 1) > nk) {
+    if (__any_sync(~0u, diagonal || STRIP * (pair + 1) > nk)) {
+        int last[2]; /* of the pair's keys that a row sees, from key 4t */
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+            last[r] = min(nk - 1 - STRIP * pair, diagonal ? 2 * m.g + r : STRIP) - 4 * m.t;
         EACH_ELEMENT(r, c)
-            if (STRIP * pair + 4 * m.t + c >= nk || (diagonal && 4 * m.t + c > 2 * m.g + r))
-                AT(x, r, c) = -INFINITY;
+            AT(x, r, c) = c > last[r] ? -INFINITY : AT(x, r, c);
     }
 }
 
-__device__ inline struct t5_philox draw(const shape64 &s, uint32_t record, int query, int head, int key)
+/* t5_dropout_draw for keys 4 (key / 4) .. + 3, with the keys of the rounds at hand */
+__device__ inline struct t5_philox draw(const shape64 &s, uint32_t record, int query, int head,
+                                        int key)
 {
-    return t5_dropout_draw(&s.dropout, record, (uint32_t)query, (uint32_t)(head * 16384 + key / 4));
+    uint32_t c0 = record, c1 = (uint32_t)query, c2 = (uint32_t)(head * 16384 + key / 4), c3 = s.site;
+#pragma unroll
+    for (int i = 0; i < 10; i++) {
+        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
+        c0 = (uint32_t)(p1 >> 32) ^ c1 ^ s.keys[i][0];
+        c2 = (uint32_t)(p0 >> 32) ^ c3 ^ s.keys[i][1];
+        c1 = (uint32_t)p1;
+        c3 = (uint32_t)p0;
+    }
+    struct t5_philox d = {{c0, c1, c2, c3}};
+    return d;
 }
 
 /* ---- launchers ---- */
@@ -317,7 +339,11 @@ static inline shape64 shape_of(const t5_attention *shape)
     s.causal = shape->causal;
     s.reach = parts(s.max_distance + STRIP, STRIP) * STRIP;
     s.table_bytes = parts((2 * (s.reach + STRIP) - 1) * 4, 128) * 128;
-    s.dropout = shape->dropout;
+    s.site = shape->dropout.site;
+    for (uint32_t i = 0; i < 10; i++) {
+        s.keys[i][0] = shape->dropout.key[0] + i * 0x9E3779B9u;
+        s.keys[i][1] = shape->dropout.key[1] + i * 0xBB67AE85u;
+    }
     s.threshold = (uint32_t)ceil((double)shape->dropout.p * 0x1p24) << 8;
     s.keep = shape->dropout.p > 0 ? 1.0f / (1.0f - shape->dropout.p) : 1;
     return s;

@@ -6,7 +6,7 @@
 
 /* ---- backward: dq, and what dk and dv need of each query ---- */
 
-/* Statistics of the queries of a head, (log2 of the softmax's sum, dout . out), each sequence from a multiple of 16 */
+/* Statistics of the queries of a head: (lse x log2(e), delta = dout . out / keep), each sequence from a multiple of 16 */
 __host__ __device__ inline int64_t statistics_row(int64_t q0, int64_t b)
 {
     return (q0 + STRIP - 1) / STRIP * STRIP + b * STRIP; /* >= where the last one's strips end */
@@ -16,10 +16,10 @@ struct query_rows { /* a lane's two rows */
     float lse[2], delta[2];
 };
 
-/* delta = dout . out; both to `to` (STRIP rows). Rows beyond n: no weight at all */
+/* Both to `to` (STRIP rows) too. Rows beyond n: no weight at all */
 __device__ inline query_rows query_statistics(float2 *to, const uint32_t (&dout)[4][4],
                                               const bf16 *out, int64_t width, const float *lse,
-                                              int heads, int n, const lane_map &m)
+                                              const shape64 &s, int n, const lane_map &m)
 {
     uint32_t o[4][4];
     query_rows rows;
@@ -34,8 +34,8 @@ __device__ inline query_rows query_statistics(float2 *to, const uint32_t (&dout)
             float2 b = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162 *>(&y));
             sum += a.x * b.x + a.y * b.y;
         }
-        rows.delta[r] = quad_sum(sum);
-        rows.lse[r] = 2 * m.g + r < n ? lse[(int64_t)(2 * m.g + r) * heads] * LOG2E : INFINITY;
+        rows.delta[r] = quad_sum(sum) / s.keep;
+        rows.lse[r] = 2 * m.g + r < n ? lse[(int64_t)(2 * m.g + r) * s.heads] * LOG2E : INFINITY;
     }
     if (m.t == 0)
         *reinterpret_cast<float4 *>(to + 2 * m.g) =
@@ -43,18 +43,20 @@ __device__ inline query_rows query_statistics(float2 *to, const uint32_t (&dout)
     return rows;
 }
 
-/* One pair of keys into dq */
+/* One pair of keys into dq / keep: ds / keep = drop(p) dp - p delta / keep */
 template <bool DROP>
 __device__ inline void backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4],
                                           const uint32_t (&dout)[4][4], const query_rows &rows,
-                                          uint32_t k, uint32_t v, int strip, int pair,
-                                          const float *bias, uint32_t record, const place &at,
-                                          const shape64 &s, const lane_map &m)
+                                          uint32_t keys, int strip, int pair, const float *bias,
+                                          uint32_t record, const place &at, const shape64 &s,
+                                          const lane_map &m)
 {
     float x[2][4], dp[2][4];
-    multiply(x, q, k, m);
-    multiply(dp, dout, v, m);
-    finish_scores(x, bias, strip, pair, at.nk, s, m);
+    begin_scores(x, bias, strip, pair, s);
+    multiply<0>(x, q, keys, m);
+    clear(dp);
+    multiply<1>(dp, dout, keys, m);
+    hide_keys(x, strip, pair, at.nk, s, m);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         struct t5_philox d;
@@ -62,15 +64,12 @@ __device__ inline void backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)
             d = draw(s, record, STRIP * strip + 2 * m.g + r, at.head, STRIP * pair + 4 * m.t);
 #pragma unroll
         for (int c = 0; c < 4; c++) {
-            float p = exp2_fast(AT(x, r, c) - rows.lse[r]);
-            float change = DROP ? fmaf(AT(dp, r, c), s.keep, -rows.delta[r])
-                                : AT(dp, r, c) - rows.delta[r];
-            if (DROP && d.v[c] < s.threshold)
-                change = -rows.delta[r];
-            AT(x, r, c) = p * change;
+            float p = exp2_fast(fmaf(AT(x, r, c), LOG2E, -rows.lse[r]));
+            float change = DROP && d.v[c] < s.threshold ? 0 : AT(dp, r, c);
+            AT(x, r, c) = p * (change - rows.delta[r]);
         }
     }
-    multiply_add(dq, x, k, m);
+    multiply_add<0>(dq, x, keys, m);
 }
 
 /* A block: as in the forward kernel */
@@ -119,7 +118,7 @@ __global__ void __launch_bounds__(THREADS, 3)
             load_strip(rows_dout, dout + row * width + at.head * HEAD, width, n, m);
             rows = query_statistics(statistics + STRIP * strip, rows_dout,
                                     out + row * width + at.head * HEAD, width,
-                                    lse + row * s.heads + at.head, s.heads, n, m);
+                                    lse + row * s.heads + at.head, s, n, m);
         }
         float sum[8][4];
         clear(sum);
@@ -134,12 +133,12 @@ __global__ void __launch_bounds__(THREADS, 3)
             uint32_t slot = slot_address(keys, tile);
 #pragma unroll 1
             for (int pair = 4 * tile; pair < min(4 * tile + 4, end_pair); pair++) {
-                uint32_t here = slot + pair % 4 * PAIR_BYTES;
-                backward_keys_pair<DROP>(sum, rows_q, rows_dout, rows, here, here + TILE_BYTES,
-                                         strip, pair, bias, record, at, s, m);
+                backward_keys_pair<DROP>(sum, rows_q, rows_dout, rows,
+                                         slot + (pair & 3) * PAIR_BYTES, strip, pair, bias, record,
+                                         at, s, m);
             }
         }
-        const float scale[2] = {1, 1};
+        const float scale[2] = {s.keep, s.keep};
         if (strip < strips)
             store_strip(dq + row * lddq + at.head * HEAD, lddq, n, sum, scale, m);
     }
@@ -166,49 +165,45 @@ __device__ inline void share_draws(uint32_t (&draws)[2][4], uint32_t record, int
     }
 }
 
-/* One pair of queries into dk and dv. bias: the table at key 2g against query 4t of the same sixteen; statistics: of
- * the pair's queries, in shared memory */
+/* One pair of queries into dk / keep and dv / keep. bias: the table at key 2g against query 4t of the same sixteen;
+ * statistics: of the pair's queries, in shared memory */
 template <bool DROP>
 __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4],
                                              const uint32_t (&k)[4][4], const uint32_t (&v)[4][4],
-                                             uint32_t q, uint32_t dout, const float4 *statistics,
-                                             int strip, int pair, const float *bias,
-                                             uint32_t record, const place &at, const shape64 &s,
-                                             const lane_map &m)
+                                             uint32_t queries, const float4 *statistics, int strip,
+                                             int pair, const float *bias, uint32_t record,
+                                             const place &at, const shape64 &s, const lane_map &m)
 {
     float x[2][4], dp[2][4], near[5];
-    multiply(x, k, q, m);
-    multiply(dp, v, dout, m);
-    float4 first = statistics[2 * m.t], second = statistics[2 * m.t + 1];
-    float lse[4] = {first.x, first.z, second.x, second.z};
-    float delta[4] = {first.y, first.w, second.y, second.w};
     bias += table_shift(s, strip - pair);
 #pragma unroll
     for (int i = 0; i < 5; i++)
         near[i] = bias[i - 3];
     EACH_ELEMENT(r, c)
-        AT(x, r, c) = exp2_fast(fmaf(AT(x, r, c), LOG2E, near[r - c + 3] - lse[c]));
-    if (s.causal && pair == strip) {
+        AT(x, r, c) = near[r - c + 3];
+    multiply<0>(x, k, queries, m);
+    clear(dp);
+    multiply<1>(dp, v, queries, m);
+    if (__any_sync(~0u, s.causal && pair == strip)) { /* the vote: as in hide_keys */
         EACH_ELEMENT(r, c)
-            if (2 * m.g + r > 4 * m.t + c)
-                AT(x, r, c) = 0;
+            AT(x, r, c) = 2 * m.g + r > 4 * m.t + c ? -INFINITY : AT(x, r, c);
     }
-    if (DROP) {
-        uint32_t draws[2][4];
+    float4 first = statistics[2 * m.t], second = statistics[2 * m.t + 1];
+    float lse[4] = {first.x, first.z, second.x, second.z};
+    float delta[4] = {first.y, first.w, second.y, second.w};
+    EACH_ELEMENT(r, c)
+        AT(x, r, c) = exp2_fast(fmaf(AT(x, r, c), LOG2E, -lse[c]));
+    uint32_t draws[2][4];
+    if (DROP)
         share_draws(draws, record, STRIP * pair + 4 * m.t, STRIP * strip + 2 * (m.g & ~1), at.head,
                     s, m);
-        EACH_ELEMENT(r, c) {
-            bool dropped = AT(draws, r, c) < s.threshold;
-            float change = dropped ? -delta[c] : fmaf(AT(dp, r, c), s.keep, -delta[c]);
-            AT(dp, r, c) = AT(x, r, c) * change;
-            AT(x, r, c) = dropped ? 0 : AT(x, r, c);
-        }
-    } else {
-        EACH_ELEMENT(r, c)
-            AT(dp, r, c) = AT(x, r, c) * (AT(dp, r, c) - delta[c]);
+    EACH_ELEMENT(r, c) {
+        float p = AT(x, r, c), kept = DROP && AT(draws, r, c) < s.threshold ? 0 : p;
+        AT(dp, r, c) = fmaf(kept, AT(dp, r, c), -p * delta[c]);
+        AT(x, r, c) = kept;
     }
-    multiply_add(dv, x, dout, m);
-    multiply_add(dk, dp, q, m);
+    multiply_add<1>(dv, x, queries, m);
+    multiply_add<0>(dk, dp, queries, m);
 }
 
 /* The statistics that go with a tile of queries */
@@ -285,16 +280,16 @@ __global__ void __launch_bounds__(THREADS, 3)
             uint32_t slot = slot_address(queries, tile);
 #pragma unroll 1
             for (int pair = max(4 * tile, first_pair); pair < min(4 * tile + 4, pairs); pair++) {
-                uint32_t here = slot + pair % 4 * PAIR_BYTES;
-                const float4 *rows = held + (tile % SLOTS * TILE + pair % 4 * STRIP) / 2;
-                backward_queries_pair<DROP>(sum_k, sum_v, rows_k, rows_v, here, here + TILE_BYTES,
-                                            rows, strip, pair, bias, record, at, s, m);
+                const float4 *rows = held + (tile % SLOTS * TILE + (pair & 3) * STRIP) / 2;
+                backward_queries_pair<DROP>(sum_k, sum_v, rows_k, rows_v,
+                                            slot + (pair & 3) * PAIR_BYTES, rows, strip, pair, bias,
+                                            record, at, s, m);
             }
         }
-        const float scale_k[2] = {1, 1}, scale_v[2] = {s.keep, s.keep};
+        const float scale[2] = {s.keep, s.keep};
         if (strip < strips) {
-            store_strip(dk + row * lddk + at.head * HEAD, lddk, n, sum_k, scale_k, m);
-            store_strip(dv + row * lddv + at.head * HEAD, lddv, n, sum_v, scale_v, m);
+            store_strip(dk + row * lddk + at.head * HEAD, lddk, n, sum_k, scale, m);
+            store_strip(dv + row * lddv + at.head * HEAD, lddv, n, sum_v, scale, m);
         }
     }
 }
@@ -317,7 +312,7 @@ bool t5_cuda_attention_bwd_64(t5_device *dev, act *dq, int64_t lddq, act *dk, in
     if (!statistics)
         return true;
     shape64 s = shape_of(shape);
-    bool drop = s.dropout.p > 0;
+    bool drop = shape->dropout.p > 0;
     size_t bytes_q = s.table_bytes + tile_bytes(kp->longest);
     size_t bytes_k = s.table_bytes + SLOTS * TILE * 8 + tile_bytes(qp->longest);
     auto queries = drop ? attention_backward_queries<true> : attention_backward_queries<false>;

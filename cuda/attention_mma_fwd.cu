@@ -3,23 +3,24 @@
 /* SPDX-License-Identifier: MIT */
 #include "attention_mma.h"
 
-struct softmax_rows { /* a lane's two rows so far, in units of log2 */
+struct softmax_rows { /* a lane's two rows so far: the largest score, the sum of exp(score - top) */
     float top[2], sum[2];
 };
 
 /* One tile of keys into out and the running softmax: pairs from 4 tile, those below `end` */
 template <bool DROP>
 __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
-                                    const uint32_t (&q)[4][4], uint32_t k, uint32_t v, int strip,
-                                    int tile, int end, const float *bias, uint32_t record,
+                                    const uint32_t (&q)[4][4], uint32_t slot, int strip, int tile,
+                                    int end, const float *bias, uint32_t record,
                                     const place &at, const shape64 &s, const lane_map &m)
 {
     float x[4][2][4], top[2] = {rows.top[0], rows.top[1]};
 #pragma unroll
     for (int j = 0; j < 4; j++)
         if (4 * tile + j < end) {
-            multiply(x[j], q, k + j * PAIR_BYTES, m);
-            finish_scores(x[j], bias, strip, 4 * tile + j, at.nk, s, m);
+            begin_scores(x[j], bias, strip, 4 * tile + j, s);
+            multiply<0>(x[j], q, slot + j * PAIR_BYTES, m);
+            hide_keys(x[j], strip, 4 * tile + j, at.nk, s, m);
             EACH_ELEMENT(r, c)
                 top[r] = fmaxf(top[r], AT(x[j], r, c));
         }
@@ -28,7 +29,7 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
     if (__any_sync(~0u, top[0] > rows.top[0] || top[1] > rows.top[1])) {
 #pragma unroll
         for (int r = 0; r < 2; r++) {
-            float less = exp2_fast(rows.top[r] - top[r]);
+            float less = exp2_fast((rows.top[r] - top[r]) * LOG2E);
             rows.top[r] = top[r];
             rows.sum[r] *= less;
 #pragma unroll
@@ -36,11 +37,12 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
                 out[i / 2][2 * r + i % 2] *= less;
         }
     }
+    float shift[2] = {-top[0] * LOG2E, -top[1] * LOG2E};
 #pragma unroll
     for (int j = 0; j < 4; j++)
         if (4 * tile + j < end) {
             EACH_ELEMENT(r, c) {
-                AT(x[j], r, c) = exp2_fast(AT(x[j], r, c) - top[r]);
+                AT(x[j], r, c) = exp2_fast(fmaf(AT(x[j], r, c), LOG2E, shift[r]));
                 rows.sum[r] += AT(x[j], r, c);
             }
             if (DROP) {
@@ -54,7 +56,7 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
                             AT(x[j], r, c) = 0;
                 }
             }
-            multiply_add(out, x[j], v + j * PAIR_BYTES, m);
+            multiply_add<1>(out, x[j], slot + j * PAIR_BYTES, m);
         }
 }
 
@@ -70,7 +72,7 @@ __device__ inline void forward_store(bf16 *out, float *lse, const float (&sum)[8
         float total = quad_sum(rows.sum[r]);
         scale[r] = total > 0 ? s.keep / total : at.nk ? total : 0; /* NaN stays, no keys give 0 */
         if (lse && m.t == 0 && 2 * m.g + r < n)
-            lse[(first + 2 * m.g + r) * s.heads + at.head] = (rows.top[r] + log2f(total)) * LN2;
+            lse[(first + 2 * m.g + r) * s.heads + at.head] = rows.top[r] + logf(total);
     }
     store_strip(out + first * width + at.head * HEAD, width, n, sum, scale, m);
 }
@@ -123,9 +125,8 @@ __global__ void __launch_bounds__(THREADS, 3)
                     fetch_tile(keys, tile + AHEAD);
                 copy_commit();
             }
-            uint32_t slot = slot_address(keys, tile);
             if (4 * tile < end_pair)
-                forward_tile<DROP>(sum, rows, rows_q, slot, slot + TILE_BYTES, strip, tile,
+                forward_tile<DROP>(sum, rows, rows_q, slot_address(keys, tile), strip, tile,
                                    end_pair, bias, record, at, s, m);
         }
         if (strip < strips)
@@ -145,7 +146,7 @@ bool t5_cuda_attention_fwd_64(t5_device *dev, act *out, float *lse, const act *q
         return true;
     shape64 s = shape_of(shape);
     size_t bytes = s.table_bytes + tile_bytes(nk);
-    auto kernel = s.dropout.p > 0 ? attention_forward<true> : attention_forward<false>;
+    auto kernel = shape->dropout.p > 0 ? attention_forward<true> : attention_forward<false>;
     if (!allow(dev, kernel, bytes))
         return true;
     kernel<<<grid_for(shape, nq, nk), THREADS, bytes, dev->stream>>>(
