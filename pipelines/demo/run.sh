@@ -28,7 +28,8 @@ jq -rs 'map(select(.type_out == "I8")) |
 
 say "tokens: the recipe's limits would be (percentile 85 of the dialogues, 90 of the summaries)"
 t5-tokenize -s $data/spiece.model --stats $data/train.jsonl |
-    jq -r '"source \(.source.p85 | floor), target \(.target.p90 | floor); the longest here are \(.source.max) and \(.target.max)"'
+    jq -r '"source \(.source.p85 | floor), target \(.target.p90 | floor); " +
+        "the longest here are \(.source.max) and \(.target.max)"'
 
 say "the base model on $data/test.jsonl"
 tokenize $data/test.jsonl |
@@ -51,7 +52,7 @@ tokenize $data/test.jsonl |
 rouge --table "$out/lora.jsonl"
 
 say "three of the test records"
-for id in test-00002 test-00005 test-00011; do
+for id in test-00044 test-00064 test-00069; do
     jq -rn --arg id $id --slurpfile base "$out/base.jsonl" --slurpfile lora "$out/lora.jsonl" '
         def record: map(select(.id == $id))[0];
         ($lora | record) | (.dialogue | split("\r\n") | map("    " + .)[]),

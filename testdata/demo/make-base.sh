@@ -10,7 +10,7 @@
 # loss of 0.34 over the last 300 steps, and the scores in pipelines/demo/run.sh. Interrupted, it goes on.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-export PATH="$(cd "${BIN:-build/bin}" && pwd):$PATH"
+PATH="$(cd "${BIN:-build/bin}" && pwd):$PATH"
 out=${1:?usage: make-base.sh DIR}
 mkdir -p "$out"
 
