@@ -79,6 +79,10 @@ $(B)/lib/t5-cpu.so: $(cpu_o) $(B)/libt5.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LD) -shared -Wl,-Bsymbolic -o $@ $^ $(LIBS)
 
+$(B)/bench/%: $(B)/tests/bench/%.o $(B)/libt5.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LD) -o $@ $^ $(LIBS)
+
 # Tests of the CPU backend's insides link its objects; the others open it as the programs do.
 $(B)/tests/test_cpu_%: $(B)/tests/unit/test_cpu_%.o $(cpu_o) $(B)/libt5.a
 	@mkdir -p $(@D)
@@ -93,7 +97,7 @@ check: deps ## build and run every test
 	@B=$(B) bash tests/run.sh
 
 .PHONY: units
-units: $(units)
+units: $(units) $(B)/bench/quality
 
 bench: all ## print speed figures as JSONL, beside the peers that are installed
 	@B=$(B) bash tests/bench/run.sh
