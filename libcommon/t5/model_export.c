@@ -1,5 +1,5 @@
-/* model_export.c - HF directories of trained models. Streams from the device: a model is never in host
- * memory a second time. */
+/* model_export.c - HF directories of trained models. Streams from the device: a model is never in
+ * host memory a second time. */
 /* SPDX-License-Identifier: MIT */
 #include "t5/model_export.h"
 

@@ -1,5 +1,6 @@
-/* test_train_golden.c - thirty steps of LoRA and of full fine-tuning against torch (testdata/golden/training),
- * on every backend; and what must not change them: how a batch is cut. */
+/* test_train_golden.c - thirty steps of LoRA and of full fine-tuning against torch
+ * (testdata/golden/training), on every backend; and what must not change them: how a batch is cut.
+ */
 /* SPDX-License-Identifier: MIT */
 #include "golden.h"
 
@@ -48,7 +49,8 @@ static void dataset_load(struct t5_dataset *data)
 {
     struct t5_err err = {0};
     const char *path = "testdata/golden/records.jsonl";
-    struct t5_tokens_options how = {.vocab = 96, .labels = T5_LABELS_REQUIRED, .max_line = T5_MAX_LINE};
+    struct t5_tokens_options how = {
+        .vocab = 96, .labels = T5_LABELS_REQUIRED, .max_line = T5_MAX_LINE};
     struct t5_tokens_reader *reader;
     struct t5_token_record record;
     OK(t5_tokens_open(&reader, &path, 1, &how, &err));
@@ -263,7 +265,8 @@ static void test_evaluate(void **state)
     training_close(&t);
 }
 
-/* A poisoned weight stops the run, and says which; tolerated, it leaves the parameters as they were. */
+/* A poisoned weight stops the run, and says which; tolerated, it leaves the parameters as they
+ * were. */
 static void test_not_finite(void **state)
 {
     struct curve curves[8];
@@ -298,7 +301,8 @@ static void test_not_finite(void **state)
     training_close(&t);
 }
 
-/* A checkpoint brings another trainer to the same place: position, parameters, moments, the next step. */
+/* A checkpoint brings another trainer to the same place: position, parameters, moments, the next
+ * step. */
 static void test_checkpoint(void **state)
 {
     struct curve curves[8];
