@@ -157,7 +157,7 @@ static void packed_rows(float *y, int64_t ldy, const float *x, int64_t ldx, int6
             for (int64_t i = 0; i < count; i++)
                 convert_row(&in, x + i * ldx, i, w);
         }
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
         for (int64_t task = 0; task < panels * chunks; task++) {
             const int64_t from = task % chunks * CHUNK, to = from + CHUNK;
             packed_task(y, ldy, &in, from, to < count ? to : count, w, task / chunks, accumulate);
