@@ -633,6 +633,9 @@ static int work(const struct t5_list *files, struct t5_err *err)
 {
     struct run run = {.lock = -1, .saved = -1};
     int rc = -1;
+    if (check_options(files, err))
+        return -1;
+    signal(SIGPIPE, SIG_IGN); /* losing the reader of the log must not lose the run */
     t5_train_log_start(&run.log, STDOUT_FILENO);
     if ((!dry_run && open_output(&run, err)) || open_base(&run, err) || open_adapter(&run, err) ||
         open_device(&run, err) || read_data(&run, files, err) || make_plan(&run, err))
@@ -654,19 +657,4 @@ out:
     return rc;
 }
 
-int main(int argc, char **argv)
-{
-    struct t5_err err = {0};
-    struct t5_list files = {0};
-    int rc = t5_program_start(&program, &err);
-    if (rc == 0)
-        rc = t5_program_parse(&program, argc, argv, &files, &err);
-    if (rc == 0)
-        rc = check_options(&files, &err);
-    if (rc == 0) {
-        signal(SIGPIPE, SIG_IGN); /* losing the reader of the log must not lose the run */
-        rc = work(&files, &err);
-    }
-    t5_list_free(&files);
-    return t5_program_finish(&program, rc < 0 ? rc : 0, &err);
-}
+int main(int argc, char **argv) { return t5_program_main(&program, argc, argv, work); }

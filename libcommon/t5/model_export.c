@@ -100,7 +100,7 @@ static int export_config(const char *dir, const char *text, int64_t n, enum t5_d
     }
     const char *key = json_object_get(config, "dtype") ? "dtype" : "torch_dtype";
     if (json_object_set_new(config, key, json_string(type == T5_BF16 ? "bfloat16" : "float32")) ||
-        !(dump = json_dumps(config, JSON_INDENT(2)))) {
+        !(dump = json_dumps(config, JSON_INDENT(2) | JSON_REAL_PRECISION(15)))) {
         t5_fail_memory(err, (size_t)n, "config.json");
         goto out;
     }
