@@ -8,7 +8,7 @@ T5_PEER_PYTHON ?= python3
 B        := $(if $(SAN),build-san,build)
 VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
-PACKAGES := build-essential pkg-config libsentencepiece-dev libjansson-dev libdnnl-dev nettle-dev \
+PACKAGES := build-essential pkg-config libsentencepiece-dev libjansson-dev nettle-dev \
             libcmocka-dev bats jq mandoc strace parallel curl p7zip-full
 
 WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wwrite-strings -Wvla -Wno-format-truncation $(if $(CI),-Werror)
@@ -114,7 +114,7 @@ check: deps ## build and run every test
 	@B=$(B) bash tests/run.sh
 
 .PHONY: units
-units: $(units)
+units: $(units) $(B)/bench/quality
 
 check-gpu: all $(gpu_units) ## test the CUDA backend against the reference (a missing GPU is a failure)
 	@for t in $(gpu_units); do $$t || exit 1; done

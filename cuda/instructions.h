@@ -41,6 +41,15 @@ __device__ inline void load_transposed(uint32_t (&m)[4], uint32_t address)
                  : "memory");
 }
 
+/* One 8 x 8 matrix in registers, lane 4g + t holding row g at columns 2t, 2t + 1, becomes its transpose: column g at
+ * rows 2t, 2t + 1. */
+__device__ inline uint32_t transpose_matrix(uint32_t m)
+{
+    uint32_t t;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(t) : "r"(m));
+    return t;
+}
+
 /* 16 bytes from global to shared memory, or 16 zeros. */
 __device__ inline void copy_async(uint32_t to, const void *from, bool zeros)
 {

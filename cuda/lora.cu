@@ -1,8 +1,9 @@
-/* lora.cu - the LoRA side path of a product (arXiv:2106.09685), for any size and type, and its choice of kernels.
+/* lora.cu - the LoRA side path of a product (arXiv:2106.09685), for any size and type, and its
+ * choice of kernels.
  *   forward:  u = drop(x) a^T;  y += scale u b^T
  *   backward: du = scale dy b;  db += scale dy^T u;  da += du^T drop(x);  dx += drop'(du a)
- * bf16 activations of the usual shapes take the tensor cores (lora_fwd.cu, lora_bwd.cu). The rest, f32 above all, is
- * six plain products here: sums in a fixed order, a block 16 x 16 results. */
+ * bf16 activations of the usual shapes take the tensor cores (lora_fwd.cu, lora_bwd.cu). The rest,
+ * f32 above all, is six plain products here: sums in a fixed order, 16 x 16 results a block. */
 /* SPDX-License-Identifier: MIT */
 #include "lora.h"
 
@@ -30,7 +31,7 @@ __device__ inline float drop_factor(const dropping &d, dropped what, int64_t tok
     return r.active ? t5_dropout_factor(&r.d, r.record, r.position, (uint32_t)column) : 1;
 }
 
-/* out (m, n) = (add ? out : 0) + scale a (m, depth) b (depth, n), with dropout on one of the three */
+/* out (m, n) = (add ? out : 0) + scale a (m, depth) b (depth, n), with dropout on one of them */
 template <typename TO, typename TA, typename TB>
 __global__ void lora_product(strided<TO> out, strided<const TA> a, strided<const TB> b, int64_t m,
                              int64_t n, int64_t depth, float scale, bool add,
@@ -69,7 +70,8 @@ __global__ void lora_product(strided<TO> out, strided<const TA> a, strided<const
 
 template <typename TO, typename TA, typename TB>
 static void product(t5_device *dev, strided<TO> out, strided<const TA> a, strided<const TB> b,
-                    int64_t m, int64_t n, int64_t depth, float scale, bool add, const dropping &drop)
+                    int64_t m, int64_t n, int64_t depth, float scale, bool add,
+                    const dropping &drop)
 {
     lora_product<<<dim3(blocks_for(m, TILE), blocks_for(n, TILE)), TILE * TILE, 0, dev->stream>>>(
         out, a, b, m, n, depth, scale, add, drop);
@@ -82,27 +84,29 @@ static void plain_fwd(t5_device *dev, T *y, int64_t ldy, T *u, int64_t ldu, cons
                       int64_t cols, const t5_lora &l, int64_t n, const t5_pack *pack)
 {
     dropping none = {NOTHING, {}, {}}, on_x = {LEFT, l.dropout, view(pack)};
-    product<T, T, float>(dev, {u, ldu, 1}, {x, ldx, 1}, {l.a, 1, cols}, n, l.rank, cols, 1, false, on_x);
-    product<T, T, float>(dev, {y + l.column, ldy, 1}, {u, ldu, 1}, {l.b, 1, l.rank}, n, l.rows, l.rank,
-                         l.scale, true, none);
+    product<T, T, float>(dev, {u, ldu, 1}, {x, ldx, 1}, {l.a, 1, cols}, n, l.rank, cols, 1, false,
+                         on_x);
+    product<T, T, float>(dev, {y + l.column, ldy, 1}, {u, ldu, 1}, {l.b, 1, l.rank}, n, l.rows,
+                         l.rank, l.scale, true, none);
 }
 
 template <typename T>
-static void plain_bwd(t5_device *dev, T *dx, int64_t lddx, T *du, const T *dy, int64_t lddy, const T *u,
-                      int64_t ldu, const T *x, int64_t ldx, int64_t cols, const t5_lora &l, int64_t n,
-                      const t5_pack *pack)
+static void plain_bwd(t5_device *dev, T *dx, int64_t lddx, T *du, const T *dy, int64_t lddy,
+                      const T *u, int64_t ldu, const T *x, int64_t ldx, int64_t cols,
+                      const t5_lora &l, int64_t n, const t5_pack *pack)
 {
     dropping none = {NOTHING, {}, {}}, on_x = {RIGHT, l.dropout, view(pack)};
     dropping on_dx = {RESULT, l.dropout, view(pack)};
     dy += l.column;
-    product<T, T, float>(dev, {du, ldu, 1}, {dy, lddy, 1}, {l.b, l.rank, 1}, n, l.rank, l.rows, l.scale,
-                         false, none);
-    product<float, T, T>(dev, {l.db, l.rank, 1}, {dy, 1, lddy}, {u, ldu, 1}, l.rows, l.rank, n, l.scale,
-                         true, none);
-    product<float, T, T>(dev, {l.da, cols, 1}, {du, 1, ldu}, {x, ldx, 1}, l.rank, cols, n, 1, true, on_x);
+    product<T, T, float>(dev, {du, ldu, 1}, {dy, lddy, 1}, {l.b, l.rank, 1}, n, l.rank, l.rows,
+                         l.scale, false, none);
+    product<float, T, T>(dev, {l.db, l.rank, 1}, {dy, 1, lddy}, {u, ldu, 1}, l.rows, l.rank, n,
+                         l.scale, true, none);
+    product<float, T, T>(dev, {l.da, cols, 1}, {du, 1, ldu}, {x, ldx, 1}, l.rank, cols, n, 1, true,
+                         on_x);
     if (dx)
-        product<T, T, float>(dev, {dx, lddx, 1}, {du, ldu, 1}, {l.a, cols, 1}, n, cols, l.rank, 1, true,
-                             on_dx);
+        product<T, T, float>(dev, {dx, lddx, 1}, {du, ldu, 1}, {l.a, cols, 1}, n, cols, l.rank, 1,
+                             true, on_dx);
 }
 
 /* ---- tensor cores or not ---- */
@@ -113,7 +117,8 @@ static bool even(const void *p, int64_t ld, int64_t each, size_t size)
     return ld % each == 0 && ld <= 131072 && (uintptr_t)p % ((size_t)each * size) == 0;
 }
 
-static bool fits_mma(const t5_device *dev, const t5_lora &l, int64_t cols, int64_t first, int64_t ldu)
+static bool fits_mma(const t5_device *dev, const t5_lora &l, int64_t cols, int64_t first,
+                     int64_t ldu)
 {
     return dev->bf16 && l.rank % 4 == 0 && l.rank <= 64 && l.rows % 8 == 0 && l.column % 8 == 0 &&
            cols % 8 == 0 && first % 4 == 0 && even(l.a, cols, 4, sizeof(float)) &&
@@ -153,7 +158,8 @@ static lora_group make_group(const t5_device *dev, const t5_lora *lora, int left
 
 static lora_pass make_pass(const t5_pack *pack, int64_t begin, int64_t n)
 {
-    lora_pass pass = {(int)(n - begin < LORA_PASS_ROWS ? n - begin : LORA_PASS_ROWS), begin, view(pack)};
+    lora_pass pass = {(int)(n - begin < LORA_PASS_ROWS ? n - begin : LORA_PASS_ROWS), begin,
+                      view(pack)};
     pass.pack.seq += pass.pack.seq ? begin : 0;
     return pass;
 }
@@ -173,8 +179,8 @@ OP t5_cuda_lora_fwd(t5_device *dev, act *y, int64_t ldy, act *u, const act *x, i
     bool smooth = even(x, ldx, 8, sizeof(bf16)) && even(y, ldy, 8, sizeof(bf16));
     for (int i = 0; n && i < n_lora;) {
         if (!smooth || !fits_mma(dev, lora[i], cols, first, ldu)) {
-            T5_WITH_ACT(dev, plain_fwd(dev, (T *)y, ldy, (T *)u + first, ldu, (const T *)x, ldx, cols,
-                                       lora[i], n, pack));
+            T5_WITH_ACT(dev, plain_fwd(dev, (T *)y, ldy, (T *)u + first, ldu, (const T *)x, ldx,
+                                       cols, lora[i], n, pack));
             first += lora[i++].rank;
             continue;
         }
@@ -199,8 +205,8 @@ OP t5_cuda_lora_bwd(t5_device *dev, act *dx, int64_t lddx, act *work, const act 
     for (int i = 0; n && i < n_lora;) {
         if (!smooth || !fits_mma(dev, lora[i], cols, first, ldu)) {
             T5_WITH_ACT(dev, plain_bwd(dev, (T *)dx, lddx, (T *)work + first, (const T *)dy, lddy,
-                                       (const T *)u + first, ldu, (const T *)x, ldx, cols, lora[i], n,
-                                       pack));
+                                       (const T *)u + first, ldu, (const T *)x, ldx, cols, lora[i],
+                                       n, pack));
             first += lora[i++].rank;
             continue;
         }
@@ -208,8 +214,8 @@ OP t5_cuda_lora_bwd(t5_device *dev, act *dx, int64_t lddx, act *work, const act 
         for (int64_t at = 0; at < n; at += LORA_PASS_ROWS)
             t5_cuda_lora_mma_bwd(dev, dx ? (bf16 *)dx + at * lddx : nullptr, lddx,
                                  (bf16 *)work + at * ldu, (const bf16 *)dy + at * lddy, lddy,
-                                 (const bf16 *)u + at * ldu, (const bf16 *)x + at * ldx, ldx, (int)cols,
-                                 group, make_pass(pack, at, n));
+                                 (const bf16 *)u + at * ldu, (const bf16 *)x + at * ldx, ldx,
+                                 (int)cols, group, make_pass(pack, at, n));
         i += group.count;
         first += group.count * group.rank;
     }

@@ -1,14 +1,15 @@
-/* lora.h - what the files of the LoRA operator share: a group of modules beside one product, as a kernel takes it,
- * and the tensor-core path (lora_fwd.cu, lora_bwd.cu) that lora.cu chooses where it fits. */
+/* lora.h - what the files of the LoRA operator share: a group of modules beside one product, as a
+ * kernel takes it, and the tensor-core path (lora_fwd.cu, lora_bwd.cu) that lora.cu chooses where
+ * it fits. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CUDA_LORA_H
 #define T5_CUDA_LORA_H
 
 #include "device.h"
 
-#define LORA_GROUP 3          /* modules at most that share a pass */
-#define LORA_GROUP_STEPS 4    /* modules x ranks / 16, at most */
-#define LORA_PASS_ROWS 16384  /* rows of a pass: bounds the partial sums. A multiple of 16. */
+#define LORA_GROUP 3         /* modules at most that share a pass */
+#define LORA_GROUP_STEPS 4   /* modules x ranks / 16, at most */
+#define LORA_PASS_ROWS 16384 /* rows of a pass: bounds the partial sums. A multiple of 16. */
 
 /* One module, as a kernel sees it. */
 struct lora_side {
@@ -20,14 +21,15 @@ struct lora_side {
     uint32_t site;
 };
 
-/* Modules with the same x, rank and dropout probability, as tensor cores take them: the rank and every row length are
- * multiples of 4, x and y of 8, up to 64 ranks in all, memory aligned to match. u act (n, ldu): module m has columns first + m * rank. */
+/* Modules with the same x, rank and dropout probability, as tensor cores take them: ranks and row
+ * lengths are multiples of 4, those of x and y of 8, memory aligned to match, at most 64 ranks in
+ * all. u act (n, ldu): module m has columns first + m * rank. */
 struct lora_group {
     lora_side side[LORA_GROUP];
     int count, rank, first, ldu;
     bool drop;
     uint32_t key[2];
-    uint32_t threshold; /* a column survives where its 32 bits are not below: (bits >> 8) / 2^24 >= p */
+    uint32_t threshold; /* a draw not below keeps its column: (bits >> 8) / 2^24 >= p */
     float keep;         /* 1 / (1 - p); 1 without dropout */
 };
 

@@ -1,23 +1,24 @@
 /* lora_bwd.cu - the LoRA side path backward on tensor cores, for bf16 activations.
  *   du = scale dy b;  db += scale dy^T u;  da += du^T drop(x);  dx += drop'(du a)
- * lora_back_y reads dy once: partial du of a slice of columns, partial db of a chunk of rows. lora_back_finish adds
- * those in their order. lora_back_x reads x once and updates dx, and leaves partial da of a chunk of rows, which
- * lora_back_add adds (for few rows there is one chunk, added at once). Chunks depend on the sizes alone. Bound by
- * memory (dy and x once, dx read and written) and, with dropout, by the draws. */
+ * lora_back_y reads dy once: partial du of a slice of columns, partial db of a chunk of rows.
+ * lora_back_finish adds those in their order. lora_back_x reads x once and updates dx, and leaves
+ * partial da of a chunk of rows, which lora_back_add adds (for few rows there is one chunk, added
+ * at once). Chunks depend on the sizes alone. Bound by memory (dy and x once, dx read and written)
+ * and, with dropout, by the draws. */
 /* SPDX-License-Identifier: MIT */
 #include "lora_mma.h"
 
-#define BACK_TILES 256   /* tiles of 16 rows in a chunk of lora_back_x, at most */
-#define DIRECT_TILES 20  /* up to so many tiles, da needs no chunks */
-#define BACK_COLUMNS 64  /* of x a block of lora_back_x */
+#define BACK_TILES 256  /* tiles of 16 rows in a chunk of lora_back_x, at most */
+#define DIRECT_TILES 20 /* up to so many tiles, da needs no chunks */
+#define BACK_COLUMNS 64 /* of x a block of lora_back_x */
 
 /* Where partial sums lie in scratch. R = 16 RT >= rank. */
 struct lora_parts {
-    float *du;       /* (count, slices, n, R) */
-    float *db;       /* (chunks, rows of all modules, R) */
-    float *da;       /* (da_chunks, count, R, cols); shares memory with the other two, which are spent by then */
+    float *du; /* (count, slices, n, R) */
+    float *db; /* (chunks, rows of all modules, R) */
+    float *da; /* (da_chunks, count, rank, cols), where the other two lay: they are spent by then */
     int slices, chunks, da_chunks;
-    int rows;        /* of all modules */
+    int rows;               /* of all modules */
     int before[LORA_GROUP]; /* rows of the modules before */
 };
 
@@ -26,13 +27,15 @@ template <int RT> struct back_y_shape {
     static constexpr int slice = LORA_WARPS * 32 * blocks_of_32;
 };
 
-/* du: A = dy, its rows p and p+8, contracted columns 8q .. 8q+7 of 32 for two products; B = b the same.
- * db: A = u^T, rank 2p + h of 16 is its row p + 8h; B = dy by transpose8, so that column 8 (p / 2) + 2 i + p % 2 of
- * 32 is column p of product i and D holds columns 8q + 2i + e, ranks 2p and 2p+1. */
+/* du: A = dy, its rows p and p+8, contracted columns 8q .. 8q+7 of 32 for two products; B = b the
+ *     same.
+ * db: A = u^T, transposed, rank 2p + h of 16 is its row p + 8h; B = dy, transposed, column
+ *     8 (p / 2) + 2i + p % 2 of 32 is column p of product i. D holds columns 8q + 2i + e, ranks 2p
+ *     and 2p + 1. */
 template <int RT>
 __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
-    lora_back_y(const __grid_constant__ lora_parts parts, const bf16 *dy, uint32_t lddy, const bf16 *u,
-                const __grid_constant__ lora_group g, int n, int tiles)
+    lora_back_y(const __grid_constant__ lora_parts parts, const bf16 *dy, uint32_t lddy,
+                const bf16 *u, const __grid_constant__ lora_group g, int n, int tiles)
 {
     constexpr int R = 16 * RT, J = back_y_shape<RT>::blocks_of_32;
     __shared__ float sums[LORA_WARPS][16][R + 8];
@@ -64,7 +67,8 @@ __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
         return load_eight(dy + (uint32_t)i * lddy + 32 * j, i < end && c + 32 * j < side.rows);
     };
     auto load_u = [&](int i, int k) {
-        return load_four(u + (uint32_t)i * (uint32_t)g.ldu + 16 * k, i < end && 16 * k + 4 * q < g.rank);
+        return load_four(u + (uint32_t)i * (uint32_t)g.ldu + 16 * k,
+                         i < end && 16 * k + 4 * q < g.rank);
     };
     uint4 next[J][2];
     uint2 u_next[RT][2];
@@ -90,8 +94,8 @@ __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
             }
 #pragma unroll
             for (int k = 0; k < RT; k++) {
-                ut[k][2 * h] = transpose8(low_halves(u_next[k][h].x, u_next[k][h].y));
-                ut[k][2 * h + 1] = transpose8(high_halves(u_next[k][h].x, u_next[k][h].y));
+                ut[k][2 * h] = transpose_matrix(low_halves(u_next[k][h].x, u_next[k][h].y));
+                ut[k][2 * h + 1] = transpose_matrix(high_halves(u_next[k][h].x, u_next[k][h].y));
                 u_next[k][h] = load_u(row + 16 + p + 8 * h, k);
             }
         }
@@ -100,8 +104,10 @@ __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
         for (int j = 0; j < J; j++)
 #pragma unroll
             for (int t = 0; t < 2 * RT; t++) {
-                mma(du[t], v[j][0].x, v[j][1].x, v[j][0].y, v[j][1].y, b[j][0][t][0], b[j][0][t][1]);
-                mma(du[t], v[j][0].z, v[j][1].z, v[j][0].w, v[j][1].w, b[j][1][t][0], b[j][1][t][1]);
+                mma(du[t], {v[j][0].x, v[j][1].x, v[j][0].y, v[j][1].y}, b[j][0][t][0],
+                    b[j][0][t][1]);
+                mma(du[t], {v[j][0].z, v[j][1].z, v[j][0].w, v[j][1].w}, b[j][1][t][0],
+                    b[j][1][t][1]);
             }
 #pragma unroll
         for (int t = 0; t < 2 * RT; t++) {
@@ -115,10 +121,10 @@ __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
             const uint32_t *high = reinterpret_cast<const uint32_t *>(&v[j][1]);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                uint32_t b0 = transpose8(low[i]), b1 = transpose8(high[i]);
+                uint32_t b0 = transpose_matrix(low[i]), b1 = transpose_matrix(high[i]);
 #pragma unroll
                 for (int k = 0; k < RT; k++)
-                    mma(db[j][i][k], ut[k][0], ut[k][1], ut[k][2], ut[k][3], b0, b1);
+                    mma(db[j][i][k], ut[k], b0, b1);
             }
         }
         __syncthreads();
@@ -186,11 +192,12 @@ __global__ void lora_back_finish(bf16 *du, const __grid_constant__ lora_parts pa
 }
 
 /* A lane owns rows 4q .. 4q+3 and columns 4p .. 4p+3 of 16 x 32: one draw a row and module.
- * dx: D = a^T du^T. A = a^T, its rows p and p+8 are columns 4p + 2t and 4p + 2t + 1 in product t, contracted ranks
- *     4q .. 4q+3 of 16; B = du^T, its column p is row 4 (p / 2) + 2s + p % 2 in product s. D then holds rows
- *     4q + 2s and 4q + 2s + 1, columns 4p + 2t and 4p + 2t + 1.
- * da: A = du^T by transpose8, rank 4 (p / 2) + 2h + p % 2 of 16 is its row p + 8h, contracted rows 4q .. 4q+3;
- *     B = drop(x) the same, its column p is column 4p + k in product k. D holds columns 8q + 4e + k.
+ * dx: D = a^T du^T. A = a^T, its rows p and p+8 are columns 4p + 2t and 4p + 2t + 1 in product t,
+ *     contracted ranks 4q .. 4q+3 of 16; B = du^T, its column p is row 4 (p / 2) + 2s + p % 2 in
+ *     product s. D holds rows 4q + 2s and 4q + 2s + 1, columns 4p + 2t and 4p + 2t + 1.
+ * da: A = du^T, transposed, rank 4 (p / 2) + 2h + p % 2 of 16 is its row p + 8h, contracted rows
+ *     4q .. 4q+3; B = drop(x) the same, its column p is column 4p + k in product k. D holds columns
+ *     8q + 4e + k.
  * Warps: two strips of 32 columns, four ways through the tiles of a chunk. */
 template <int M, int RT, bool DROP>
 __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
@@ -200,7 +207,7 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
 {
     constexpr int STEPS = M * RT;
     __shared__ uint4 a[STEPS][2][2][32]; /* step, strip, t, lane */
-    extern __shared__ float4 shared4[];  /* places of the chunk's rows; at the end sums of 2 strips */
+    extern __shared__ float4 shared4[]; /* places of the chunk's rows; at the end sums */
     lora_place *place = reinterpret_cast<lora_place *>(shared4);
     int lane = (int)threadIdx.x % 32, p = lane / 4, q = lane % 4;
     int strip = (int)threadIdx.x / 32 % 2, way = (int)threadIdx.x / 64;
@@ -226,7 +233,8 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
     uint32_t x_at = (uint32_t)here * ldx + (uint32_t)c, dx_at = (uint32_t)here * lddx + (uint32_t)c;
     uint32_t ldu = (uint32_t)g.ldu, du_at = (uint32_t)du_row * ldu + (uint32_t)(g.first + 4 * q);
     auto load_du = [&](int k, int s) {
-        return load_four(du + du_at + (uint32_t)(2 * s) * ldu + (uint32_t)(k / RT * g.rank + 16 * (k % RT)),
+        return load_four(du + du_at + (uint32_t)(2 * s) * ldu +
+                             (uint32_t)(k / RT * g.rank + 16 * (k % RT)),
                          du_row + 2 * s < end && 16 * (k % RT) + 4 * q < g.rank);
     };
     uint2 next[4], du_next[STEPS][2];
@@ -274,7 +282,7 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
 #pragma unroll
                     for (int t = 0; t < 2; t++) {
                         uint4 at = a[k][strip][t][lane];
-                        mma(back[t], at.x, at.y, at.z, at.w, d[k][s].x, d[k][s].y);
+                        mma(back[t], {at.x, at.y, at.z, at.w}, d[k][s].x, d[k][s].y);
                     }
                 uint2 pair[2];
 #pragma unroll
@@ -283,7 +291,8 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
                     pair[e] = now[i];
                     float keep[4] = {1, 1, 1, 1};
                     if (DROP) {
-                        struct t5_philox draw = lora_draw(g, m, place[here - first + i], (uint32_t)c / 4);
+                        struct t5_philox draw =
+                            lora_draw(g, m, place[here - first + i], (uint32_t)c / 4);
                         pair[e].x = drop_pair(pair[e].x, draw.v[0], draw.v[1], g.threshold);
                         pair[e].y = drop_pair(pair[e].y, draw.v[2], draw.v[3], g.threshold);
 #pragma unroll
@@ -301,11 +310,11 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
             }
 #pragma unroll
             for (int k = m * RT; k < (m + 1) * RT; k++) {
-                uint32_t d0 = transpose8(d[k][0].x), d1 = transpose8(d[k][0].y);
-                uint32_t d2 = transpose8(d[k][1].x), d3 = transpose8(d[k][1].y);
+                uint32_t d0 = transpose_matrix(d[k][0].x), d1 = transpose_matrix(d[k][0].y);
+                uint32_t d2 = transpose_matrix(d[k][1].x), d3 = transpose_matrix(d[k][1].y);
 #pragma unroll
                 for (int j = 0; j < 4; j++)
-                    mma(da[k][j], d0, d1, d2, d3, xs[j][0], xs[j][1]);
+                    mma(da[k][j], {d0, d1, d2, d3}, xs[j][0], xs[j][1]);
             }
         }
 #pragma unroll
@@ -346,8 +355,9 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
                 if (col >= cols || rank >= g.rank)
                     continue;
                 bool direct = parts.da_chunks == 1;
-                float *to = direct ? g.side[k / RT].da + (int64_t)rank * cols
-                                   : parts.da + (((int64_t)blockIdx.y * M + k / RT) * g.rank + rank) * cols;
+                float *to =
+                    direct ? g.side[k / RT].da + (int64_t)rank * cols
+                           : parts.da + (((int64_t)blockIdx.y * M + k / RT) * g.rank + rank) * cols;
                 quad v = {{0, 0, 0, 0}};
                 if (direct)
                     v = load_quad(to, col, cols, true);
@@ -362,7 +372,8 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
 __global__ void lora_back_add(const __grid_constant__ lora_parts parts,
                               const __grid_constant__ lora_group g, int cols)
 {
-    int64_t at = ((int64_t)blockIdx.x * LORA_THREADS + threadIdx.x) * 4, size = (int64_t)g.rank * cols;
+    int64_t at = ((int64_t)blockIdx.x * LORA_THREADS + threadIdx.x) * 4;
+    int64_t size = (int64_t)g.rank * cols;
     dependency_wait();
     if (at >= size * g.count)
         return;
@@ -384,23 +395,34 @@ static back_y_kernel *choose_back_y(int steps, int *slice)
 {
     *slice = steps <= 2 ? back_y_shape<1>::slice : back_y_shape<4>::slice;
     switch (steps) {
-    case 1: return lora_back_y<1>;
-    case 2: return lora_back_y<2>;
-    case 3: return lora_back_y<3>;
-    default: return lora_back_y<4>;
+    case 1:
+        return lora_back_y<1>;
+    case 2:
+        return lora_back_y<2>;
+    case 3:
+        return lora_back_y<3>;
+    default:
+        return lora_back_y<4>;
     }
 }
 
 template <bool DROP> static back_x_kernel *choose_back_x(int count, int steps)
 {
     switch (count * 10 + steps) {
-    case 11: return lora_back_x<1, 1, DROP>;
-    case 12: return lora_back_x<1, 2, DROP>;
-    case 13: return lora_back_x<1, 3, DROP>;
-    case 14: return lora_back_x<1, 4, DROP>;
-    case 21: return lora_back_x<2, 1, DROP>;
-    case 22: return lora_back_x<2, 2, DROP>;
-    default: return lora_back_x<3, 1, DROP>;
+    case 11:
+        return lora_back_x<1, 1, DROP>;
+    case 12:
+        return lora_back_x<1, 2, DROP>;
+    case 13:
+        return lora_back_x<1, 3, DROP>;
+    case 14:
+        return lora_back_x<1, 4, DROP>;
+    case 21:
+        return lora_back_x<2, 1, DROP>;
+    case 22:
+        return lora_back_x<2, 2, DROP>;
+    default:
+        return lora_back_x<3, 1, DROP>;
     }
 }
 
@@ -419,12 +441,12 @@ void t5_cuda_lora_mma_bwd(t5_device *dev, bf16 *dx, int64_t lddx, bf16 *du, cons
         parts.slices = slices > parts.slices ? slices : parts.slices;
         across += slices;
     }
-    int y_each = lora_cut(tiles, across, steps == 1 ? LORA_BLOCKS : LORA_BLOCKS / 2, 4, tiles > 4 ? tiles : 4);
+    int y_blocks = steps == 1 ? LORA_BLOCKS : LORA_BLOCKS / 2;
+    int x_blocks = g.count * steps <= 2 ? LORA_BLOCKS : LORA_BLOCKS / 2;
     int x_across = (cols + BACK_COLUMNS - 1) / BACK_COLUMNS;
-    int x_each = tiles <= DIRECT_TILES ? tiles
-                                       : lora_cut(tiles, x_across,
-                                                  g.count * steps <= 2 ? LORA_BLOCKS : LORA_BLOCKS / 2,
-                                                  4, BACK_TILES);
+    int y_each = lora_cut(tiles, across, y_blocks, 4, tiles > 4 ? tiles : 4), x_each = tiles;
+    if (tiles > DIRECT_TILES)
+        x_each = lora_cut(tiles, x_across, x_blocks, 4, BACK_TILES);
     parts.chunks = (int)blocks_for(tiles, y_each);
     parts.da_chunks = (int)blocks_for(tiles, x_each);
     size_t du_floats = (size_t)g.count * (size_t)parts.slices * (size_t)n * (size_t)r;
@@ -438,17 +460,19 @@ void t5_cuda_lora_mma_bwd(t5_device *dev, bf16 *dx, int64_t lddx, bf16 *du, cons
     parts.db = scratch + du_floats;
 
     lora_launch(dev, false, back_y,
-                dim3((unsigned)parts.slices, (unsigned)parts.chunks, (unsigned)g.count), 0, parts, dy, lddy,
-                u, g, n, y_each);
+                dim3((unsigned)parts.slices, (unsigned)parts.chunks, (unsigned)g.count), 0, parts,
+                dy, lddy, u, g, n, y_each);
     int64_t quads = ((int64_t)n * g.count + parts.rows) * (r / 4);
-    lora_launch(dev, true, lora_back_finish, dim3(blocks_for(quads, LORA_THREADS)), 0, du, parts, g, n,
-                r / 4, slice);
+    lora_launch(dev, true, lora_back_finish, dim3(blocks_for(quads, LORA_THREADS)), 0, du, parts, g,
+                n, r / 4, slice);
     size_t places = (size_t)x_each * 16 * sizeof(lora_place);
     size_t pool = (size_t)(g.count * steps) * 1024 * sizeof(float);
-    lora_launch(dev, true, g.drop ? choose_back_x<true>(g.count, steps) : choose_back_x<false>(g.count, steps),
-                dim3((unsigned)x_across, (unsigned)parts.da_chunks), places > pool ? places : pool, dx, lddx, parts, x, ldx, cols,
-                (const bf16 *)du, g, pass, x_each);
+    lora_launch(dev, true,
+                g.drop ? choose_back_x<true>(g.count, steps) : choose_back_x<false>(g.count, steps),
+                dim3((unsigned)x_across, (unsigned)parts.da_chunks), places > pool ? places : pool,
+                dx, lddx, parts, x, ldx, cols, (const bf16 *)du, g, pass, x_each);
     if (parts.da_chunks > 1)
         lora_launch(dev, true, lora_back_add,
-                    dim3(blocks_for((int64_t)g.count * g.rank * cols, 4 * LORA_THREADS)), 0, parts, g, cols);
+                    dim3(blocks_for((int64_t)g.count * g.rank * cols, 4 * LORA_THREADS)), 0, parts,
+                    g, cols);
 }

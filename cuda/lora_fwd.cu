@@ -1,9 +1,9 @@
 /* lora_fwd.cu - the LoRA side path forward on tensor cores, for bf16 activations.
  *   u = drop(x) a^T for every module of the group in one pass over x;  y += scale u b^T
- * Two kernels: lora_down cuts K into slices of 512 and writes a partial u of each; lora_up adds the slices in their
- * order, rounds u, and updates y. Both depend on K and the rank alone, so a row's result does not depend on the
- * rows beside it. Bound by memory (x once, y read and written) and, with dropout, by the draws: 10 Philox rounds
- * for 4 columns of a row and module. */
+ * Two kernels: lora_down cuts K into slices of 512 and writes a partial u of each; lora_up adds the
+ * slices in their order, rounds u, and updates y. Both depend on K and the rank alone, so a row's
+ * result does not depend on the rows beside it. Bound by memory (x once, y read and written) and,
+ * with dropout, by the draws: 10 Philox rounds for 4 columns of a row and module. */
 /* SPDX-License-Identifier: MIT */
 #include "lora_mma.h"
 
@@ -15,7 +15,8 @@
 struct down_tile {
     uint4 v[2][2];
 };
-__device__ inline down_tile load_down_tile(const bf16 *x, uint32_t ldx, int row, int n, int c, int cols)
+__device__ inline down_tile load_down_tile(const bf16 *x, uint32_t ldx, int row, int n, int c,
+                                           int cols)
 {
     down_tile t;
 #pragma unroll
@@ -29,7 +30,8 @@ __device__ inline down_tile load_down_tile(const bf16 *x, uint32_t ldx, int row,
 }
 
 /* Eight columns of one row from quad `at` on, dropped for module m. */
-__device__ inline uint4 drop_eight(uint4 v, const lora_group &g, int m, lora_place place, uint32_t at)
+__device__ inline uint4 drop_eight(uint4 v, const lora_group &g, int m, lora_place place,
+                                   uint32_t at)
 {
     struct t5_philox d = lora_draw(g, m, place, at), e = lora_draw(g, m, place, at + 1);
     v.x = drop_pair(v.x, d.v[0], d.v[1], g.threshold);
@@ -40,11 +42,13 @@ __device__ inline uint4 drop_eight(uint4 v, const lora_group &g, int m, lora_pla
 }
 
 /* partial f32 (slices, n, M R): u of a slice without 1 / (1 - p), R = 16 RT >= rank.
- * A = x: its rows p and p+8, contracted columns 8q .. 8q+7 of 32 for two products; B = a^T the same. */
+ * A = x, its rows p and p+8, contracted columns 8q .. 8q+7 of 32 for two products; B = a^T the
+ * same. */
 template <int M, int RT, bool DROP>
 __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
     lora_down(float *partial, const bf16 *x, uint32_t ldx, int cols,
-              const __grid_constant__ lora_group g, const __grid_constant__ lora_pass pass, int tiles)
+              const __grid_constant__ lora_group g, const __grid_constant__ lora_pass pass,
+              int tiles)
 {
     constexpr int W = 16 * RT * M;
     __shared__ float sums[LORA_WARPS][16][W + 8]; /* + 8: rows p to p+3 in different banks */
@@ -92,8 +96,8 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
                 }
 #pragma unroll
                 for (int t = 0; t < 2 * RT; t++) {
-                    mma(u[m][t], x0.x, x8.x, x0.y, x8.y, a[j][m][t][0], a[j][m][t][1]);
-                    mma(u[m][t], x0.z, x8.z, x0.w, x8.w, a[j][m][t][2], a[j][m][t][3]);
+                    mma(u[m][t], {x0.x, x8.x, x0.y, x8.y}, a[j][m][t][0], a[j][m][t][1]);
+                    mma(u[m][t], {x0.z, x8.z, x0.w, x8.w}, a[j][m][t][2], a[j][m][t][3]);
                 }
             }
 #pragma unroll
@@ -119,9 +123,9 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
     }
 }
 
-/* y (n, ldy) and u (n, ldu) of module blockIdx.z. A = u: its rows p and p+8, contracted ranks 4q .. 4q+3 of 16;
- * B = b^T: of 32 columns of y, column 8 (p / 2) + 2 j + p % 2 is column p of product j, so that D's four columns
- * 2q, 2q+1 are the eight neighbours 8q .. 8q+7. */
+/* y (n, ldy) and u (n, ldu) of module blockIdx.z. A = u, its rows p and p+8, contracted ranks
+ * 4q .. 4q+3 of 16; B = b^T, column 8 (p / 2) + 2j + p % 2 of 32 is column p of product j, so that
+ * D's columns 2q and 2q+1 of four products are the eight neighbours 8q .. 8q+7. */
 template <int RT, int STRIPS>
 __global__ void __launch_bounds__(LORA_THREADS, 2)
     lora_up(bf16 *y, uint32_t ldy, bf16 *u, const float *partial, int slices,
@@ -184,7 +188,7 @@ __global__ void __launch_bounds__(LORA_THREADS, 2)
             for (int j = 0; j < 4; j++)
 #pragma unroll
                 for (int k = 0; k < RT; k++)
-                    mma(add[j], u0[k].x, u8[k].x, u0[k].y, u8[k].y, b[s][j][k][0], b[s][j][k][1]);
+                    mma(add[j], {u0[k].x, u8[k].x, u0[k].y, u8[k].y}, b[s][j][k][0], b[s][j][k][1]);
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 uint32_t *pairs = reinterpret_cast<uint32_t *>(&v[s][h]);
@@ -195,7 +199,8 @@ __global__ void __launch_bounds__(LORA_THREADS, 2)
                                          fmaf(side.scale, add[j][2 * h + 1], old.y));
                 }
                 if (row + 8 * h < end && c + 32 * s + 8 * q < side.rows)
-                    *reinterpret_cast<uint4 *>(y + (uint32_t)(row + 8 * h) * ldy + 32 * s) = v[s][h];
+                    *reinterpret_cast<uint4 *>(y + (uint32_t)(row + 8 * h) * ldy + 32 * s) =
+                        v[s][h];
             }
         }
     }
@@ -209,13 +214,20 @@ typedef void up_kernel(bf16 *, uint32_t, bf16 *, const float *, int, lora_group,
 template <bool DROP> static down_kernel *choose_down(int count, int steps)
 {
     switch (count * 10 + steps) {
-    case 11: return lora_down<1, 1, DROP>;
-    case 12: return lora_down<1, 2, DROP>;
-    case 13: return lora_down<1, 3, DROP>;
-    case 14: return lora_down<1, 4, DROP>;
-    case 21: return lora_down<2, 1, DROP>;
-    case 22: return lora_down<2, 2, DROP>;
-    default: return lora_down<3, 1, DROP>;
+    case 11:
+        return lora_down<1, 1, DROP>;
+    case 12:
+        return lora_down<1, 2, DROP>;
+    case 13:
+        return lora_down<1, 3, DROP>;
+    case 14:
+        return lora_down<1, 4, DROP>;
+    case 21:
+        return lora_down<2, 1, DROP>;
+    case 22:
+        return lora_down<2, 2, DROP>;
+    default:
+        return lora_down<3, 1, DROP>;
     }
 }
 
@@ -224,10 +236,14 @@ static up_kernel *choose_up(int steps, bool few, int *columns)
 {
     *columns = LORA_WARPS * 32 * (few || steps > 2 ? 1 : steps == 2 ? 2 : 4);
     switch (steps) {
-    case 1: return few ? lora_up<1, 1> : lora_up<1, 4>;
-    case 2: return few ? lora_up<2, 1> : lora_up<2, 2>;
-    case 3: return lora_up<3, 1>;
-    default: return lora_up<4, 1>;
+    case 1:
+        return few ? lora_up<1, 1> : lora_up<1, 4>;
+    case 2:
+        return few ? lora_up<2, 1> : lora_up<2, 2>;
+    case 3:
+        return lora_up<3, 1>;
+    default:
+        return lora_up<4, 1>;
     }
 }
 
@@ -244,12 +260,13 @@ void t5_cuda_lora_mma_fwd(t5_device *dev, bf16 *y, int64_t ldy, bf16 *u, const b
         return;
     int blocks = g.count * steps <= 2 ? LORA_BLOCKS : LORA_BLOCKS / 2;
     int each = lora_cut(tiles, slices, blocks, 1, DOWN_TILES);
-    lora_launch(dev, false, g.drop ? choose_down<true>(g.count, steps) : choose_down<false>(g.count, steps),
-                dim3((unsigned)slices, blocks_for(tiles, each)), 0, partial, x, ldx, cols, g, pass, each);
+    lora_launch(
+        dev, false, g.drop ? choose_down<true>(g.count, steps) : choose_down<false>(g.count, steps),
+        dim3((unsigned)slices, blocks_for(tiles, each)), 0, partial, x, ldx, cols, g, pass, each);
     up_kernel *up = choose_up(steps, pass.n <= 512, &columns);
     int across = (int)blocks_for(rows, columns) * g.count;
     each = lora_cut(tiles, across, LORA_BLOCKS, 1, UP_TILES);
     lora_launch(dev, true, up,
-                dim3(blocks_for(rows, columns), blocks_for(tiles, each), (unsigned)g.count), 0, y, ldy, u,
-                (const float *)partial, slices, g, pass, each);
+                dim3(blocks_for(rows, columns), blocks_for(tiles, each), (unsigned)g.count), 0, y,
+                ldy, u, (const float *)partial, slices, g, pass, each);
 }

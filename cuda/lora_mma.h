@@ -1,23 +1,25 @@
-/* lora_mma.h - pieces of the tensor-core LoRA kernels: the product, the transposition of 8 x 8, dropout on packed
- * pairs, and launches that overlap with the end of the kernel before.
+/* lora_mma.h - pieces of the tensor-core LoRA kernels: dropout on packed pairs, sums of partial
+ * results, and launches that overlap with the end of the kernel before.
  *
- * mma: D (16, 8) += A (16, 16) B (16, 8). With p = lane / 4 and q = lane % 4 a lane holds (PTX ISA, m16n8k16)
+ * In these kernels a lane has p = lane / 4 and q = lane % 4, and mma's D (16, 8) += A (16, 16) B
+ * (16, 8) is spread over the lanes as
  *   A: a[0] = A[p][2q, 2q+1], a[1] = A[p+8][2q ..], a[2] = A[p][2q+8 ..], a[3] = A[p+8][2q+8 ..]
  *   B: b0 = B[2q, 2q+1][p], b1 = B[2q+8, 2q+9][p]
  *   D: c[0], c[1] = D[p][2q, 2q+1];  c[2], c[3] = D[p+8][2q, 2q+1]
- * The order of the contracted index is free as long as A and B agree, and so are the rows of A and the columns of B
- * as long as D is read back the same way: the kernels use that to load 8 or 16 neighbouring bytes a lane straight
- * from memory. The index maps stand beside each load. */
+ * The order of the contracted index is free as long as A and B agree, and so are the rows of A and
+ * the columns of B as long as D is read back the same way: the kernels use that to load 8 or 16
+ * neighbouring bytes a lane straight from memory. The index maps stand beside each kernel. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CUDA_LORA_MMA_H
 #define T5_CUDA_LORA_MMA_H
 
+#include "instructions.h"
 #include "lora.h"
 
 #define LORA_THREADS 256
 #define LORA_WARPS 8
-/* Blocks that an H100 or H200 holds at once when two share a multiprocessor. A constant, so that the order of sums
- * does not depend on the card. */
+/* Blocks that an H100 or H200 holds at once when two share a multiprocessor. A constant, so that
+ * the order of sums does not depend on the card. */
 #define LORA_BLOCKS 264
 
 __device__ inline uint32_t pack_pair(float low, float high)
@@ -31,28 +33,20 @@ __device__ inline float2 unpack_pair(uint32_t pair)
     return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
 }
 
-__device__ inline void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                           uint32_t b0, uint32_t b1)
+__device__ inline uint32_t low_halves(uint32_t a, uint32_t b)
 {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    return __byte_perm(a, b, 0x5410);
 }
-
-/* An 8 x 8 matrix of bf16, a lane holding [p][2q, 2q+1], becomes its transpose, a lane holding [2q, 2q+1][p]. */
-__device__ inline uint32_t transpose8(uint32_t m)
+__device__ inline uint32_t high_halves(uint32_t a, uint32_t b)
 {
-    uint32_t t;
-    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(t) : "r"(m));
-    return t;
+    return __byte_perm(a, b, 0x7632);
 }
-
-__device__ inline uint32_t low_halves(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x5410); }
-__device__ inline uint32_t high_halves(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x7632); }
 
 /* One, four or eight neighbours, or zeros. Offsets within a pass fit 32 bits. */
-__device__ inline float load_one(const float *from, bool inside) { return inside ? *from : 0; }
+__device__ inline float load_one(const float *from, bool inside)
+{
+    return inside ? *from : 0;
+}
 __device__ inline float4 load_four(const float *from, bool inside)
 {
     return inside ? *reinterpret_cast<const float4 *>(from) : make_float4(0, 0, 0, 0);
@@ -66,7 +60,7 @@ __device__ inline uint4 load_eight(const bf16 *from, bool inside)
     return inside ? *reinterpret_cast<const uint4 *>(from) : make_uint4(0, 0, 0, 0);
 }
 
-/* The pair with what its two draws drop set to 0. 1 / (1 - p) is left to the f32 result: masking is exact. */
+/* The pair with what its two draws drop set to 0; 1 / (1 - p) is left to the f32 result. */
 __device__ inline uint32_t drop_pair(uint32_t pair, uint32_t low, uint32_t high, uint32_t threshold)
 {
     return pair & ((low >= threshold ? 0xffffu : 0) | (high >= threshold ? 0xffff0000u : 0));
@@ -76,14 +70,16 @@ struct lora_place { /* where a row stands, for its draws */
     uint32_t record, position;
 };
 
-__device__ inline struct t5_philox lora_draw(const lora_group &g, int m, lora_place at, uint32_t quad_index)
+__device__ inline struct t5_philox lora_draw(const lora_group &g, int m, lora_place at,
+                                             uint32_t quad_index)
 {
     uint32_t counter[4] = {at.record, at.position, quad_index, g.side[m].site};
     return t5_philox(counter, g.key);
 }
 
 /* place[k] of the pass's row first + k, k < count, by the whole block; the caller synchronises */
-__device__ inline void lora_find_places(lora_place *place, const lora_pass &pass, int first, int count)
+__device__ inline void lora_find_places(lora_place *place, const lora_pass &pass, int first,
+                                        int count)
 {
     for (int k = (int)threadIdx.x; k < count; k += LORA_THREADS) {
         lora_place at = {0, 0};
@@ -120,8 +116,9 @@ __device__ inline quad lora_sum_quad(const float *part, int count, int64_t strid
 
 /* ---- launches ---- */
 
-/* On Hopper a kernel may start while the one before ends: everything before dependency_wait may read only what no
- * kernel of this operator writes. (CUDA programming guide, programmatic dependent launch) */
+/* On Hopper a kernel may start while the one before ends: everything before dependency_wait may
+ * read only what no kernel of this operator writes. (CUDA programming guide, programmatic dependent
+ * launch) */
 __device__ inline void dependency_wait()
 {
 #if __CUDA_ARCH__ >= 900
@@ -135,10 +132,11 @@ __device__ inline void dependency_release()
 #endif
 }
 
-/* dependent: the kernel calls dependency_wait, in every block, before it touches the results of the one before. */
+/* dependent: the kernel calls dependency_wait, in every block, before it touches the results of the
+ * one before. */
 template <typename... P, typename... A>
-static void lora_launch(t5_device *dev, bool dependent, void (*kernel)(P...), dim3 grid, size_t shared,
-                        A... args)
+static void lora_launch(t5_device *dev, bool dependent, void (*kernel)(P...), dim3 grid,
+                        size_t shared, A... args)
 {
     int major = 0;
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, dev->index);
@@ -155,11 +153,12 @@ static void lora_launch(t5_device *dev, bool dependent, void (*kernel)(P...), di
     t5_cuda_failed(dev, cudaLaunchKernelEx(&config, kernel, (P)args...), "lora");
 }
 
-/* Cuts `tiles` tiles of 16 rows for `across` blocks side by side: tiles a block. At most `limit`, at least `least`,
- * and as near to one full wave of `blocks` as that allows. */
+/* Cuts `tiles` tiles of 16 rows for `across` blocks side by side: tiles a block, at least `least`
+ * and at most `limit`, and as near to one full wave of `blocks` as that allows. */
 static inline int lora_cut(int tiles, int across, int blocks, int least, int limit)
 {
-    int waves = (int)(((int64_t)tiles * across + (int64_t)blocks * limit - 1) / ((int64_t)blocks * limit));
+    int waves =
+        (int)(((int64_t)tiles * across + (int64_t)blocks * limit - 1) / ((int64_t)blocks * limit));
     int groups = blocks * waves / across;
     int each = (tiles + (groups > 0 ? groups : 1) - 1) / (groups > 0 ? groups : 1);
     return each < least ? least : each > limit ? limit : each;

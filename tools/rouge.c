@@ -186,7 +186,8 @@ static int work(const struct t5_list *files, struct t5_err *err)
 {
     struct run run = {0};
     int rc = -1;
-    if (t5_rouge_open(&run.scorer, !no_stem, err) ||
+    if (check_options(err) ||
+        t5_rouge_open(&run.scorer, !no_stem, err) ||
         t5_jsonl_open(&run.reader, files->items, files->n, (size_t)max_line, err) ||
         score_all(&run, err) || print_means(&run, err))
         goto out;
@@ -196,17 +197,4 @@ out:
     return rc;
 }
 
-int main(int argc, char **argv)
-{
-    struct t5_err err = {0};
-    struct t5_list files = {0};
-    int rc = t5_program_start(&program, &err);
-    if (rc == 0)
-        rc = t5_program_parse(&program, argc, argv, &files, &err);
-    if (rc == 0)
-        rc = check_options(&err);
-    if (rc == 0)
-        rc = work(&files, &err);
-    t5_list_free(&files);
-    return t5_program_finish(&program, rc < 0 ? rc : 0, &err);
-}
+int main(int argc, char **argv) { return t5_program_main(&program, argc, argv, work); }

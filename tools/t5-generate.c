@@ -127,8 +127,11 @@ static int open_model(struct run *run, struct t5_err *err)
     struct t5_device_options how = {.threads = (int)threads};
     struct t5_search_options search = search_options();
     if (t5_checkpoint_open(&run->checkpoint, model_path, err) ||
-        (adapter_path && t5_adapter_load(&run->adapter, adapter_path, run->checkpoint, err)))
+        (adapter_path && t5_adapter_load(&run->adapter, adapter_path, run->checkpoint, err)) ||
+        t5_checkpoint_verify(run->checkpoint, err))
         return -1;
+    if (t5_checkpoint_warning(run->checkpoint))
+        t5_warn(program.name, "%s", t5_checkpoint_warning(run->checkpoint));
     how.compute = choose_compute(run->checkpoint);
     if (t5_backend_open(&run->backend, device, &how, err) ||
         t5_model_open(&run->model, &run->backend, run->checkpoint,
@@ -210,22 +213,9 @@ static void run_free(struct run *run)
 static int work(const struct t5_list *files, struct t5_err *err)
 {
     struct run run = {0};
-    int rc = open_model(&run, err) || open_records(&run, files, err) || generate(&run, err) ? -1 : 0;
+    int rc = check_options(err) || open_model(&run, err) || open_records(&run, files, err) || generate(&run, err) ? -1 : 0;
     run_free(&run);
     return rc;
 }
 
-int main(int argc, char **argv)
-{
-    struct t5_err err = {0};
-    struct t5_list files = {0};
-    int rc = t5_program_start(&program, &err);
-    if (rc == 0)
-        rc = t5_program_parse(&program, argc, argv, &files, &err);
-    if (rc == 0)
-        rc = check_options(&err);
-    if (rc == 0)
-        rc = work(&files, &err);
-    t5_list_free(&files);
-    return t5_program_finish(&program, rc < 0 ? rc : 0, &err);
-}
+int main(int argc, char **argv) { return t5_program_main(&program, argc, argv, work); }

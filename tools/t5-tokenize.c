@@ -109,17 +109,9 @@ static int run(const struct t5_list *files, struct t5_err *err)
     return rc ? -1 : t5_skip_end(&skip, good, err);
 }
 
-int main(int argc, char **argv)
+static int work(const struct t5_list *files, struct t5_err *err)
 {
-    struct t5_err err = {0};
-    struct t5_list files = {0};
-    int rc = t5_program_start(&program, &err);
-    if (rc == 0)
-        rc = t5_program_parse(&program, argc, argv, &files, &err);
-    if (rc == 0)
-        rc = check_options(&files, &err);
-    if (rc == 0)
-        rc = run(&files, &err);
-    t5_list_free(&files);
-    return t5_program_finish(&program, rc < 0 ? -1 : 0, &err);
+    return check_options(files, err) || run(files, err) ? -1 : 0;
 }
+
+int main(int argc, char **argv) { return t5_program_main(&program, argc, argv, work); }

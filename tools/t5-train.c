@@ -1,5 +1,5 @@
-/* t5-train.c - LoRA or full fine-tuning: token records in, an adapter or a model out, metrics on standard
- * output. The loop's parts are t5/trainer.h, t5/train_state.h and t5/train_plan.h. */
+/* t5-train.c - LoRA or full fine-tuning: token records in, an adapter or a model out, metrics on
+ * standard output. The loop's parts are t5/trainer.h, t5/train_state.h and t5/train_plan.h. */
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,8 @@
 #define MICRO_TOKENS 16384
 
 static const char *model_path, *output, *targets, *config_path, *init_path, *eval_path;
-static const char *schedule_name = "linear", *order_name = "shuffle", *compute = "f32", *device = "auto";
+static const char *schedule_name = "linear", *order_name = "shuffle", *compute = "f32",
+                  *device = "auto";
 static const char *save_as = "f32";
 static int64_t rank = -1, epochs = 5, max_steps = -1, warmup, batch = 8, seed = 42;
 static int64_t eval_every, save_every = 500, micro_tokens = -1, tolerate, threads;
@@ -36,19 +37,23 @@ static int full, resume, rslora, dry_run, truncate_long;
 static struct t5_skip skip = {.program = "t5-train"};
 
 static const struct t5_option options[] = {
-    {"model", 'm', T5_OPT_STRING, "MODEL", &model_path, 0, 0, "HF directory or a file of t5-quantize"},
-    {"output", 'o', T5_OPT_STRING, "DIR", &output, 0, 0, "where adapter or model and checkpoints go"},
+    {"model", 'm', T5_OPT_STRING, "MODEL", &model_path, 0, 0,
+     "HF directory or a file of t5-quantize"},
+    {"output", 'o', T5_OPT_STRING, "DIR", &output, 0, 0,
+     "where adapter or model and checkpoints go"},
     {"rank", 0, T5_OPT_INT, "N", &rank, 1, 4096, "LoRA rank [16]"},
     {"alpha", 0, T5_OPT_REAL, "X", &alpha, 1e-6, 1e6, "LoRA scale is alpha / rank [32]"},
     {"dropout", 0, T5_OPT_REAL, "P", &dropout, 0, 0.99, "dropout of LoRA's input [0.05]"},
     {"targets", 0, T5_OPT_STRING, "LIST", &targets, 0, 0,
      "adapted projections: q,k,v,o,wi,wi_0,wi_1,wo, or all [q,v]"},
     {"rslora", 0, T5_OPT_FLAG, NULL, &rslora, 0, 0, "LoRA scale is alpha / sqrt(rank)"},
-    {"init", 0, T5_OPT_STRING, "ADAPTER", &init_path, 0, 0, "go on from this PEFT adapter, its rank and alpha"},
+    {"init", 0, T5_OPT_STRING, "ADAPTER", &init_path, 0, 0,
+     "go on from this PEFT adapter, its rank and alpha"},
     {"full", 0, T5_OPT_FLAG, NULL, &full, 0, 0, "train every weight; DIR becomes an HF model"},
     {"from-config", 0, T5_OPT_STRING, "CONFIG", &config_path, 0, 0,
      "train a new model of this config.json; implies --full"},
-    {"save-as", 0, T5_OPT_CHOICE, "f32|bf16", &save_as, 0, 0, "type of the weights that --full writes"},
+    {"save-as", 0, T5_OPT_CHOICE, "f32|bf16", &save_as, 0, 0,
+     "type of the weights that --full writes"},
     {"epochs", 0, T5_OPT_INT, "N", &epochs, 1, 1000000, "passes over the data"},
     {"max-steps", 0, T5_OPT_INT, "N", &max_steps, 1, 1e12, "steps, whatever --epochs says"},
     {"batch", 0, T5_OPT_INT, "N", &batch, 1, 65536, "records a step"},
@@ -56,19 +61,25 @@ static const struct t5_option options[] = {
     {"schedule", 0, T5_OPT_CHOICE, "linear|cosine|constant", &schedule_name, 0, 0, "how it falls"},
     {"warmup", 0, T5_OPT_INT, "N", &warmup, 0, 1e12, "steps over which it rises"},
     {"clip", 0, T5_OPT_REAL, "X", &clip, 0, 1e30, "largest gradient norm; 0: no limit"},
-    {"weight-decay", 0, T5_OPT_REAL, "X", &weight_decay, 0, 1000, "AdamW's, norms and biases exempt"},
-    {"model-dropout", 0, T5_OPT_REAL, "P", &model_dropout, 0, 0.99, "T5's own [the config's dropout_rate]"},
+    {"weight-decay", 0, T5_OPT_REAL, "X", &weight_decay, 0, 1000,
+     "AdamW's, norms and biases exempt"},
+    {"model-dropout", 0, T5_OPT_REAL, "P", &model_dropout, 0, 0.99,
+     "T5's own [the config's dropout_rate]"},
     {"seed", 0, T5_OPT_INT, "N", &seed, 0, 9007199254740992, "of order, dropout and first values"},
     {"order", 0, T5_OPT_CHOICE, "shuffle|file", &order_name, 0, 0, "of the records in an epoch"},
     {"eval", 0, T5_OPT_STRING, "FILE", &eval_path, 0, 0, "records whose loss is measured"},
-    {"eval-every", 0, T5_OPT_INT, "N", &eval_every, 0, 1e12, "steps between measurements; 0: an epoch"},
-    {"save-every", 0, T5_OPT_INT, "N", &save_every, 0, 1e12, "steps between checkpoints; 0: none before the end"},
+    {"eval-every", 0, T5_OPT_INT, "N", &eval_every, 0, 1e12,
+     "steps between measurements; 0: an epoch"},
+    {"save-every", 0, T5_OPT_INT, "N", &save_every, 0, 1e12,
+     "steps between checkpoints; 0: none before the end"},
     {"resume", 0, T5_OPT_FLAG, NULL, &resume, 0, 0, "go on from the newest checkpoint in DIR"},
     {"tolerate", 0, T5_OPT_INT, "N", &tolerate, 0, 1000000,
      "steps in a row with gradients not finite that are passed over"},
     {"micro-tokens", 0, T5_OPT_INT, "N", &micro_tokens, 1, 1 << 28, "tokens of one pass [16384]"},
-    {"max-source", 0, T5_OPT_INT, "N", &max_source, 0, 1 << 20, "refuse longer inputs (tokens); 0: no limit"},
-    {"max-target", 0, T5_OPT_INT, "N", &max_target, 0, 1 << 20, "refuse longer labels (tokens); 0: no limit"},
+    {"max-source", 0, T5_OPT_INT, "N", &max_source, 0, 1 << 20,
+     "refuse longer inputs (tokens); 0: no limit"},
+    {"max-target", 0, T5_OPT_INT, "N", &max_target, 0, 1 << 20,
+     "refuse longer labels (tokens); 0: no limit"},
     {"truncate", 0, T5_OPT_FLAG, NULL, &truncate_long, 0, 0, "cut what is longer instead"},
     {"compute", 0, T5_OPT_CHOICE, "f32|bf16", &compute, 0, 0, "arithmetic with frozen weights"},
     {"device", 0, T5_OPT_STRING, "DEVICE", &device, 0, 0, "auto, cpu, cuda, cuda:N or ref"},
@@ -80,17 +91,17 @@ static const struct t5_option options[] = {
 };
 
 static const struct t5_program program = {
-    "t5-train", "Fine-tune a T5 model on token records: a LoRA adapter, or every weight.", "[FILE...]",
-    options};
+    "t5-train", "Fine-tune a T5 model on token records: a LoRA adapter, or every weight.",
+    "[FILE...]", options};
 
 /* What one run holds open. */
 struct run {
     struct t5_backend_handle backend;
-    struct t5_checkpoint *base;  /* NULL with --from-config */
-    char *config_text;           /* --from-config: owned */
+    struct t5_checkpoint *base; /* NULL with --from-config */
+    char *config_text;          /* --from-config: owned */
     struct t5_config config;
     char base_digest[65];
-    struct t5_adapter adapter;   /* LoRA */
+    struct t5_adapter adapter; /* LoRA */
     struct t5_dataset train, eval;
     struct t5_train_settings settings;
     struct t5_train_plan plan;
@@ -99,8 +110,8 @@ struct run {
     struct t5_model *model;
     struct t5_trainer *trainer;
     struct t5_train_log log;
-    int lock, slot;              /* slot: which checkpoint is written next */
-    int64_t saved;               /* the step of the newest checkpoint; -1: none */
+    int lock, slot; /* slot: which checkpoint is written next */
+    int64_t saved;  /* the step of the newest checkpoint; -1: none */
 };
 
 /* ---- signals ---- */
@@ -131,7 +142,10 @@ static void catch_signals(void)
 
 /* ---- options ---- */
 
-static int is_lora(void) { return !full; }
+static int is_lora(void)
+{
+    return !full;
+}
 
 static int same_file(const char *a, const char *b)
 {
@@ -283,9 +297,9 @@ static int read_data(struct run *run, const struct t5_list *files, struct t5_err
 
 static int open_device(struct run *run, struct t5_err *err)
 {
-    struct t5_device_options how = {
-        .threads = (int)threads,
-        .compute = strcmp(compute, "bf16") == 0 ? T5_COMPUTE_BF16 : T5_COMPUTE_F32};
+    struct t5_device_options how = {.threads = (int)threads,
+                                    .compute = strcmp(compute, "bf16") == 0 ? T5_COMPUTE_BF16
+                                                                            : T5_COMPUTE_F32};
     return t5_backend_open(&run->backend, device, &how, err);
 }
 
@@ -297,12 +311,13 @@ static void make_settings(struct run *run)
     s->batch = batch;
     s->micro_tokens = run->plan.micro_tokens;
     s->total_steps = t5_total_steps(run->train.n, batch, epochs, max_steps);
-    s->schedule = (struct t5_schedule){.kind = strcmp(schedule_name, "linear") == 0   ? T5_SCHEDULE_LINEAR
-                                               : strcmp(schedule_name, "cosine") == 0 ? T5_SCHEDULE_COSINE
-                                                                                      : T5_SCHEDULE_CONSTANT,
-                                       .lr = lr,
-                                       .warmup = warmup,
-                                       .total = s->total_steps};
+    s->schedule =
+        (struct t5_schedule){.kind = strcmp(schedule_name, "linear") == 0   ? T5_SCHEDULE_LINEAR
+                                     : strcmp(schedule_name, "cosine") == 0 ? T5_SCHEDULE_COSINE
+                                                                            : T5_SCHEDULE_CONSTANT,
+                             .lr = lr,
+                             .warmup = warmup,
+                             .total = s->total_steps};
     s->optimizer = (struct t5_optimizer_settings){.clip = clip, .weight_decay = weight_decay};
     s->model_dropout = model_dropout < 0 ? (double)run->config.dropout : model_dropout;
     s->lora_dropout = is_lora() ? run->adapter.dropout : 0;
@@ -360,7 +375,8 @@ static int make_plan(struct run *run, struct t5_err *err)
                                    .train = &run->train,
                                    .eval = &run->eval,
                                    .batch = batch};
-    /* where memory was short, the run goes on with the cut it began with: else its bytes would differ */
+    /* where memory was short, the run goes on with the cut it began with: else its bytes would
+     * differ */
     const char *began = run->state.file ? t5_train_state_value(&run->state, "micro_tokens") : NULL;
     int64_t want = micro_tokens < 0 ? MICRO_TOKENS : micro_tokens;
     if (micro_tokens < 0 && began && atoll(began) > 0)
@@ -369,7 +385,8 @@ static int make_plan(struct run *run, struct t5_err *err)
         return -1;
     if (run->plan.fits || dry_run)
         return 0;
-    return t5_fail_as(err, T5_ENVIRONMENT, "the run needs %lld bytes of memory, %lld are free (see --dry-run)",
+    return t5_fail_as(err, T5_ENVIRONMENT,
+                      "the run needs %lld bytes of memory, %lld are free (see --dry-run)",
                       (long long)run->plan.bytes, (long long)run->plan.free_bytes);
 }
 
@@ -387,10 +404,11 @@ static int open_output(struct run *run, struct t5_err *err)
     if (resume || !run->state.file)
         return 0;
     if (!run->state.finished)
-        return t5_fail_as(err, T5_USAGE,
-                          "%s: holds a run that ended at step %lld: --resume goes on with it, or remove "
-                          "its checkpoint files",
-                          output, (long long)run->state.position.step);
+        return t5_fail_as(
+            err, T5_USAGE,
+            "%s: holds a run that ended at step %lld: --resume goes on with it, or remove "
+            "its checkpoint files",
+            output, (long long)run->state.position.step);
     t5_train_state_free(&run->state);
     return t5_train_state_remove(output, -1, err);
 }
@@ -408,8 +426,8 @@ static int check_space(const struct run *run, struct t5_err *err)
         return t5_fail_errno(err, "%s", output);
     int64_t left = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
     if (left < need)
-        return t5_fail_as(err, T5_ENVIRONMENT, "%s: checkpoints need %lld bytes, %lld are free", output,
-                          (long long)need, (long long)left);
+        return t5_fail_as(err, T5_ENVIRONMENT, "%s: checkpoints need %lld bytes, %lld are free",
+                          output, (long long)need, (long long)left);
     return 0;
 }
 
@@ -423,7 +441,8 @@ static int check_state(struct run *run, struct t5_err *err)
         return -1;
     tool = t5_train_state_value(&run->state, "tool");
     if (!tool || strcmp(tool, t5_version) != 0)
-        t5_warn(program.name, "the checkpoint was made by version %.40s: the result may differ in its last bits",
+        t5_warn(program.name,
+                "the checkpoint was made by version %.40s: the result may differ in its last bits",
                 tool ? tool : "unknown");
     run->slot = !run->state.slot;
     run->saved = run->state.position.step;
@@ -445,7 +464,8 @@ static int load_model(struct run *run, struct t5_err *err)
 static int load_all(struct run *run, struct t5_err *err)
 {
     if (load_model(run, err) || t5_model_reserve(run->model, &run->plan.limits, err) ||
-        t5_trainer_open(&run->trainer, run->model, &run->train, &run->plan.limits, &run->settings, err))
+        t5_trainer_open(&run->trainer, run->model, &run->train, &run->plan.limits, &run->settings,
+                        err))
         return -1;
     if (!run->state.file)
         return 0;
@@ -473,7 +493,8 @@ static int log_head(struct run *run, const char *event, struct t5_err *err)
 
 static int save(struct run *run, int finished, struct t5_err *err)
 {
-    if (t5_train_state_save(output, run->slot, run->model, run->trainer, &run->identity, finished, err))
+    if (t5_train_state_save(output, run->slot, run->model, run->trainer, &run->identity, finished,
+                            err))
         return -1;
     run->slot = !run->slot;
     run->saved = t5_trainer_position(run->trainer).step;
@@ -612,6 +633,9 @@ static int work(const struct t5_list *files, struct t5_err *err)
 {
     struct run run = {.lock = -1, .saved = -1};
     int rc = -1;
+    if (check_options(files, err))
+        return -1;
+    signal(SIGPIPE, SIG_IGN); /* losing the reader of the log must not lose the run */
     t5_train_log_start(&run.log, STDOUT_FILENO);
     if ((!dry_run && open_output(&run, err)) || open_base(&run, err) || open_adapter(&run, err) ||
         open_device(&run, err) || read_data(&run, files, err) || make_plan(&run, err))
@@ -633,19 +657,4 @@ out:
     return rc;
 }
 
-int main(int argc, char **argv)
-{
-    struct t5_err err = {0};
-    struct t5_list files = {0};
-    int rc = t5_program_start(&program, &err);
-    if (rc == 0)
-        rc = t5_program_parse(&program, argc, argv, &files, &err);
-    if (rc == 0)
-        rc = check_options(&files, &err);
-    if (rc == 0) {
-        signal(SIGPIPE, SIG_IGN); /* losing the reader of the log must not lose the run */
-        rc = work(&files, &err);
-    }
-    t5_list_free(&files);
-    return t5_program_finish(&program, rc < 0 ? rc : 0, &err);
-}
+int main(int argc, char **argv) { return t5_program_main(&program, argc, argv, work); }

@@ -241,8 +241,9 @@ struct t5_backend {
 };
 
 /* The table of a backend: "ref" (built in), "cpu", "cuda" (shared objects beside the programs: ../lib,
- * ../lib/t5-tools). device: "auto", "cpu", "cuda", "cuda:N", "ref"; auto takes cuda where it opens, else cpu, else ref.
- * Both results are owned by the caller: t5_device_close. */
+ * ../lib/t5-tools). device: "auto", "cpu", "cuda", "cuda:N", "ref"; auto is cpu, until cuda has
+ * been measured on a card. Nothing falls back to another: a missing backend is an error. What is
+ * opened is the caller's: t5_backend_close. */
 struct t5_backend_handle {
     struct t5_backend ops;
     struct t5_device *dev;

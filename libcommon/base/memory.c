@@ -1,5 +1,5 @@
-/* memory.c - Linux's MemAvailable. Free pages alone would be next to nothing on a machine that has just
- * read a large model: its page cache is there to be taken. */
+/* memory.c - Linux's MemAvailable. Free pages alone would be next to nothing on a machine that has
+ * just read a large model: its page cache is there to be taken. */
 /* SPDX-License-Identifier: MIT */
 #include "base/memory.h"
 

@@ -74,6 +74,20 @@ int t5_program_finish(const struct t5_program *program, int rc, struct t5_err *e
     return err->status ? (int)err->status : T5_ENVIRONMENT;
 }
 
+int t5_program_main(const struct t5_program *program, int argc, char **argv,
+                    int (*work)(const struct t5_list *operands, struct t5_err *err))
+{
+    struct t5_err err = {0};
+    struct t5_list operands = {0};
+    int rc = t5_program_start(program, &err);
+    if (rc == 0)
+        rc = t5_program_parse(program, argc, argv, &operands, &err);
+    if (rc == 0)
+        rc = work(&operands, &err);
+    t5_list_free(&operands);
+    return t5_program_finish(program, rc < 0 ? -1 : 0, &err);
+}
+
 void t5_progress_start(struct t5_progress *p, const char *program, const char *unit, int64_t total)
 {
     *p = (struct t5_progress){.program = program, .unit = unit, .total = total};

@@ -55,6 +55,10 @@ int t5_program_finish(const struct t5_program *program, int rc, struct t5_err *e
  * takes its number), and has a closed pipe end the program even where SIGPIPE is ignored. */
 int t5_program_start(const struct t5_program *program, struct t5_err *err) T5_MUST_CHECK;
 
+/* The whole main() of a program whose work needs only its operands: start, parse, work, finish. */
+int t5_program_main(const struct t5_program *program, int argc, char **argv,
+                    int (*work)(const struct t5_list *operands, struct t5_err *err));
+
 /* "NAME: text" on standard error; t5_warn is for people, never for data. */
 void t5_warn(const char *program, const char *fmt, ...) T5_PRINTF(2, 3);
 

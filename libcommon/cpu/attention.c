@@ -1,15 +1,15 @@
 /* attention.c - packed attention with T5's relative-position bias, forward and backward.
  *   s[i][j] = q_i . k_j + bias(j - i),  p = softmax(s),  out_i = sum_j drop(p)[i][j] v_j
- * A task is one head of one sequence. It takes BLOCK query rows at a time: their scores against every key are
- * one product, so are their outputs; between them each row's softmax. Nothing of size S x T is kept: the
- * backward pass makes the weights again from the saved log-sum-exp. */
+ * A task is one head of one sequence. It takes BLOCK query rows at a time: their scores against
+ * every key are one product, so are their outputs; between them each row's softmax. Nothing of size
+ * S x T is kept: the backward pass makes the weights again from the saved log-sum-exp. */
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
 #include <string.h>
 
 #include "cpu/cpu.h"
 
-enum { BLOCK = 48 };
+enum { BLOCK = 96 };
 
 /* One head of one sequence. */
 struct head {
@@ -29,7 +29,10 @@ void cpu_bias_line(float *line, const struct t5_attention *shape, int64_t head, 
     }
 }
 
-static int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
+static int64_t padded(int64_t n)
+{
+    return (n + 15) / 16 * 16;
+}
 
 /* Floats of workspace for one task: `tiles` blocks of scores, a mask row and a bias line. */
 static size_t task_floats(const struct t5_attention *shape, int tiles)
@@ -41,8 +44,10 @@ static size_t task_floats(const struct t5_attention *shape, int tiles)
 static struct head head_init(const struct t5_attention *shape, int64_t b, int64_t h, float *line)
 {
     const int32_t *q = shape->q_pack->offsets + b, *k = shape->k_pack->offsets + b;
-    struct head at = {shape, h, shape->q_pack->record ? shape->q_pack->record[b] : 0,
-                      q[0],  q[1] - q[0], k[0], k[1] - k[0], line};
+    struct head at = {
+        shape,       h,           shape->q_pack->record ? shape->q_pack->record[b] : 0,
+        q[0],        q[1] - q[0], k[0],
+        k[1] - k[0], line};
     cpu_bias_line(line, shape, h, -(at.nq - 1), at.nq + at.nk - 1);
     return at;
 }
@@ -53,8 +58,14 @@ static int64_t seen(const struct head *at, int64_t i)
     return at->shape->causal && i + 1 < at->nk ? i + 1 : at->nk;
 }
 
-static struct t5_view rows_of(const float *x, int64_t ld) { return (struct t5_view){x, ld, 1}; }
-static struct t5_view turned(const float *x, int64_t ld) { return (struct t5_view){x, 1, ld}; }
+static struct t5_view rows_of(const float *x, int64_t ld)
+{
+    return (struct t5_view){x, ld, 1};
+}
+static struct t5_view turned(const float *x, int64_t ld)
+{
+    return (struct t5_view){x, 1, ld};
+}
 
 static struct t5_place mask_place(const struct head *at, int64_t i)
 {
@@ -169,14 +180,15 @@ static void head_backward(struct t5_device *dev, float *work, int64_t ld, float 
         block_gradients(dev, p, dp, ld, mask, at, g, i, m, n);
         if (dbias)
             add_bias_gradient(dbias, dp, ld, at, i, m);
-        t5_gemm(g->dq + i * g->lddq, g->lddq, rows_of(dp, ld), rows_of(g->k, g->ldk), m, d, n, 0, 1);
+        t5_gemm(g->dq + i * g->lddq, g->lddq, rows_of(dp, ld), rows_of(g->k, g->ldk), m, d, n, 0,
+                1);
         t5_gemm(g->dk, g->lddk, turned(dp, ld), qi, n, d, m, 1, 1);
         t5_gemm(g->dv, g->lddv, turned(p, ld), douti, n, d, m, 1, 1);
     }
 }
 
-void cpu_attention_bwd(struct t5_device *dev, act *dq, int64_t lddq, act *dk, int64_t lddk,
-                       act *dv, int64_t lddv, float *dbias, const act *dout, const act *out,
+void cpu_attention_bwd(struct t5_device *dev, act *dq, int64_t lddq, act *dk, int64_t lddk, act *dv,
+                       int64_t lddv, float *dbias, const act *dout, const act *out,
                        const float *lse, const act *q, int64_t ldq, const act *k, int64_t ldk,
                        const act *v, int64_t ldv, const struct t5_attention *shape)
 {
@@ -204,7 +216,12 @@ void cpu_attention_bwd(struct t5_device *dev, act *dq, int64_t lddq, act *dk, in
                 .dq = (float *)dq + at.q0 * lddq + h * d,
                 .dk = (float *)dk + at.k0 * lddk + h * d,
                 .dv = (float *)dv + at.k0 * lddv + h * d,
-                .ldq = ldq, .ldk = ldk, .ldv = ldv, .lddq = lddq, .lddk = lddk, .lddv = lddv,
+                .ldq = ldq,
+                .ldk = ldk,
+                .ldv = ldv,
+                .lddq = lddq,
+                .lddk = lddk,
+                .lddv = lddv,
             };
             head_backward(dev, mine, ld, dbias, &at, &g);
         }

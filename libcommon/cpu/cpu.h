@@ -1,8 +1,8 @@
 /* cpu.h - what the files of the CPU backend share. Not for others.
  *
- * act is float. Work is split over OpenMP threads into pieces whose borders depend on sizes alone, and
- * each element of a result is computed by one thread in one order: results do not depend on
- * the number of threads. */
+ * act is float. Work is split over OpenMP threads into pieces whose borders depend on sizes alone,
+ * and each element of a result is computed by one thread in one order: results do not depend on the
+ * number of threads. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CPU_CPU_H
 #define T5_CPU_CPU_H
@@ -19,19 +19,19 @@ struct t5_device {
     int threads;
     const struct t5_rows_isa *rows;
     struct t5_gemm_scratch scratch; /* rows converted for products; made when weights are */
-    float *work; /* cpu_work's memory, owned */
+    float *work;                    /* cpu_work's memory, owned */
     size_t work_floats;
     struct t5_err failure; /* the first one; text[0] == 0: none */
 };
 
 struct t5_weight {
     int64_t rows, cols;
-    const float *values;        /* bound: (rows, cols), borrowed; NULL where frozen */
-    struct t5_packed forward;   /* frozen for T5_USE_FORWARD */
-    struct t5_packed input;     /* frozen for T5_USE_INPUT_GRAD */
-    void *table;                /* frozen for T5_USE_GATHER: (rows, cols) as it came, owned */
+    const float *values;      /* bound: (rows, cols), borrowed; NULL where frozen */
+    struct t5_packed forward; /* frozen for T5_USE_FORWARD */
+    struct t5_packed input;   /* frozen for T5_USE_INPUT_GRAD */
+    void *table;              /* frozen for T5_USE_GATHER: (rows, cols) as it came, owned */
     enum t5_dtype table_type;
-    float *table_scale;         /* (rows), I8 only, owned */
+    float *table_scale; /* (rows), I8 only, owned */
 };
 
 /* Parallel regions of one device use its threads; tiny ones run where they are. */
@@ -39,8 +39,8 @@ struct t5_weight {
 #define CPU_PARALLEL_FOR(device, worth)                                                            \
     CPU_PRAGMA(omp parallel for schedule(dynamic, 1) num_threads((device)->threads) if (worth))
 
-/* Memory that lives until the next call: `floats` for each of `parts` (threads, or 1). Grows on first
- * use of a size; NULL, with the failure noted, where there is none. Part i begins at i x the
+/* Memory that lives until the next call: `floats` for each of `parts` (threads, or 1). Grows on
+ * first use of a size; NULL, with the failure noted, where there is none. Part i begins at i x the
  * rounded size, which *stride receives. */
 float *cpu_work(struct t5_device *dev, int parts, size_t floats, size_t *stride);
 
@@ -99,11 +99,12 @@ void cpu_glu_bwd(struct t5_device *dev, act *dg, const act *dh, const act *g, in
 void cpu_attention_fwd(struct t5_device *dev, act *out, float *lse, const act *q, int64_t ldq,
                        const act *k, int64_t ldk, const act *v, int64_t ldv,
                        const struct t5_attention *shape);
-void cpu_attention_bwd(struct t5_device *dev, act *dq, int64_t lddq, act *dk, int64_t lddk,
-                       act *dv, int64_t lddv, float *dbias, const act *dout, const act *out,
+void cpu_attention_bwd(struct t5_device *dev, act *dq, int64_t lddq, act *dk, int64_t lddk, act *dv,
+                       int64_t lddv, float *dbias, const act *dout, const act *out,
                        const float *lse, const act *q, int64_t ldq, const act *k, int64_t ldk,
                        const act *v, int64_t ldv, const struct t5_attention *shape);
-/* line[i] = the head's bias for key position - query position = first + i, i < n; zeros without bias */
+/* line[i] = the head's bias for key position - query position = first + i, i < n; zeros without
+ * bias */
 void cpu_bias_line(float *line, const struct t5_attention *shape, int64_t head, int64_t first,
                    int64_t n);
 

@@ -1,6 +1,6 @@
-/* gemm.c - drivers of the CPU matrix products: split the result into tasks of one panel (64 columns)
- * and some rows, walk the tiles. The arithmetic is in the tile functions (gemm_kernel.h); the packing of frozen
- * weights is in gemm_pack.c.
+/* gemm.c - drivers of the CPU matrix products: split the result into tasks of one panel (64
+ * columns) and some rows, walk the tiles. The arithmetic is in the tile functions (gemm_kernel.h);
+ * the packing of frozen weights is in gemm_pack.c.
  *
  * The panel of a task stays in the second-level cache while its rows pass; the next one is asked
  * for meanwhile. With few rows the products are bound by reading the weights, once, in order. */
@@ -15,9 +15,9 @@
 enum {
     MR = T5_GEMM_MR,
     NR = T5_GEMM_NR,
-    CHUNK = 16 * MR,     /* rows of a task: fixed, so that the split knows nothing of threads */
-    BLOCK_STEPS = 1024,  /* 256-byte steps of a panel between two visits of the result: 256 KB */
-    DEPTH = 512,         /* k of a panel packed on the fly: 128 KB of stack */
+    CHUNK = 16 * MR,    /* rows of a task: fixed, so that the split knows nothing of threads */
+    BLOCK_STEPS = 1024, /* 256-byte steps of a panel between two visits of the result: 256 KB */
+    DEPTH = 512,        /* k of a panel packed on the fly: 128 KB of stack */
 };
 
 static const struct t5_gemm_isa *isa;
@@ -34,11 +34,20 @@ static const struct t5_gemm_isa *best_isa(void)
     return &t5_gemm_portable;
 }
 
-__attribute__((constructor)) static void choose(void) { isa = best_isa(); }
+__attribute__((constructor)) static void choose(void)
+{
+    isa = best_isa();
+}
 
-const struct t5_gemm_isa *t5_gemm_isa(void) { return isa; }
+const struct t5_gemm_isa *t5_gemm_isa(void)
+{
+    return isa;
+}
 
-const char *t5_gemm_isa_name(void) { return isa->name; }
+const char *t5_gemm_isa_name(void)
+{
+    return isa->name;
+}
 
 int t5_gemm_force(const char *name)
 {
@@ -81,10 +90,9 @@ void t5_gemm_scratch_free(struct t5_gemm_scratch *scratch)
 
 /* A block of rows ready for the tiles: the activations as the weight's math wants them. */
 struct rows {
-    const char *data;
+    char *data;
     size_t stride; /* bytes between rows */
-    const float *scale;
-    int64_t m;
+    float *scale;
 };
 
 static void packed_task(float *y, int64_t ldy, const struct rows *x, int64_t from, int64_t to,
@@ -93,7 +101,8 @@ static void packed_task(float *y, int64_t ldy, const struct rows *x, int64_t fro
     const int64_t steps = (int64_t)(w->panel_bytes / 256);
     const int n = (int)(w->n - panel * NR < NR ? w->n - panel * NR : NR);
     const int64_t tiles = (to - from + MR - 1) / MR;
-    const int64_t block = w->math == T5_COMPUTE_INT8 ? steps : BLOCK_STEPS; /* int8 sums stay inside */
+    const int64_t block =
+        w->math == T5_COMPUTE_INT8 ? steps : BLOCK_STEPS; /* int8 sums stay inside */
     const char *b = (const char *)w->panels + panel * (int64_t)w->panel_bytes;
     y += panel * NR;
     for (int64_t s = 0; s < steps; s += block, b += block * 256) {
@@ -109,15 +118,49 @@ static void packed_task(float *y, int64_t ldy, const struct rows *x, int64_t fro
             float *out = y + i * ldy;
             const char *a = x->data + (size_t)i * x->stride;
             if (w->math == T5_COMPUTE_F32)
-                isa->f32(out, ldy, (const float *)a + s, (int64_t)(x->stride / 4), 1, (const float *)b,
-                         NR, count, m, n, add, &ahead);
+                isa->f32(out, ldy, (const float *)a + s, (int64_t)(x->stride / 4), 1,
+                         (const float *)b, NR, count, m, n, add, &ahead);
             else if (w->math == T5_COMPUTE_BF16)
                 isa->bf16(out, ldy, (const uint16_t *)a + 2 * s, (int64_t)(x->stride / 2),
                           (const uint16_t *)b, 2 * count, m, n, add, &ahead);
             else
                 isa->int8(out, ldy, (const uint8_t *)a, (int64_t)x->stride, x->scale + i,
-                          (const int8_t *)b, w->scale + panel * NR, w->shift + panel * NR, 4 * count,
-                          m, n, add, &ahead);
+                          (const int8_t *)b, w->scale + panel * NR, w->shift + panel * NR,
+                          4 * count, m, n, add, &ahead);
+        }
+    }
+}
+
+/* Row i of x to bf16 or to int8 with its scale. */
+static void convert_row(const struct rows *to, const float *x, int64_t i, const struct t5_packed *w)
+{
+    char *out = to->data + (size_t)i * to->stride;
+    if (w->math == T5_COMPUTE_BF16)
+        isa->round((uint16_t *)(void *)out, x, w->k, w->k_padded);
+    else
+        isa->quantise((uint8_t *)out, to->scale + i, x, w->k, w->k_padded);
+}
+
+/* count rows that fit the scratch at once */
+static void packed_rows(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t count,
+                        const struct t5_packed *w, int accumulate, struct rows in, int threads)
+{
+    const int64_t panels = (w->n + NR - 1) / NR, chunks = (count + CHUNK - 1) / CHUNK;
+    /* a few rows are converted before the threads are woken, which saves them a barrier */
+    const int convert = w->math != T5_COMPUTE_F32, early = convert && count * w->k <= 8192;
+    for (int64_t i = 0; early && i < count; i++)
+        convert_row(&in, x + i * ldx, i, w);
+#pragma omp parallel num_threads(threads) if (threads > 1 && count * w->n * w->k > 32768)
+    {
+        if (convert && !early) {
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < count; i++)
+                convert_row(&in, x + i * ldx, i, w);
+        }
+#pragma omp for schedule(static) nowait
+        for (int64_t task = 0; task < panels * chunks; task++) {
+            const int64_t from = task % chunks * CHUNK, to = from + CHUNK;
+            packed_task(y, ldy, &in, from, to < count ? to : count, w, task / chunks, accumulate);
         }
     }
 }
@@ -126,40 +169,19 @@ void t5_gemm_packed(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t 
                     const struct t5_packed *w, int accumulate, struct t5_gemm_scratch *scratch,
                     int threads)
 {
-    const int64_t panels = (w->n + NR - 1) / NR;
-    size_t stride = (size_t)ldx * sizeof(float);
-    int64_t most = m;
-    if (w->math != T5_COMPUTE_F32) {
-        stride = (size_t)w->k_padded * (w->math == T5_COMPUTE_BF16 ? 2 : 1);
-        most = (int64_t)((scratch->bytes - 64) / (stride + sizeof(float)));
+    if (w->math == T5_COMPUTE_F32) { /* read in place */
+        const struct rows in = {(char *)(uintptr_t)x, (size_t)ldx * sizeof(float), NULL};
+        packed_rows(y, ldy, x, ldx, m, w, accumulate, in, threads);
+        return;
     }
+    const size_t stride = (size_t)w->k_padded * (w->math == T5_COMPUTE_BF16 ? 2 : 1);
+    const int64_t most = (int64_t)((scratch->bytes - 64) / (stride + sizeof(float)));
     for (int64_t first = 0; first < m; first += most) {
         const int64_t count = m - first < most ? m - first : most;
-        const int64_t chunks = (count + CHUNK - 1) / CHUNK;
-        char *rows = scratch ? scratch->data : NULL;
-        float *scale = rows ? (float *)(void *)(rows + ((size_t)count * stride + 63) / 64 * 64) : NULL;
-        const struct rows in = {
-            w->math == T5_COMPUTE_F32 ? (const char *)(x + first * ldx) : rows, stride, scale, count};
-#pragma omp parallel num_threads(threads) if (threads > 1 && count * w->n * w->k > 32768)
-        {
-            if (w->math != T5_COMPUTE_F32) {
-#pragma omp for schedule(static)
-                for (int64_t i = 0; i < count; i++)
-                    if (w->math == T5_COMPUTE_BF16)
-                        isa->round((uint16_t *)(void *)(rows + (size_t)i * stride),
-                                   x + (first + i) * ldx, w->k, w->k_padded);
-                    else
-                        isa->quantise((uint8_t *)rows + (size_t)i * stride, scale + i,
-                                      x + (first + i) * ldx, w->k, w->k_padded);
-            }
-#pragma omp for schedule(static)
-            for (int64_t task = 0; task < panels * chunks; task++) {
-                const int64_t from = task % chunks * CHUNK;
-                packed_task(y + first * ldy, ldy, &in, from,
-                            from + CHUNK < count ? from + CHUNK : count, w, task / chunks,
-                            accumulate);
-            }
-        }
+        const size_t scales = ((size_t)count * stride + 63) / 64 * 64; /* behind the rows */
+        char *data = scratch->data;
+        const struct rows in = {data, stride, (float *)(void *)(data + scales)};
+        packed_rows(y + first * ldy, ldy, x + first * ldx, ldx, count, w, accumulate, in, threads);
     }
 }
 

@@ -3,8 +3,9 @@
  * f32; INT8: weight rows and activation rows to int8 by absmax, sums in int32 (exact).
  *
  * Every element is one chain of additions over k in ascending order, so a row of the result has the
- * same bits whatever rows stand beside it and however many threads compute it (threads 1: the caller's). Leading dimensions
- * (ld*) are in elements. Nothing here allocates except t5_packed_make and t5_gemm_scratch_make. */
+ * same bits whatever rows stand beside it and however many threads compute it (threads 1: the
+ * caller's). Leading dimensions (ld*) are in elements. Nothing here allocates except t5_packed_make
+ * and t5_gemm_scratch_make. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CPU_GEMM_H
 #define T5_CPU_GEMM_H
@@ -16,17 +17,17 @@
 /* A frozen weight laid out for the processor: panels of 64 columns of the result. */
 struct t5_packed {
     enum t5_compute math;
-    int64_t n, k;        /* the product is (m, k) -> (m, n) */
-    int64_t k_padded;    /* to a multiple of 4; k for f32 */
-    void *panels;        /* (n/64, k_padded/u, 64, u), u = 1 f32, 2 bf16, 4 int8; owned */
-    size_t panel_bytes;  /* one panel */
-    float *scale;        /* (n padded to 64), int8 only; owned */
-    int32_t *shift;      /* (n padded to 64), int8 only: 128 x the column's sum; owned */
+    int64_t n, k;       /* the product is (m, k) -> (m, n) */
+    int64_t k_padded;   /* to a multiple of 4; k for f32 */
+    void *panels;       /* (n/64, k_padded/u, 64, u), u = 1 f32, 2 bf16, 4 int8; owned */
+    size_t panel_bytes; /* one panel */
+    float *scale;       /* (n padded to 64), int8 only; owned */
+    int32_t *shift;     /* (n padded to 64), int8 only: 128 x the column's sum; owned */
 };
 
-/* Packs the parts, stacked: W is (sum of rows, k = their cols). transposed 0: for Y(m, rows) = X(m, k) W^T, rows
- * stacked along the result. transposed 1: for dX(m, k) = dY(m, rows) W. Its row scales lie along the
- * sum, so int8 math is refused there. */
+/* Packs the parts, stacked: W is (sum of rows, k = their cols). transposed 0: for Y(m, rows) = X(m,
+ * k) W^T, rows stacked along the result. transposed 1: for dX(m, k) = dY(m, rows) W. Its row scales
+ * lie along the sum, so int8 math is refused there. */
 int t5_packed_make(struct t5_packed *out, enum t5_compute math, int transposed,
                    const struct t5_matrix *parts, int n_parts, struct t5_err *err) T5_MUST_CHECK;
 void t5_packed_free(struct t5_packed *packed);

@@ -1,5 +1,5 @@
-/* gemm_avx2.c - the tiles for processors with AVX2 and FMA. A tile is walked in strips of 16 columns:
- * 6 rows x 2 vectors accumulate in 12 of the 16 registers. */
+/* gemm_avx2.c - the tiles for processors with AVX2 and FMA. A tile is walked in strips of 16
+ * columns: 6 rows x 2 vectors accumulate in 12 of the 16 registers. */
 /* SPDX-License-Identifier: MIT */
 #pragma GCC target("avx2,fma")
 #include <immintrin.h>
@@ -117,7 +117,8 @@ INLINE void int8_strip(int mr, float *y, int64_t ldy, const uint8_t *a, int64_t 
         __m256i bv[2];
         fetch(ahead, p);
         EACH(j, 2)
-            bv[j] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(b + 16 * j)));
+            bv[j] =
+                _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(b + 16 * j)));
         EACH(i, mr) {
             int32_t quad;
             memcpy(&quad, a + i * lda, 4);
@@ -140,12 +141,23 @@ INLINE void int8_strip(int mr, float *y, int64_t ldy, const uint8_t *a, int64_t 
 
 #define BY_ROWS(CALL)                                                                              \
     switch (m) {                                                                                   \
-    case 1: CALL(1); break;                                                                        \
-    case 2: CALL(2); break;                                                                        \
-    case 3: CALL(3); break;                                                                        \
-    case 4: CALL(4); break;                                                                        \
-    case 5: CALL(5); break;                                                                        \
-    default: CALL(6);                                                                              \
+    case 1:                                                                                        \
+        CALL(1);                                                                                   \
+        break;                                                                                     \
+    case 2:                                                                                        \
+        CALL(2);                                                                                   \
+        break;                                                                                     \
+    case 3:                                                                                        \
+        CALL(3);                                                                                   \
+        break;                                                                                     \
+    case 4:                                                                                        \
+        CALL(4);                                                                                   \
+        break;                                                                                     \
+    case 5:                                                                                        \
+        CALL(5);                                                                                   \
+        break;                                                                                     \
+    default:                                                                                       \
+        CALL(6);                                                                                   \
     }
 
 static const struct t5_gemm_ahead nothing = {NULL, 0, 0};

@@ -19,7 +19,10 @@ INLINE void fetch(const struct t5_gemm_ahead *ahead, int64_t step)
         _mm_prefetch(ahead->next + step * 256 + 64 * (ahead->first + i), _MM_HINT_T1);
 }
 
-INLINE __mmask16 last_mask(int n, int nv) { return (__mmask16)(0xffffu >> (16 * nv - n)); }
+INLINE __mmask16 last_mask(int n, int nv)
+{
+    return (__mmask16)(0xffffu >> (16 * nv - n));
+}
 
 INLINE void load_tile(__m512 acc[6][4], const float *y, int64_t ldy, int mr, int nv, __mmask16 last,
                       int accumulate)
@@ -52,8 +55,8 @@ INLINE void f32_tile(int mr, int nv, float *y, int64_t ldy, const float *a, int6
         __m512 bv[4];
         fetch(ahead, p);
         EACH(j, nv)
-            bv[j] = j == nv - 1 ? _mm512_maskz_loadu_ps(last, b + 16 * j)
-                                : _mm512_loadu_ps(b + 16 * j);
+            bv[j] =
+                j == nv - 1 ? _mm512_maskz_loadu_ps(last, b + 16 * j) : _mm512_loadu_ps(b + 16 * j);
         EACH(i, mr) {
             __m512 av = _mm512_set1_ps(a[i * rs]);
             EACH(j, nv)
@@ -123,7 +126,8 @@ INLINE void int8_tile(int mr, int nv, float *y, int64_t ldy, const uint8_t *a, i
     load_tile(acc, y, ldy, mr, nv, last, accumulate);
     EACH(i, mr)
         EACH(j, nv) {
-            __m512 s = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i][j]), _mm512_load_ps(b_scale + 16 * j));
+            __m512 s =
+                _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i][j]), _mm512_load_ps(b_scale + 16 * j));
             s = _mm512_mul_ps(s, _mm512_set1_ps(a_scale[i]));
             acc[i][j] = accumulate ? _mm512_add_ps(acc[i][j], s) : s;
         }
@@ -133,19 +137,37 @@ INLINE void int8_tile(int mr, int nv, float *y, int64_t ldy, const uint8_t *a, i
 /* One function a tile shape, so that rows and vectors are constants in it. */
 #define BY_ROWS(CALL, nv)                                                                          \
     switch (m) {                                                                                   \
-    case 1: CALL(1, nv); break;                                                                    \
-    case 2: CALL(2, nv); break;                                                                    \
-    case 3: CALL(3, nv); break;                                                                    \
-    case 4: CALL(4, nv); break;                                                                    \
-    case 5: CALL(5, nv); break;                                                                    \
-    default: CALL(6, nv);                                                                          \
+    case 1:                                                                                        \
+        CALL(1, nv);                                                                               \
+        break;                                                                                     \
+    case 2:                                                                                        \
+        CALL(2, nv);                                                                               \
+        break;                                                                                     \
+    case 3:                                                                                        \
+        CALL(3, nv);                                                                               \
+        break;                                                                                     \
+    case 4:                                                                                        \
+        CALL(4, nv);                                                                               \
+        break;                                                                                     \
+    case 5:                                                                                        \
+        CALL(5, nv);                                                                               \
+        break;                                                                                     \
+    default:                                                                                       \
+        CALL(6, nv);                                                                               \
     }
 #define BY_SHAPE(CALL)                                                                             \
     switch ((n + 15) / 16) {                                                                       \
-    case 1: BY_ROWS(CALL, 1); break;                                                               \
-    case 2: BY_ROWS(CALL, 2); break;                                                               \
-    case 3: BY_ROWS(CALL, 3); break;                                                               \
-    default: BY_ROWS(CALL, 4);                                                                     \
+    case 1:                                                                                        \
+        BY_ROWS(CALL, 1);                                                                          \
+        break;                                                                                     \
+    case 2:                                                                                        \
+        BY_ROWS(CALL, 2);                                                                          \
+        break;                                                                                     \
+    case 3:                                                                                        \
+        BY_ROWS(CALL, 3);                                                                          \
+        break;                                                                                     \
+    default:                                                                                       \
+        BY_ROWS(CALL, 4);                                                                          \
     }
 
 static void f32(float *y, int64_t ldy, const float *a, int64_t rs, int64_t cs, const float *b,
@@ -207,8 +229,8 @@ static void quantise_row(uint8_t *out, float *scale, const float *x, int64_t k, 
     }
 }
 
-/* 16 rows of 16 become 16 columns: two rounds of pair and quad interleaving inside 128-bit lanes, two
- * that move lanes. */
+/* 16 rows of 16 become 16 columns: two rounds of pair and quad interleaving inside 128-bit lanes,
+ * two that move lanes. */
 INLINE void transpose16(__m512 r[16])
 {
     __m512 t[16];

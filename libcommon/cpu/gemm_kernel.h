@@ -22,7 +22,8 @@ struct t5_gemm_ahead {
 struct t5_gemm_isa {
     const char *name;
 
-    /* y(m,n) [+]= a(m,k) b(k,n); a's element (i,p) lies at a[i*rs + p*cs], b's rows are ldb apart. */
+    /* y(m,n) [+]= a(m,k) b(k,n); a's element (i,p) lies at a[i*rs + p*cs], b's rows are ldb apart.
+     */
     void (*f32)(float *y, int64_t ldy, const float *a, int64_t rs, int64_t cs, const float *b,
                 int64_t ldb, int64_t k, int m, int n, int accumulate,
                 const struct t5_gemm_ahead *ahead);
@@ -43,8 +44,8 @@ struct t5_gemm_isa {
     void (*round)(uint16_t *out, const float *x, int64_t k, int64_t padded);
     void (*quantise)(uint8_t *out, float *scale, const float *x, int64_t k, int64_t padded);
 
-    /* out[p*NR + j] = in[j*ld + p] for p < depth, j < n <= NR: any 32 bits; out may receive zeros up
-     * to the next multiple of 16 columns */
+    /* out[p*NR + j] = in[j*ld + p] for p < depth, j < n <= NR: any 32 bits; out may receive zeros
+     * up to the next multiple of 16 columns */
     void (*transpose)(float *out, const float *in, int64_t ld, int n, int64_t depth);
 };
 

@@ -156,8 +156,8 @@ static void pack_rows_int8(struct t5_packed *w, char *panel, int64_t j,
             int8_t *to = rows + i * PIECE;
             int32_t sum = 0;
             if (from == 0)
-                w->scale[j + i] = part->type == T5_I8 ? scale_of(part, row)
-                                                      : absmax_scale(part, row, w->k);
+                w->scale[j + i] =
+                    part->type == T5_I8 ? scale_of(part, row) : absmax_scale(part, row, w->k);
             read_int8(to, part, row, w->k, from, depth, w->scale[j + i]);
             memset(to + depth, 0, (size_t)(PIECE - depth));
             for (int64_t p = 0; p < depth; p++)
@@ -169,7 +169,8 @@ static void pack_rows_int8(struct t5_packed *w, char *panel, int64_t j,
     }
 }
 
-static void shape(struct t5_packed *w, enum t5_compute math, int transposed, int64_t rows, int64_t k)
+static void shape(struct t5_packed *w, enum t5_compute math, int transposed, int64_t rows,
+                  int64_t k)
 {
     *w = (struct t5_packed){.math = math, .n = transposed ? k : rows, .k = transposed ? rows : k};
     w->k_padded = math == T5_COMPUTE_F32 ? w->k : (w->k + 3) / 4 * 4; /* f32 reads rows in place */

@@ -1,5 +1,5 @@
-/* gemm_portable.c - the tiles in plain C: what any processor runs, and the readable definition of the
- * other two files. */
+/* gemm_portable.c - the tiles in plain C: what any processor runs, and the readable definition of
+ * the other two files. */
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
 #include <string.h>

@@ -1,10 +1,11 @@
 /* linear.c - weights and the products with them. The arithmetic is gemm.c's.
  *
- * A frozen weight multiplies in the device's compute type, with one rule for int8: what a file keeps as
- * int8 is multiplied as int8, what it keeps as floats (lm_head, and whatever t5-quantize --keep spared) is
- * multiplied in bf16, so that the choice of what to quantise is made in one place. Input gradients of
- * int8 weights use bf16. int8 weights under f32 compute are expanded once: a
- * kernel that converts as it goes would read a quarter of the memory, but f32 is for exactness. */
+ * A frozen weight multiplies in the device's compute type, with one rule for int8: what a file
+ * keeps as int8 is multiplied as int8, what it keeps as floats (lm_head, and whatever t5-quantize
+ * --keep spared) is multiplied in bf16, so that the choice of what to quantise is made in one
+ * place. Input gradients of int8 weights use bf16. int8 weights under f32 compute are expanded
+ * once: a kernel that converts as it goes would read a quarter of the memory, but f32 is for
+ * exactness. */
 /* SPDX-License-Identifier: MIT */
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +51,10 @@ static int keep_table(struct t5_weight *w, const struct t5_matrix *parts, int n_
 static int make_scratch(struct t5_device *dev, int64_t k, struct t5_err *err)
 {
     const int64_t fit = SCRATCH_BYTES / (2 * k + 1);
-    return t5_gemm_scratch_make(&dev->scratch, fit < 1 ? 1 : fit > SCRATCH_ROWS ? SCRATCH_ROWS : fit,
+    return t5_gemm_scratch_make(&dev->scratch,
+                                fit < 1              ? 1
+                                : fit > SCRATCH_ROWS ? SCRATCH_ROWS
+                                                     : fit,
                                 k, err);
 }
 
@@ -129,8 +133,14 @@ int64_t cpu_weight_bytes(const struct t5_device *dev, enum t5_dtype type, int64_
 
 /* ---- products ---- */
 
-static struct t5_view rows_of(const float *x, int64_t ld) { return (struct t5_view){x, ld, 1}; }
-static struct t5_view turned(const float *x, int64_t ld) { return (struct t5_view){x, 1, ld}; }
+static struct t5_view rows_of(const float *x, int64_t ld)
+{
+    return (struct t5_view){x, ld, 1};
+}
+static struct t5_view turned(const float *x, int64_t ld)
+{
+    return (struct t5_view){x, 1, ld};
+}
 
 void cpu_linear_fwd(struct t5_device *dev, act *y, int64_t ldy, const act *x, int64_t ldx,
                     const struct t5_weight *w, int64_t n)

@@ -1,14 +1,13 @@
 /* lora.c - the low-rank path beside a frozen projection, forward and backward (arXiv:2106.09685).
- *   u = drop(x) A^T,  y += scale u B^T;   du = scale dy B,  dB += scale dy^T u,  dA += du^T drop(x),
- *   dx += drop'(du A)
- * What concerns rows alone runs on chunks of rows, one thread each; the gradients of A and B are split by
- * their own columns and rows, and sum over tokens in order. */
+ *   u = drop(x) A^T,  y += scale u B^T;   du = scale dy B,  dB += scale dy^T u,  dA += du^T
+ * drop(x), dx += drop'(du A) What concerns rows alone runs on chunks of rows, one thread each; the
+ * gradients of A and B are split by their own columns and rows, and sum over tokens in order. */
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
 
 #include "cpu/cpu.h"
 
-enum { CHUNK = 96, PANEL = 64, DEPTH = 256 };
+enum { CHUNK = 192, PANEL = 64, DEPTH = 256 };
 
 static int64_t rank_sum(const struct t5_lora *lora, int n)
 {
@@ -18,8 +17,14 @@ static int64_t rank_sum(const struct t5_lora *lora, int n)
     return sum;
 }
 
-static struct t5_view rows_of(const float *x, int64_t ld) { return (struct t5_view){x, ld, 1}; }
-static struct t5_view turned(const float *x, int64_t ld) { return (struct t5_view){x, 1, ld}; }
+static struct t5_view rows_of(const float *x, int64_t ld)
+{
+    return (struct t5_view){x, ld, 1};
+}
+static struct t5_view turned(const float *x, int64_t ld)
+{
+    return (struct t5_view){x, 1, ld};
+}
 
 /* Rows first..first+n of x, dropped out into work, or where they are. */
 static struct t5_view dropped(struct t5_device *dev, float *work, const float *x, int64_t ldx,
@@ -101,8 +106,8 @@ static void backward_rows(struct t5_device *dev, float *dx, int64_t lddx, float 
 }
 
 /* dA += du^T drop(x), 64 columns a task; the draws are made again where they are needed. */
-static void backward_a(struct t5_device *dev, const struct t5_lora *at, const float *du, int64_t ldu,
-                       const float *x, int64_t ldx, int64_t cols, int64_t n,
+static void backward_a(struct t5_device *dev, const struct t5_lora *at, const float *du,
+                       int64_t ldu, const float *x, int64_t ldx, int64_t cols, int64_t n,
                        const struct t5_pack *pack)
 {
     if (!t5_dropout_active(&at->dropout)) {

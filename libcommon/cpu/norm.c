@@ -1,6 +1,6 @@
-/* norm.c - embedding lookup, and the residual sum with dropout and RMSNorm (arXiv:1910.07467), forward and
- * backward. One row, one thread; gradients of tables and weights are split by columns and add up in
- * token order. */
+/* norm.c - embedding lookup, and the residual sum with dropout and RMSNorm (arXiv:1910.07467),
+ * forward and backward. One row, one thread; gradients of tables and weights are split by columns
+ * and add up in token order. */
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
 #include <string.h>
@@ -119,7 +119,8 @@ static void weight_gradient(struct t5_device *dev, float *dw, const float *dy, c
     }
 }
 
-/* y = w x r with r = (mean(x^2) + eps)^-1/2:  dx = r w dy - x r^3 / d sum(dy w x);  dw = sum x r dy */
+/* y = w x r with r = (mean(x^2) + eps)^-1/2:  dx = r w dy - x r^3 / d sum(dy w x);  dw = sum x r dy
+ */
 void cpu_norm_bwd(struct t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy,
                   const float *x, const float *w, int64_t n, int64_t d, float eps,
                   const struct t5_pack *pack, const struct t5_dropout *drop_delta,

@@ -16,9 +16,9 @@ struct t5_place {
 struct t5_adamw_row {
     float gradient; /* clip coefficient */
     float beta1, rest1, beta2, rest2;
-    float keep;     /* 1 - lr x weight decay */
-    float rate;     /* lr / (1 - beta1^step) */
-    float root;     /* 1 / sqrt(1 - beta2^step) */
+    float keep; /* 1 - lr x weight decay */
+    float rate; /* lr / (1 - beta1^step) */
+    float root; /* 1 / sqrt(1 - beta2^step) */
     float eps;
 };
 
@@ -54,7 +54,8 @@ struct t5_rows_isa {
     /* first index from `from` on whose element is above `level`, or n */
     int64_t (*find_above)(const float *x, int64_t from, int64_t n, float level);
 
-    /* Softmax's gradient with dropout: ds = p (dp mask - mean) into dp, p mask into p. mask NULL: 1 */
+    /* Softmax's gradient with dropout: ds = p (dp mask - mean) into dp, p mask into p. mask NULL: 1
+     */
     void (*softmax_grad)(float *p, float *dp, const float *mask, float mean, int64_t n);
     /* s[j] = q . k_j for n keys ldk apart */
     void (*scores)(float *s, const float *q, const float *k, int64_t ldk, int64_t n, int64_t d);

@@ -1,6 +1,7 @@
-/* rows_body.h - the functions of rows.h, written once over vectors of VL floats. Included by one file
- * an instruction set, which defines VL, MULTIPLY_EVEN, SQUARE_ROOT, ANY, ZIP_LOW, ZIP_HIGH and TABLE.
- * Sums keep VL x 4 partial ones and add them as a tree: the order depends on the length alone. */
+/* rows_body.h - the functions of rows.h, written once over vectors of VL floats. Included by one
+ * file an instruction set, which defines VL, MULTIPLY_EVEN, SQUARE_ROOT, ANY, ZIP_LOW, ZIP_HIGH and
+ * TABLE. Sums keep VL x 4 partial ones and add them as a tree: the order depends on the length
+ * alone. */
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
 #include <string.h>
@@ -19,10 +20,22 @@ typedef double vd __attribute__((vector_size(VL * 4)));
 typedef float vf_any __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 typedef float vf_half_any __attribute__((vector_size(VL * 2), aligned(4), may_alias));
 
-INLINE vf all(float x) { return (vf){0} + x; }
-INLINE vf load(const float *p) { return *(const vf_any *)p; }
-INLINE void store(float *p, vf v) { *(vf_any *)p = v; }
-INLINE vf pick(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+INLINE vf all(float x)
+{
+    return (vf){0} + x;
+}
+INLINE vf load(const float *p)
+{
+    return *(const vf_any *)p;
+}
+INLINE void store(float *p, vf v)
+{
+    *(vf_any *)p = v;
+}
+INLINE vf pick(vi mask, vf yes, vf no)
+{
+    return (vf)((mask & (vi)yes) | (~mask & (vi)no));
+}
 
 /* Elements i.. of a row of n: the last vector is filled up with `rest`. */
 INLINE vf get_or(const float *p, int64_t i, int64_t n, float rest)
@@ -33,7 +46,10 @@ INLINE vf get_or(const float *p, int64_t i, int64_t n, float rest)
     memcpy(&v, p + i, (size_t)(n - i) * sizeof(float));
     return v;
 }
-INLINE vf get(const float *p, int64_t i, int64_t n) { return get_or(p, i, n, 0); }
+INLINE vf get(const float *p, int64_t i, int64_t n)
+{
+    return get_or(p, i, n, 0);
+}
 INLINE void put(float *p, int64_t i, int64_t n, vf v)
 {
     if (n - i >= VL)
@@ -56,10 +72,12 @@ INLINE float tree_sum(vf v)
 /* exp(x) = 2^n exp(r), |r| <= ln 2 / 2; polynomial of degree 6 (Cephes expf). Below -87.3: 0. */
 INLINE vf exp_of(vf x)
 {
-    const vf low = all(-87.33654f), high = all(88.37626f), magic = all(12582912.0f); /* 1.5 x 2^23 */
+    const vf low = all(-87.33654f), high = all(88.37626f),
+             magic = all(12582912.0f); /* 1.5 x 2^23 */
     const vi under = x < low;
     x = pick(x > high, high, pick(under, low, x));
-    const vf shifted = x * all(1.44269504088896341f) + magic; /* its low bits are the whole number */
+    const vf shifted =
+        x * all(1.44269504088896341f) + magic; /* its low bits are the whole number */
     const vf n = shifted - magic;
     const vf r = (x - n * all(0.693359375f)) + n * all(2.12194440e-4f);
     vf y = all(1.9875691500e-4f) * r + all(1.3981999507e-3f);
@@ -129,12 +147,14 @@ static void drop_row(float *out, const float *in, int64_t n, const struct t5_dro
 
 static void add_rows(float *out, const float *a, const float *b, int64_t n)
 {
-    EACH_VECTOR(i, n) put(out, i, n, get(a, i, n) + get(b, i, n));
+    EACH_VECTOR(i, n)
+        put(out, i, n, get(a, i, n) + get(b, i, n));
 }
 
 static void scale_row(float *out, const float *in, float by, int64_t n)
 {
-    EACH_VECTOR(i, n) put(out, i, n, get(in, i, n) * all(by));
+    EACH_VECTOR(i, n)
+        put(out, i, n, get(in, i, n) * all(by));
 }
 
 /* The sum over a row of TERM, an expression in i and n that is 0 beyond the end. */
@@ -178,14 +198,21 @@ INLINE double sum_double(const float *x, int64_t n, int squares)
         total += squares ? (double)x[i] * x[i] : (double)x[i];
     return total;
 }
-static double sum_row(const float *x, int64_t n) { return sum_double(x, n, 0); }
-static double sum_squares_row(const float *x, int64_t n) { return sum_double(x, n, 1); }
+static double sum_row(const float *x, int64_t n)
+{
+    return sum_double(x, n, 0);
+}
+static double sum_squares_row(const float *x, int64_t n)
+{
+    return sum_double(x, n, 1);
+}
 
 /* ---- norm ---- */
 
 static void norm_row(float *y, const float *x, const float *w, float r, int64_t n)
 {
-    EACH_VECTOR(i, n) put(y, i, n, get(x, i, n) * all(r) * get(w, i, n));
+    EACH_VECTOR(i, n)
+        put(y, i, n, get(x, i, n) * all(r) * get(w, i, n));
 }
 
 static float norm_dot(const float *dy, const float *w, const float *x, int64_t n)
@@ -199,13 +226,14 @@ static void norm_grad(float *dx, const float *dy, const float *w, const float *x
                       int64_t n)
 {
     EACH_VECTOR(i, n)
-    put(dx, i, n,
-        get(dx, i, n) + (all(r) * get(w, i, n) * get(dy, i, n) - all(c) * get(x, i, n)));
+        put(dx, i, n,
+            get(dx, i, n) + (all(r) * get(w, i, n) * get(dy, i, n) - all(c) * get(x, i, n)));
 }
 
 static void norm_weight(float *dw, const float *dy, const float *x, float r, int64_t n)
 {
-    EACH_VECTOR(i, n) put(dw, i, n, get(dw, i, n) + all(r) * get(x, i, n) * get(dy, i, n));
+    EACH_VECTOR(i, n)
+        put(dw, i, n, get(dw, i, n) + all(r) * get(x, i, n) * get(dy, i, n));
 }
 
 /* ---- gated activation ---- */
@@ -229,8 +257,7 @@ INLINE void activate(vf *value, vf *slope, vf x, enum t5_glu kind)
 
 INLINE void glu_kind(float *h, const float *gate, const float *up, int64_t n, enum t5_glu kind)
 {
-    EACH_VECTOR(i, n)
-    {
+    EACH_VECTOR(i, n) {
         vf value, slope;
         activate(&value, &slope, get(gate, i, n), kind);
         put(h, i, n, up ? value * get(up, i, n) : value);
@@ -240,8 +267,7 @@ INLINE void glu_kind(float *h, const float *gate, const float *up, int64_t n, en
 INLINE void glu_grad_kind(float *dgate, float *dup, const float *dh, const float *gate,
                           const float *up, int64_t n, enum t5_glu kind)
 {
-    EACH_VECTOR(i, n)
-    {
+    EACH_VECTOR(i, n) {
         vf value, slope;
         const vf d = get(dh, i, n);
         activate(&value, &slope, get(gate, i, n), kind);
@@ -278,8 +304,7 @@ static float max_row(const float *x, int64_t n)
 {
     vf top = all(-INFINITY);
     vi nan = {0};
-    EACH_VECTOR(i, n)
-    {
+    EACH_VECTOR(i, n) {
         const vf v = get_or(x, i, n, -INFINITY);
         nan |= v != v;
         top = pick(v > top, v, top);
@@ -300,8 +325,7 @@ static float exp_sum_row(float *out, const float *x, float top, int64_t n)
         return total;
     }
     vf sum = {0};
-    EACH_VECTOR(i, n)
-    {
+    EACH_VECTOR(i, n) {
         const vf e = exp_of(get_or(x, i, n, -INFINITY) - all(top));
         put(out, i, n, e);
         sum += e;
@@ -325,8 +349,7 @@ static int64_t find_above(const float *x, int64_t from, int64_t n, float level)
 
 static void softmax_grad(float *p, float *dp, const float *mask, float mean, int64_t n)
 {
-    EACH_VECTOR(i, n)
-    {
+    EACH_VECTOR(i, n) {
         const vf pi = get(p, i, n), m = mask ? get(mask, i, n) : all(1);
         put(dp, i, n, pi * (get(dp, i, n) * m - all(mean)));
         put(p, i, n, pi * m);
@@ -334,7 +357,8 @@ static void softmax_grad(float *p, float *dp, const float *mask, float mean, int
 }
 
 /* VL keys at a time: their VL partial vectors are folded pairwise, which leaves one vector of sums.
- * A fold of a and b puts a's lanes at even places and b's at odd ones, so key bits come out reversed. */
+ * A fold of a and b puts a's lanes at even places and b's at odd ones, so key bits come out
+ * reversed. */
 static void scores(float *s, const float *q, const float *k, int64_t ldk, int64_t n, int64_t d)
 {
     for (int64_t from = 0; from < n; from += VL) {
@@ -346,13 +370,14 @@ static void scores(float *s, const float *q, const float *k, int64_t ldk, int64_
                 reversed = 2 * reversed + ((j & bit) != 0);
             vf sum = {0};
             if (from + j < n)
-                EACH_VECTOR(i, d) sum += get(q, i, d) * get(key, i, d);
+                EACH_VECTOR(i, d)
+                    sum += get(q, i, d) * get(key, i, d);
             part[reversed] = sum;
         }
         for (int half = VL / 2; half > 0; half /= 2)
             for (int i = 0; i < half; i++)
-                part[i] = ZIP_LOW(part[2 * i], part[2 * i + 1]) +
-                          ZIP_HIGH(part[2 * i], part[2 * i + 1]);
+                part[i] =
+                    ZIP_LOW(part[2 * i], part[2 * i + 1]) + ZIP_HIGH(part[2 * i], part[2 * i + 1]);
         put(s, from, n, part[0]);
     }
 }
@@ -389,8 +414,7 @@ static void mix(float *out, const float *p, const float *v, int64_t ldv, int64_t
 static void adamw_row(float *p, const float *g, float *m, float *v, int64_t n,
                       const struct t5_adamw_row *how)
 {
-    EACH_VECTOR(i, n)
-    {
+    EACH_VECTOR(i, n) {
         const vf gi = get(g, i, n) * all(how->gradient);
         const vf mi = all(how->beta1) * get(m, i, n) + all(how->rest1) * gi;
         const vf vi_ = all(how->beta2) * get(v, i, n) + all(how->rest2) * gi * gi;

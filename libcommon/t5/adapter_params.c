@@ -30,7 +30,8 @@ void t5_adapter_start(struct t5_adapter *adapter, uint64_t seed)
         struct t5_lora_module *module = &adapter->modules[i];
         uint32_t key[2];
         t5_rng_key(key, seed, T5_RNG_INIT, hash_name(module->module));
-        draw_uniform(module->a, adapter->rank * module->in, (float)(1 / sqrt((double)module->in)), key);
+        draw_uniform(module->a, adapter->rank * module->in, (float)(1 / sqrt((double)module->in)),
+                     key);
         memset(module->b, 0, (size_t)(module->out * adapter->rank) * sizeof *module->b);
     }
 }

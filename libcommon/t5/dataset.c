@@ -110,7 +110,8 @@ static int longer_first(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* The k longest together, but no more than `most` unless the longest alone is. lengths is reordered. */
+/* The k longest together, but no more than `most` unless the longest alone is. lengths is
+ * reordered. */
 static int64_t largest_sum(int64_t *lengths, int64_t n, int64_t k, int64_t most)
 {
     int64_t sum = 0;
@@ -177,7 +178,10 @@ void t5_packer_free(struct t5_packer *p)
     *p = (struct t5_packer){0};
 }
 
-void t5_packer_clear(struct t5_packer *p) { p->batch.n_seqs = 0; }
+void t5_packer_clear(struct t5_packer *p)
+{
+    p->batch.n_seqs = 0;
+}
 
 int t5_packer_add(struct t5_packer *p, const struct t5_dataset *d, int64_t i)
 {

@@ -12,7 +12,7 @@
 struct t5_dataset {
     int64_t n; /* records */
     int32_t *input, *labels;
-    int64_t *input_offsets, *label_offsets; /* (n + 1); NULL while n is 0 */
+    int64_t *input_offsets, *label_offsets;                /* (n + 1); NULL while n is 0 */
     int64_t longest_input, longest_labels, longest_record; /* tokens; of a record: both together */
     int64_t input_capacity, label_capacity, capacity;
 };
@@ -32,11 +32,13 @@ static inline int64_t t5_dataset_labels(const struct t5_dataset *data, int64_t i
 }
 
 enum t5_order { T5_ORDER_SHUFFLE, T5_ORDER_FILE };
-/* Which record stands at place i of an epoch: a permutation keyed by (seed, epoch), so the order has no state. */
+/* Which record stands at place i of an epoch: a permutation keyed by (seed, epoch), so the order
+ * has no state. */
 int64_t t5_order_record(enum t5_order order, uint64_t seed, int64_t epoch, int64_t i, int64_t n);
 
-/* What one pass must hold when up to `seqs` records of these data sets are packed while their tokens, inputs and
- * labels together, stay within micro_tokens (a longer record passes alone). Grows *limits. */
+/* What one pass must hold when up to `seqs` records of these data sets are packed while their
+ * tokens, inputs and labels together, stay within micro_tokens (a longer record passes alone).
+ * Grows *limits. */
 int t5_limits_add(struct t5_pass_limits *limits, const struct t5_dataset *data, int64_t seqs,
                   int64_t micro_tokens, struct t5_err *err) T5_MUST_CHECK;
 

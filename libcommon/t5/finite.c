@@ -1,11 +1,14 @@
-/* finite.c - a scan of a checkpoint's bits: not finite is an exponent of ones, so nothing is converted. */
+/* finite.c - a scan of a checkpoint's bits: not finite is an exponent of ones, so nothing is
+ * converted. */
 /* SPDX-License-Identifier: MIT */
 #include "t5/finite.h"
 
 #include <string.h>
 
-/* The first of n elements of `size` bytes whose exponent bits are all set; n: none. Data may start anywhere. */
-static inline __attribute__((always_inline)) int64_t first_of(const void *data, int64_t n, size_t size, uint64_t exponent)
+/* The first of n elements of `size` bytes whose exponent bits are all set; n: none. Data may start
+ * anywhere. */
+static inline __attribute__((always_inline)) int64_t first_of(const void *data, int64_t n,
+                                                              size_t size, uint64_t exponent)
 {
     enum { PIECE = 1024 };
     for (int64_t at = 0; at < n; at += PIECE) {

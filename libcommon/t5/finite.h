@@ -5,8 +5,9 @@
 
 #include "io/checkpoint.h"
 
-/* Refuses a checkpoint with a value that is NaN or infinite, naming the tensor and the element: its loss would be too,
- * some steps later. Reads all floating-point data. */
-int t5_checkpoint_check_finite(const struct t5_checkpoint *checkpoint, struct t5_err *err) T5_MUST_CHECK;
+/* Refuses a checkpoint with a value that is NaN or infinite, naming the tensor and the element: its
+ * loss would be too, some steps later. Reads all floating-point data. */
+int t5_checkpoint_check_finite(const struct t5_checkpoint *checkpoint,
+                               struct t5_err *err) T5_MUST_CHECK;
 
 #endif

@@ -1,5 +1,5 @@
-/* model_export.c - HF directories of trained models. Streams from the device: a model is never in host
- * memory a second time. */
+/* model_export.c - HF directories of trained models. Streams from the device: a model is never in
+ * host memory a second time. */
 /* SPDX-License-Identifier: MIT */
 #include "t5/model_export.h"
 
@@ -100,7 +100,7 @@ static int export_config(const char *dir, const char *text, int64_t n, enum t5_d
     }
     const char *key = json_object_get(config, "dtype") ? "dtype" : "torch_dtype";
     if (json_object_set_new(config, key, json_string(type == T5_BF16 ? "bfloat16" : "float32")) ||
-        !(dump = json_dumps(config, JSON_INDENT(2)))) {
+        !(dump = json_dumps(config, JSON_INDENT(2) | JSON_REAL_PRECISION(15)))) {
         t5_fail_memory(err, (size_t)n, "config.json");
         goto out;
     }

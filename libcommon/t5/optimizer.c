@@ -1,12 +1,15 @@
-/* optimizer.c - AdamW (arXiv:1711.05101) as torch.optim.AdamW, clipping as torch clip_grad_norm_. The
- * arithmetic is the backend's: this file keeps the moments and says which tensors decay. */
+/* optimizer.c - AdamW (arXiv:1711.05101) as torch.optim.AdamW, clipping as torch clip_grad_norm_.
+ * The arithmetic is the backend's: this file keeps the moments and says which tensors decay. */
 /* SPDX-License-Identifier: MIT */
 #include "t5/optimizer.h"
 
 #include <math.h>
 #include <string.h>
 
-int64_t t5_optimizer_bytes(int64_t n_params) { return 2 * n_params * (int64_t)sizeof(float); }
+int64_t t5_optimizer_bytes(int64_t n_params)
+{
+    return 2 * n_params * (int64_t)sizeof(float);
+}
 
 int t5_optimizer_init(struct t5_optimizer *o, struct t5_model *model,
                       const struct t5_optimizer_settings *settings, struct t5_err *err)

@@ -7,7 +7,8 @@
 
 struct t5_optimizer_settings {
     double clip;         /* largest gradient norm; 0: no clipping */
-    double weight_decay; /* norms and relative-position biases are exempt, as in transformers' Trainer ... */
+    double weight_decay; /* norms and relative-position biases are exempt, as in transformers'
+                            Trainer ... */
     int decay_all;       /* ... unless set: as torch.optim.AdamW given all parameters alike */
 };
 
@@ -21,12 +22,13 @@ struct t5_optimizer {
 
 /* Betas 0.9 and 0.999, eps 1e-8. On failure too t5_optimizer_free must be called. */
 int t5_optimizer_init(struct t5_optimizer *out, struct t5_model *model,
-                      const struct t5_optimizer_settings *settings, struct t5_err *err) T5_MUST_CHECK;
+                      const struct t5_optimizer_settings *settings,
+                      struct t5_err *err) T5_MUST_CHECK;
 void t5_optimizer_free(struct t5_optimizer *optimizer);
 int64_t t5_optimizer_bytes(int64_t n_params); /* device memory it takes */
 
-/* One update from the model's gradients. *norm: of the gradients before clipping; where it is not finite nothing
- * was changed and no update is counted. */
+/* One update from the model's gradients. *norm: of the gradients before clipping; where it is not
+ * finite nothing was changed and no update is counted. */
 int t5_optimizer_update(struct t5_optimizer *optimizer, double lr, double *norm,
                         struct t5_err *err) T5_MUST_CHECK;
 

@@ -4,7 +4,10 @@
 
 #include <math.h>
 
-static double at_least_one(int64_t n) { return n > 1 ? (double)n : 1; }
+static double at_least_one(int64_t n)
+{
+    return n > 1 ? (double)n : 1;
+}
 
 double t5_schedule_lr(const struct t5_schedule *s, int64_t step)
 {

@@ -10,13 +10,13 @@ enum t5_schedule_kind { T5_SCHEDULE_LINEAR, T5_SCHEDULE_COSINE, T5_SCHEDULE_CONS
 
 struct t5_schedule {
     enum t5_schedule_kind kind;
-    double lr;       /* the highest */
-    int64_t warmup;  /* steps over which it rises from 0 */
-    int64_t total;   /* steps in all: linear and cosine are 0 there */
+    double lr;      /* the highest */
+    int64_t warmup; /* steps over which it rises from 0 */
+    int64_t total;  /* steps in all: linear and cosine are 0 there */
 };
 
-/* For the step-th step, from 0: the first step of a linear schedule without warm-up has the full lr, the last
- * one lr / total. */
+/* For the step-th step, from 0: the first step of a linear schedule without warm-up has the full
+ * lr, the last one lr / total. */
 double t5_schedule_lr(const struct t5_schedule *schedule, int64_t step);
 
 #endif

@@ -50,8 +50,8 @@ static int put_strings(struct t5_buf *line, const char *event, const struct t5_t
 {
     const struct {
         const char *key, *value;
-    } rows[] = {{"event", event},     {"version", t5_version}, {"model", h->model},
-                {"output", h->output}, {"mode", h->mode},      {"device", h->device}};
+    } rows[] = {{"event", event},      {"version", t5_version}, {"model", h->model},
+                {"output", h->output}, {"mode", h->mode},       {"device", h->device}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!rows[i].value)
             continue;
@@ -66,20 +66,21 @@ int t5_train_log_head(struct t5_train_log *log, const char *event, const struct 
                       const struct t5_train_plan *p, struct t5_err *err)
 {
     struct t5_buf line = {0};
-    int rc = t5_buf_printf(&line, err, "{") || put_strings(&line, event, h, err) ||
-             t5_buf_printf(&line, err,
-                           ",\"trainable\":%lld,\"parameters\":%lld,\"trainable_percent\":%.4f,"
-                           "\"records\":%lld,\"eval_records\":%lld,\"steps\":%lld,"
-                           "\"steps_per_epoch\":%lld,\"micro_tokens\":%lld,\"input_tokens\":%lld,"
-                           "\"label_tokens\":%lld,\"checkpoint_bytes\":%lld,\"memory\":{",
-                           (long long)p->trainable, (long long)p->parameters,
-                           100 * (double)p->trainable / (double)p->parameters,
-                           (long long)h->records, (long long)h->eval_records, (long long)h->steps,
-                           (long long)h->epoch_steps, (long long)p->micro_tokens,
-                           (long long)p->limits.input_tokens, (long long)p->limits.label_tokens,
-                           (long long)h->checkpoint_bytes);
+    int rc =
+        t5_buf_printf(&line, err, "{") || put_strings(&line, event, h, err) ||
+        t5_buf_printf(&line, err,
+                      ",\"trainable\":%lld,\"parameters\":%lld,\"trainable_percent\":%.4f,"
+                      "\"records\":%lld,\"eval_records\":%lld,\"steps\":%lld,"
+                      "\"steps_per_epoch\":%lld,\"micro_tokens\":%lld,\"input_tokens\":%lld,"
+                      "\"label_tokens\":%lld,\"checkpoint_bytes\":%lld,\"memory\":{",
+                      (long long)p->trainable, (long long)p->parameters,
+                      100 * (double)p->trainable / (double)p->parameters, (long long)h->records,
+                      (long long)h->eval_records, (long long)h->steps, (long long)h->epoch_steps,
+                      (long long)p->micro_tokens, (long long)p->limits.input_tokens,
+                      (long long)p->limits.label_tokens, (long long)h->checkpoint_bytes);
     for (int i = 0; rc == 0 && i < p->n_rows; i++)
-        rc = t5_buf_printf(&line, err, "\"%s\":%lld,", p->rows[i].what, (long long)p->rows[i].bytes);
+        rc =
+            t5_buf_printf(&line, err, "\"%s\":%lld,", p->rows[i].what, (long long)p->rows[i].bytes);
     rc = rc || t5_buf_printf(&line, err, "\"total\":%lld,\"free\":%lld}", (long long)p->bytes,
                              (long long)p->free_bytes);
     if (h->resumed >= 0)
@@ -96,13 +97,14 @@ void t5_train_log_step(struct t5_train_log *log, const struct t5_step_report *r)
 {
     char text[512], loss[32], lr[32], norm[32], epoch[32];
     double now = t5_now(), spent = now - log->last;
-    int n = snprintf(text, sizeof text,
-                     "{\"step\":%lld,\"epoch\":%s,\"loss\":%s,\"lr\":%s,\"grad_norm\":%s,"
-                     "\"tokens\":%lld,\"label_tokens\":%lld,%s\"tokens_per_s\":%.1f,\"seconds\":%.3f}\n",
-                     (long long)r->step, number(epoch, r->epoch), number(loss, r->loss),
-                     number(lr, r->lr), number(norm, r->grad_norm), (long long)r->tokens,
-                     (long long)r->label_tokens, r->passed_over ? "\"passed_over\":true," : "",
-                     (double)r->tokens / (spent > 1e-9 ? spent : 1e-9), now - log->started);
+    int n = snprintf(
+        text, sizeof text,
+        "{\"step\":%lld,\"epoch\":%s,\"loss\":%s,\"lr\":%s,\"grad_norm\":%s,"
+        "\"tokens\":%lld,\"label_tokens\":%lld,%s\"tokens_per_s\":%.1f,\"seconds\":%.3f}\n",
+        (long long)r->step, number(epoch, r->epoch), number(loss, r->loss), number(lr, r->lr),
+        number(norm, r->grad_norm), (long long)r->tokens, (long long)r->label_tokens,
+        r->passed_over ? "\"passed_over\":true," : "",
+        (double)r->tokens / (spent > 1e-9 ? spent : 1e-9), now - log->started);
     log->last = now;
     put(log, text, (size_t)n);
 }
@@ -123,7 +125,7 @@ void t5_train_log_eval(struct t5_train_log *log, int64_t step, double epoch, dou
 void t5_train_log_end(struct t5_train_log *log, const char *event, int64_t step)
 {
     char text[128];
-    int n = snprintf(text, sizeof text, "{\"event\":\"%s\",\"step\":%lld,\"seconds\":%.3f}\n", event,
-                     (long long)step, t5_now() - log->started);
+    int n = snprintf(text, sizeof text, "{\"event\":\"%s\",\"step\":%lld,\"seconds\":%.3f}\n",
+                     event, (long long)step, t5_now() - log->started);
     put(log, text, (size_t)n);
 }

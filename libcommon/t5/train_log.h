@@ -1,5 +1,6 @@
-/* train_log.h - the metrics of a run: a JSON object a line, each handed to the system in one piece. A log that
- * can no longer be written never ends a run: what went wrong is kept for the program to say at the end. */
+/* train_log.h - the metrics of a run: a JSON object a line, each handed to the system in one piece.
+ * A log that can no longer be written never ends a run: what went wrong is kept for the program to
+ * say at the end. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_T5_TRAIN_LOG_H
 #define T5_T5_TRAIN_LOG_H
@@ -9,7 +10,8 @@
 
 struct t5_train_log {
     int fd;      /* borrowed */
-    int failure; /* errno of the first write that failed; then nothing more is written. EPIPE: the reader left */
+    int failure; /* errno of the first write that failed; then nothing more is written. EPIPE: the
+                    reader left */
     double started, last; /* t5_now() */
 };
 

@@ -25,7 +25,8 @@ static int count_parameters(struct t5_train_plan *plan, const struct t5_train_sh
         return 0;
     plan->trainable = 0;
     for (int i = 0; i < s->adapter->n_modules; i++)
-        plan->trainable += s->adapter->rank * (s->adapter->modules[i].in + s->adapter->modules[i].out);
+        plan->trainable +=
+            s->adapter->rank * (s->adapter->modules[i].in + s->adapter->modules[i].out);
     plan->parameters += plan->trainable;
     return 0;
 }

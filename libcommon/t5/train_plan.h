@@ -1,5 +1,5 @@
-/* train_plan.h - how large the passes of a run may be, and the memory that it takes: decided once, before
- * anything is loaded. */
+/* train_plan.h - how large the passes of a run may be, and the memory that it takes: decided once,
+ * before anything is loaded. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_T5_TRAIN_PLAN_H
 #define T5_T5_TRAIN_PLAN_H
@@ -28,8 +28,8 @@ struct t5_train_plan {
     int64_t parameters, trainable; /* elements; parameters counts base and adapter */
 };
 
-/* Halves micro_tokens until the run fits; where one record at a time does not either, or with keep (a resumed run's
- * must not change), it stays as it is. */
+/* Halves micro_tokens until the run fits; where one record at a time does not either, or with keep
+ * (a resumed run's must not change), it stays as it is. */
 int t5_train_plan_make(struct t5_train_plan *plan, const struct t5_train_shape *shape,
                        int64_t micro_tokens, int keep, struct t5_err *err) T5_MUST_CHECK;
 

@@ -1,5 +1,5 @@
-/* train_state.c - checkpoints of a training run as safetensors: `param.NAME`, `m.NAME`, `v.NAME` (F32) in the
- * order of the flat buffers, and metadata. See t5-formats(5). */
+/* train_state.c - checkpoints of a training run as safetensors: `param.NAME`, `m.NAME`, `v.NAME`
+ * (F32) in the order of the flat buffers, and metadata. See t5-formats(5). */
 /* SPDX-License-Identifier: MIT */
 #include "t5/train_state.h"
 
@@ -33,7 +33,10 @@ void t5_identity_add(struct t5_identity *identity, const char *key, const char *
     va_end(ap);
 }
 
-int64_t t5_train_state_bytes(int64_t n_params) { return 12 * n_params + (1 << 17); }
+int64_t t5_train_state_bytes(int64_t n_params)
+{
+    return 12 * n_params + (1 << 17);
+}
 
 static int slot_path(char path[PATH_MAX], const char *dir, int slot, struct t5_err *err)
 {
@@ -172,8 +175,9 @@ out:
     return rc;
 }
 
-int t5_train_state_save(const char *dir, int slot, struct t5_model *model, struct t5_trainer *trainer,
-                        const struct t5_identity *identity, int finished, struct t5_err *err)
+int t5_train_state_save(const char *dir, int slot, struct t5_model *model,
+                        struct t5_trainer *trainer, const struct t5_identity *identity,
+                        int finished, struct t5_err *err)
 {
     char path[PATH_MAX];
     struct t5_atomic *file;
@@ -241,7 +245,8 @@ static int read_head(struct t5_train_state *s, struct t5_err *err)
     if (!format || strcmp(format, FORMAT) != 0)
         return t5_fail(err, "not a checkpoint of t5-train");
     if (!layout || strcmp(layout, LAYOUT) != 0)
-        return t5_fail(err, "layout %.20s, this program reads " LAYOUT, layout ? layout : "missing");
+        return t5_fail(err, "layout %.20s, this program reads " LAYOUT,
+                       layout ? layout : "missing");
     if (!t5_safetensors_metadata(s->file, "sha256", NULL) || check_digest(s->file, err))
         return err->text[0] ? -1 : t5_fail(err, "no checksum");
     for (int i = 0; i < N_POSITION; i++)
@@ -314,9 +319,9 @@ int t5_train_state_check(const struct t5_train_state *s, const char *dir,
         const struct t5_identity_row *row = &identity->rows[i];
         const char *had = t5_train_state_value(s, row->key);
         if (!had || strcmp(had, row->value) != 0)
-            return t5_fail(err,
-                           "%s/checkpoint.%d.safetensors: made with another %s: %.64s there, %.64s here",
-                           dir, s->slot, row->key, had ? had : "none", row->value);
+            return t5_fail(
+                err, "%s/checkpoint.%d.safetensors: made with another %s: %.64s there, %.64s here",
+                dir, s->slot, row->key, had ? had : "none", row->value);
     }
     return 0;
 }

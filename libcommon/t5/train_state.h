@@ -1,6 +1,7 @@
-/* train_state.h - checkpoints of a training run: two files in the output directory, written in turn, so that
- * the newest complete one is never touched. Each holds parameters, moments, position and everything that the
- * bytes of the result depend on; a run continues only from a checkpoint made with the same. */
+/* train_state.h - checkpoints of a training run: two files in the output directory, written in
+ * turn, so that the newest complete one is never touched. Each holds parameters, moments, position
+ * and everything that the bytes of the result depend on; a run continues only from a checkpoint
+ * made with the same. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_T5_TRAIN_STATE_H
 #define T5_T5_TRAIN_STATE_H
@@ -23,12 +24,14 @@ struct t5_train_state {
     struct t5_safetensors *file; /* owned; NULL: there is none */
     int slot;                    /* which of the two it is: 0 or 1; -1: none */
     struct t5_train_position position;
-    int finished;           /* the run that wrote it was complete */
-    char warning[401];      /* why a newer one was passed over; or empty */
+    int finished;      /* the run that wrote it was complete */
+    char warning[401]; /* why a newer one was passed over; or empty */
 };
 
-/* Looks for the newest whole checkpoint in dir, verifying checksums. None at all is no error; only damaged ones are. */
-int t5_train_state_find(struct t5_train_state *out, const char *dir, struct t5_err *err) T5_MUST_CHECK;
+/* Looks for the newest whole checkpoint in dir, verifying checksums. None at all is no error; only
+ * damaged ones are. */
+int t5_train_state_find(struct t5_train_state *out, const char *dir,
+                        struct t5_err *err) T5_MUST_CHECK;
 void t5_train_state_free(struct t5_train_state *state);
 /* Refuses, naming the first difference, a checkpoint of another run. */
 int t5_train_state_check(const struct t5_train_state *state, const char *dir,
@@ -39,9 +42,11 @@ const char *t5_train_state_value(const struct t5_train_state *state, const char 
 int t5_train_state_load(const struct t5_train_state *state, struct t5_model *model,
                         struct t5_trainer *trainer, struct t5_err *err) T5_MUST_CHECK;
 
-/* Writes the checkpoint of slot 0 or 1 atomically. Refuses (T5_NOT_FINITE) parameters that are not finite. */
-int t5_train_state_save(const char *dir, int slot, struct t5_model *model, struct t5_trainer *trainer,
-                        const struct t5_identity *identity, int finished, struct t5_err *err) T5_MUST_CHECK;
+/* Writes the checkpoint of slot 0 or 1 atomically. Refuses (T5_NOT_FINITE) parameters that are not
+ * finite. */
+int t5_train_state_save(const char *dir, int slot, struct t5_model *model,
+                        struct t5_trainer *trainer, const struct t5_identity *identity,
+                        int finished, struct t5_err *err) T5_MUST_CHECK;
 /* Removes both files, or the one of a slot (0, 1; -1: both). */
 int t5_train_state_remove(const char *dir, int slot, struct t5_err *err) T5_MUST_CHECK;
 /* Bytes of one checkpoint, about. */

@@ -1,4 +1,5 @@
-/* trainer.c - one optimiser step at a time. Nothing is allocated between t5_trainer_open and close. */
+/* trainer.c - one optimiser step at a time. Nothing is allocated between t5_trainer_open and close.
+ */
 /* SPDX-License-Identifier: MIT */
 #include "t5/trainer.h"
 
@@ -67,7 +68,10 @@ void t5_trainer_set_position(struct t5_trainer *t, const struct t5_train_positio
     t->optimizer.step = position->updates;
 }
 
-struct t5_optimizer *t5_trainer_optimizer(struct t5_trainer *t) { return &t->optimizer; }
+struct t5_optimizer *t5_trainer_optimizer(struct t5_trainer *t)
+{
+    return &t->optimizer;
+}
 
 static int stopped(const struct t5_trainer *t)
 {
@@ -101,7 +105,8 @@ const char *t5_first_not_finite(const struct t5_model *model, const float *value
 static int fail_not_finite(struct t5_trainer *t, const struct t5_step_report *r, struct t5_err *err)
 {
     err->text[0] = 0;
-    const char *what = "parameter", *name = t5_first_not_finite(t->model, t5_model_params(t->model), err);
+    const char *what = "parameter",
+               *name = t5_first_not_finite(t->model, t5_model_params(t->model), err);
     if (!name && !err->text[0]) {
         what = "gradient of";
         name = t5_first_not_finite(t->model, t5_model_grads(t->model), err);
@@ -111,7 +116,8 @@ static int fail_not_finite(struct t5_trainer *t, const struct t5_step_report *r,
     if (!name)
         return t5_fail_as(err, T5_NOT_FINITE, "step %lld: loss %g, gradient norm %g: not finite",
                           (long long)r->step, r->loss, r->grad_norm);
-    return t5_fail_as(err, T5_NOT_FINITE, "step %lld: loss %g, gradient norm %g: %s '%s' is not finite",
+    return t5_fail_as(err, T5_NOT_FINITE,
+                      "step %lld: loss %g, gradient norm %g: %s '%s' is not finite",
                       (long long)r->step, r->loss, r->grad_norm, what, name);
 }
 
@@ -146,8 +152,8 @@ static void count_tokens(const struct t5_trainer *t, const struct span *s, struc
     }
 }
 
-/* Gradients of the whole batch, pass by pass. The loss is normalised by the label tokens of all of it, so where
- * it is cut changes only rounding. 1: done; 0: stopped. */
+/* Gradients of the whole batch, pass by pass. The loss is normalised by the label tokens of all of
+ * it, so where it is cut changes only rounding. 1: done; 0: stopped. */
 static int gradients(struct t5_trainer *t, const struct span *s, struct t5_step_report *r,
                      struct t5_err *err)
 {

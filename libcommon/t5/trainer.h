@@ -1,5 +1,6 @@
-/* trainer.h - the training loop, one optimiser step a call: batches in their order, micro-batches cut by
- * tokens, loss, gradients, update. Writes nothing: checkpoints are train_state.h's, logs the program's. */
+/* trainer.h - the training loop, one optimiser step a call: batches in their order, micro-batches
+ * cut by tokens, loss, gradients, update. Writes nothing: checkpoints are train_state.h's, logs the
+ * program's. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_T5_TRAINER_H
 #define T5_T5_TRAINER_H
@@ -11,16 +12,16 @@
 #include "t5/schedule.h"
 
 struct t5_train_settings {
-    int64_t batch;         /* records a step; the last step of an epoch may have fewer */
-    int64_t micro_tokens;  /* inputs and labels together of one pass, see t5_limits_add */
-    int64_t total_steps;   /* t5_total_steps */
+    int64_t batch;        /* records a step; the last step of an epoch may have fewer */
+    int64_t micro_tokens; /* inputs and labels together of one pass, see t5_limits_add */
+    int64_t total_steps;  /* t5_total_steps */
     struct t5_schedule schedule;
     struct t5_optimizer_settings optimizer;
     double model_dropout, lora_dropout;
     uint64_t seed;
     enum t5_order order;
-    int64_t tolerate; /* steps in a row whose gradients are not finite and that are passed over; the next one ends
-                         the run */
+    int64_t tolerate; /* steps in a row whose gradients are not finite and that are passed over; the
+                         next one ends the run */
     const volatile sig_atomic_t *stop; /* not 0: stop between two passes; or NULL */
 };
 
@@ -33,30 +34,34 @@ struct t5_train_position {
     int64_t updates;    /* updates made: AdamW's step */
     int64_t bad_in_row; /* the guard: steps passed over since the last update */
     int64_t bad;        /* and in all */
-    int64_t evaluated;  /* the step after which the program last evaluated: the trainer only keeps it */
+    int64_t
+        evaluated; /* the step after which the program last evaluated: the trainer only keeps it */
 };
 
 struct t5_step_report {
-    int64_t step;     /* from 1 */
-    double epoch;     /* epochs done after it */
-    double loss;      /* mean over the batch's label tokens */
-    double lr, grad_norm; /* norm before clipping */
+    int64_t step;                 /* from 1 */
+    double epoch;                 /* epochs done after it */
+    double loss;                  /* mean over the batch's label tokens */
+    double lr, grad_norm;         /* norm before clipping */
     int64_t tokens, label_tokens; /* tokens: inputs and labels */
-    int passed_over;  /* loss or gradients were not finite and nothing was changed */
+    int passed_over;              /* loss or gradients were not finite and nothing was changed */
 };
 
 struct t5_trainer;
 
-/* Borrows model, data and settings->stop; the model has been reserved for t5_limits_add's limits. */
+/* Borrows model, data and settings->stop; the model has been reserved for t5_limits_add's limits.
+ */
 int t5_trainer_open(struct t5_trainer **out, struct t5_model *model, const struct t5_dataset *data,
                     const struct t5_pass_limits *limits, const struct t5_train_settings *settings,
                     struct t5_err *err) T5_MUST_CHECK;
 void t5_trainer_close(struct t5_trainer *trainer);
-/* 1: a step was made; 0: all steps are made, or *settings->stop was set: then the parameters are those after the
- * last whole step, and the batch that was begun is forgotten. T5_NOT_FINITE names step and first bad tensor. */
+/* 1: a step was made; 0: all steps are made, or *settings->stop was set: then the parameters are
+ * those after the last whole step, and the batch that was begun is forgotten. T5_NOT_FINITE names
+ * step and first bad tensor. */
 int t5_trainer_step(struct t5_trainer *trainer, struct t5_step_report *report,
                     struct t5_err *err) T5_MUST_CHECK;
-/* Mean loss over all label tokens of a data set, without dropout. 1: done; 0: stopped before its end. */
+/* Mean loss over all label tokens of a data set, without dropout. 1: done; 0: stopped before its
+ * end. */
 int t5_trainer_evaluate(struct t5_trainer *trainer, const struct t5_dataset *data, double *loss,
                         int64_t *label_tokens, struct t5_err *err) T5_MUST_CHECK;
 
@@ -64,8 +69,9 @@ struct t5_train_position t5_trainer_position(const struct t5_trainer *trainer);
 void t5_trainer_set_position(struct t5_trainer *trainer, const struct t5_train_position *position);
 struct t5_optimizer *t5_trainer_optimizer(struct t5_trainer *trainer); /* borrowed */
 
-/* The first trainable tensor that has a value that is not finite among `values`, the model's n_params parameters
- * or gradients on the device. NULL: none, or the device failed and filled *err, which must come empty. */
+/* The first trainable tensor that has a value that is not finite among `values`, the model's
+ * n_params parameters or gradients on the device. NULL: none, or the device failed and filled *err,
+ * which must come empty. */
 const char *t5_first_not_finite(const struct t5_model *model, const float *values,
                                 struct t5_err *err);
 

@@ -28,8 +28,8 @@ struct t5_window {
     struct t5_buf line;
     struct t5_record record;
     int64_t n_written; /* of this window */
-    int64_t records, tokens;
-    t5_window_written *written;
+    int64_t records, tokens; /* answered, over all windows */
+    t5_window_progress *progress;
     void *context;
 };
 
@@ -150,6 +150,7 @@ static int keep_answer(void *context, int64_t which, const struct t5_hypothesis 
     }
     item->members = members.data;
     item->members_n = members.n;
+    w->records++;
     for (int64_t i = 0; i < o->returned; i++)
         w->tokens += h[i].n;
     return 0;
@@ -181,15 +182,14 @@ static int write_answered(void *context, struct t5_err *err)
     for (; w->n_written < w->n && w->items[w->n_written].members; w->n_written++)
         if (write_item(w, &w->items[w->n_written], err))
             return -1;
-    w->records += w->n_written - before;
     if (w->n_written > before && fflush(w->out) != 0)
         return t5_fail_errno(err, "<stdout>");
-    if (w->written)
-        w->written(w->context, w->records, w->tokens);
+    if (w->progress)
+        w->progress(w->context, w->records, w->tokens);
     return 0;
 }
 
-int t5_window_answer(struct t5_window *w, FILE *out, t5_window_written *written, void *context,
+int t5_window_answer(struct t5_window *w, FILE *out, t5_window_progress *progress, void *context,
                      struct t5_err *err)
 {
     struct t5_prompt *prompts = t5_alloc((size_t)w->n, sizeof *prompts, "a window", err);
@@ -199,7 +199,7 @@ int t5_window_answer(struct t5_window *w, FILE *out, t5_window_written *written,
         prompts[i] = (struct t5_prompt){(const int32_t *)(void *)(w->ids.data + w->items[i].ids),
                                         w->items[i].n_ids};
     w->out = out;
-    w->written = written;
+    w->progress = progress;
     w->context = context;
     int rc = t5_generator_run(w->generator, prompts, w->n, keep_answer, write_answered, w, err);
     empty(w);

@@ -20,12 +20,12 @@ int t5_window_add(struct t5_window *window, const struct t5_token_record *record
 int t5_window_full(const struct t5_window *window);
 int64_t t5_window_count(const struct t5_window *window); /* records waiting */
 
-/* Called after records were written: how many so far, and new tokens so far, over all windows. */
-typedef void t5_window_written(void *context, int64_t records, int64_t tokens);
+/* Called behind each batch: records answered and new tokens so far, over all windows. */
+typedef void t5_window_progress(void *context, int64_t records, int64_t tokens);
 /* Answers the records and writes each, in order and as early as that allows, to out: with "output_ids", "finish" and,
  * for beam search, "score" replaced or added; lists of them where the search returns several. Records of a packed
  * file become {"index": ..., ...}. Empties the window; out is flushed. */
-int t5_window_answer(struct t5_window *window, FILE *out, t5_window_written *written, void *context,
+int t5_window_answer(struct t5_window *window, FILE *out, t5_window_progress *progress, void *context,
                      struct t5_err *err) T5_MUST_CHECK;
 
 #endif

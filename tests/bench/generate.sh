@@ -31,28 +31,26 @@ generate() { "$bin/t5-generate" -m "$int8" -j $threads --min-new-tokens $new --m
 seconds() { TIMEFORMAT=%R; { time "$@"; } 2>&1; }
 best() { for _ in 1 2 3; do seconds "$@"; done | sort -g | head -n 1; }
 
-# A line for each arithmetic and batch size of ours.
-ours() {
-    local compute load
-    for compute in int8 bf16 f32; do
-        load=$(best generate --compute $compute /dev/null)
-        for batch in 1 16; do
-            local records=4 tokens=1
-            [ $batch = 1 ] || { records=16 tokens=100000; }
-            jq -cn --arg compute $compute --argjson batch $batch --argjson n $((records * new)) --argjson load "$load" \
-                --argjson s "$(best generate --compute $compute --batch-tokens $tokens "$tmp/$records")" \
-                '{compute: $compute, batch: $batch, load_s: $load, tokens_per_s: ($n / ($s - $load))}'
-        done
-    done
+# Ours beside each peer, for one arithmetic and batch size.
+figure() { # COMPUTE BATCH
+    local records=4 tokens=1 load taken
+    [ "$2" = 1 ] || { records=16 tokens=100000; }
+    load=$(best generate --compute "$1" /dev/null)
+    taken=$(best generate --compute "$1" --batch-tokens $tokens "$tmp/$records")
+    jq -cn --slurpfile peers "$tmp/peers" --arg geometry "$geometry" --argjson threads $threads --argjson new $new \
+        --arg compute "$1" --argjson batch "$2" --argjson load "$load" --argjson rate "$(awk "BEGIN { print $((records * new)) / ($taken - $load) }")" '
+        def round3: . * 1000 | round / 1000;
+        ([$peers[] | select(.batch == $batch)] | if . == [] then [{peer: null}] else . end)[] as $p
+        | {bench: "t5-generate", geometry: $geometry, weights: "int8", compute: $compute, threads: $threads, batch: $batch,
+           new_tokens: $new, load_s: $load, tokens_per_s: ($rate | round3), peer: $p.peer,
+           peer_tokens_per_s: (if $p.peer then $p.tokens_per_s | round3 else null end),
+           ratio: (if $p.peer then $rate / $p.tokens_per_s | round3 else null end),
+           want: (if $p.peer == "PyTorch f32" then 3 elif $p.peer then 1 else null end)}'
 }
 
-ours >"$tmp/ours"
-"$python" tests/bench/generate_peers.py "$model" "$tmp/16" $new $threads 1 16 >"$tmp/peers"
-jq -cn --slurpfile ours "$tmp/ours" --slurpfile peers "$tmp/peers" --arg geometry "$geometry" --argjson threads $threads \
-    --argjson new $new 'def round3: . * 1000 | round / 1000;
-    $ours[] as $o | ([$peers[] | select(.batch == $o.batch)] | if . == [] then [{peer: null}] else . end)[] as $p
-    | {bench: "t5-generate", geometry: $geometry, weights: "int8", compute: $o.compute, threads: $threads, batch: $o.batch,
-       new_tokens: $new, load_s: ($o.load_s | round3), tokens_per_s: ($o.tokens_per_s | round3), peer: $p.peer,
-       peer_tokens_per_s: (if $p.peer then $p.tokens_per_s | round3 else null end),
-       ratio: (if $p.peer then $o.tokens_per_s / $p.tokens_per_s | round3 else null end),
-       want: (if $p.peer == "PyTorch f32" then 3 elif $p.peer then 1 else null end)}'
+"$python" tests/bench/generate_peers.py "$model" "$tmp/16" $new $threads 1 16 2>"$tmp/log" >"$tmp/peers" ||
+    { cat "$tmp/log" >&2; exit 1; }
+grep '^generate.sh:' "$tmp/log" >&2 || :
+for compute in int8 bf16; do
+    for batch in 1 16; do figure $compute $batch; done
+done

@@ -141,7 +141,7 @@ killed_again_and_again() {
         t5-train --device $device --threads 1 -m $model --epochs 8 --save-every 5 --eval $records -o "$out" --resume \
             $records >>"$tmp/log" 3>&- &
         job=$!
-        (sleep $wait; kill -9 $job) 2>/dev/null 3>&- &
+        (sleep $wait; kill -9 $job) >/dev/null 2>&1 3>&- &
         killer=$!
         status=0
         wait $job || status=$?

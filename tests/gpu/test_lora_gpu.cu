@@ -1,5 +1,6 @@
-/* test_lora_gpu.cu - lora_fwd and lora_bwd of the CUDA backend against the reference: a line a case, exit status 1
- * when one is off. With --time it then times FLAN-T5-XXL shapes and prints the memory floor beside each.
+/* test_lora_gpu.cu - lora_fwd and lora_bwd of the CUDA backend against the reference: a line a
+ * case, exit status 1 when one is off. With --time it then times FLAN-T5-XXL shapes and prints the
+ * memory floor beside each.
  *   test_lora_gpu [--time] [--small] */
 /* SPDX-License-Identifier: MIT */
 #include <cmath>
@@ -76,7 +77,10 @@ struct buffer {
     }
 };
 
-static size_t act_size() { return gpu->activation_size(gpu_dev); }
+static size_t act_size()
+{
+    return gpu->activation_size(gpu_dev);
+}
 
 static std::vector<char> to_acts(const floats &v)
 {
@@ -164,13 +168,14 @@ static results run_ref(problem q)
 {
     results r;
     floats u((size_t)((q.s.n + SPARE_ROWS) * q.ldu)), work(u.size());
-    t5_pack pack = {q.s.n, (int64_t)q.record.size(), 0, q.offsets.data(), q.seq.data(), q.record.data()};
+    t5_pack pack = {q.s.n,        (int64_t)q.record.size(), 0, q.offsets.data(),
+                    q.seq.data(), q.record.data()};
     for (int i = 0; i < q.s.modules; i++) {
         q.lora[i].a = q.a[i].data(), q.lora[i].b = q.b[i].data();
         q.lora[i].da = q.da[i].data(), q.lora[i].db = q.db[i].data();
     }
-    ref->lora_fwd(ref_dev, q.y.data(), q.ldy, u.data(), q.x.data(), q.ldx, q.s.cols, q.lora, q.s.modules,
-                  q.s.n, &pack);
+    ref->lora_fwd(ref_dev, q.y.data(), q.ldy, u.data(), q.x.data(), q.ldx, q.s.cols, q.lora,
+                  q.s.modules, q.s.n, &pack);
     ref->lora_bwd(ref_dev, q.s.dx ? q.dx.data() : nullptr, q.ldx, work.data(), q.dy.data(), q.ldy,
                   u.data(), q.x.data(), q.ldx, q.s.cols, q.lora, q.s.modules, q.s.n, &pack);
     r.y = q.y, r.u = u, r.dx = q.dx;
@@ -216,14 +221,18 @@ static results run_gpu(const problem &q, int64_t begin, int64_t n)
         lora[i].a = (const float *)at[0]->p, lora[i].b = (const float *)at[1]->p;
         lora[i].da = (float *)at[2]->p, lora[i].db = (float *)at[3]->p;
     }
-    t5_pack pack = {n, (int64_t)q.record.size(), 0, (const int32_t *)offsets.p, (const int32_t *)seq.p,
+    t5_pack pack = {n,
+                    (int64_t)q.record.size(),
+                    0,
+                    (const int32_t *)offsets.p,
+                    (const int32_t *)seq.p,
                     (const uint32_t *)record.p};
     const t5_pack *used = q.s.p > 0 ? &pack : nullptr;
     poison_scratch();
     gpu->lora_fwd(gpu_dev, y.p, q.ldy, u.p, x.p, q.ldx, q.s.cols, lora, q.s.modules, n, used);
     poison_scratch();
-    gpu->lora_bwd(gpu_dev, q.s.dx ? dx.p : nullptr, q.ldx, work.p, dy.p, q.ldy, u.p, x.p, q.ldx, q.s.cols,
-                  lora, q.s.modules, n, used);
+    gpu->lora_bwd(gpu_dev, q.s.dx ? dx.p : nullptr, q.ldx, work.p, dy.p, q.ldy, u.p, x.p, q.ldx,
+                  q.s.cols, lora, q.s.modules, n, used);
     r.bytes = {y.get(), u.get(), dx.get()};
     r.y = from_acts(r.bytes[0]), r.u = from_acts(r.bytes[1]), r.dx = from_acts(r.bytes[2]);
     for (int i = 0; i < q.s.modules; i++) {
@@ -233,14 +242,15 @@ static results run_gpu(const problem &q, int64_t begin, int64_t n)
         r.db[i] = from_floats(r.bytes.back());
     }
     std::vector<char> w = work.get();
-    r.bytes.emplace_back(w.end() - (std::ptrdiff_t)((size_t)(SPARE_ROWS * q.ldu) * act_size()), w.end());
+    r.bytes.emplace_back(w.end() - (std::ptrdiff_t)((size_t)(SPARE_ROWS * q.ldu) * act_size()),
+                         w.end());
     for (buffer *b : params)
         delete b;
     return r;
 }
 
-/* The largest |got - want| / (rms(want) + |want|) over rows of `used` of `ld` columns from `column` on; infinity
- * where one is not finite. */
+/* The largest |got - want| / (rms(want) + |want|) over rows of `used` of `ld` columns from `column`
+ * on; infinity where one is not finite. */
 static double worst(const floats &got, const floats &want, int64_t n, int64_t ld, int64_t column,
                     int64_t used)
 {
@@ -258,6 +268,18 @@ static double worst(const floats &got, const floats &want, int64_t n, int64_t ld
     return most;
 }
 
+/* 1 - cosine of the angle between the two */
+static double angle(const floats &got, const floats &want)
+{
+    double gw = 0, gg = 0, ww = 0;
+    for (size_t i = 0; i < want.size(); i++) {
+        gw += (double)got[i] * want[i];
+        gg += (double)got[i] * got[i];
+        ww += (double)want[i] * want[i];
+    }
+    return 1 - gw / sqrt(gg * ww);
+}
+
 /* What lies beside and behind the modules' columns is still there. */
 static bool untouched(const problem &q, const results &r)
 {
@@ -266,7 +288,8 @@ static bool untouched(const problem &q, const results &r)
             bool inside = false;
             for (int m = 0; m < q.s.modules; m++)
                 inside |= c >= q.lora[m].column && c < q.lora[m].column + q.s.rows;
-            if ((i >= q.s.n || !inside) && r.y[(size_t)(i * q.ldy + c)] != q.y[(size_t)(i * q.ldy + c)])
+            if ((i >= q.s.n || !inside) &&
+                r.y[(size_t)(i * q.ldy + c)] != q.y[(size_t)(i * q.ldy + c)])
                 return false;
         }
     for (int64_t i = 0; i < q.s.n + SPARE_ROWS; i++)
@@ -297,24 +320,28 @@ static void test(const shape &s)
 {
     problem q = make_problem(s);
     results want = run_ref(q), got = run_gpu(q, 0, s.n), again = run_gpu(q, 0, s.n);
-    double y = 0, da = 0, db = 0, limit = gpu_dev->bf16 ? 0.025 : 1e-4;
+    double y = 0, da = 0, db = 0, turn = 0, limit = gpu_dev->bf16 ? 0.03 : 1e-4;
     double u = worst(got.u, want.u, s.n, q.ldu, 0, q.ldu);
     double dx = s.dx ? worst(got.dx, want.dx, s.n, q.ldx, 0, s.cols) : 0;
     for (int m = 0; m < s.modules; m++) {
         y = fmax(y, worst(got.y, want.y, s.n, q.ldy, q.lora[m].column, s.rows));
         da = fmax(da, worst(got.da[m], want.da[m], s.rank, s.cols, 0, s.cols));
         db = fmax(db, worst(got.db[m], want.db[m], s.rows, s.rank, 0, s.rank));
+        turn = fmax(turn, fmax(angle(got.da[m], want.da[m]), angle(got.db[m], want.db[m])));
     }
-    bool near = u <= limit && y <= limit && dx <= limit && da <= limit && db <= limit;
+    bool near = u <= limit && y <= limit && dx <= limit && da <= limit && db <= limit &&
+                turn <= (gpu_dev->bf16 ? 2e-5 : 1e-9);
     bool same = got.bytes == again.bytes, kept = untouched(q, got);
     bool alone = s.p > 0 || row_stands_alone(q, got);
     bool ok = near && same && kept && alone;
     failures += !ok;
-    printf("%s %s n %lld K %lld N %lld R %lld x %d drop %g%s: u %.1e y %.1e dx %.1e da %.1e db %.1e%s%s%s\n",
-           ok ? "ok    " : "NOT OK", gpu_dev->bf16 ? "bf16" : "f32 ", (long long)s.n, (long long)s.cols,
-           (long long)s.rows, (long long)s.rank, s.modules, (double)s.p, s.dx ? "" : " no dx", u, y, dx, da,
-           db, same ? "" : ", differs between two runs", kept ? "" : ", wrote beside its outputs",
-           alone ? "" : ", a row depends on its neighbours");
+    printf(
+        "%s %s n %lld K %lld N %lld R %lld x %d drop %g%s: u %.1e y %.1e dx %.1e da %.1e db %.1e "
+        "1-cos %.0e%s%s%s\n",
+        ok ? "ok    " : "NOT OK", gpu_dev->bf16 ? "bf16" : "f32 ", (long long)s.n,
+        (long long)s.cols, (long long)s.rows, (long long)s.rank, s.modules, (double)s.p,
+        s.dx ? "" : " no dx", u, y, dx, da, db, turn, same ? "" : ", differs between two runs",
+        kept ? "" : ", wrote beside its outputs", alone ? "" : ", a row depends on its neighbours");
     fflush(stdout);
 }
 
@@ -344,7 +371,8 @@ static void time_shape(int64_t n, float p, bool backward)
     gpu->zero(gpu_dev, seq.p, seq.bytes);
     gpu->zero(gpu_dev, da.p, da.bytes);
     gpu->zero(gpu_dev, db.p, db.bytes);
-    t5_pack pack = {n, 1, n, (const int32_t *)offsets.p, (const int32_t *)seq.p, (const uint32_t *)record.p};
+    t5_pack pack = {
+        n, 1, n, (const int32_t *)offsets.p, (const int32_t *)seq.p, (const uint32_t *)record.p};
     t5_lora lora[2] = {};
     for (int i = 0; i < 2; i++) {
         lora[i].a = (float *)a.p + i * R * K, lora[i].b = (float *)b.p + i * N * R;
@@ -362,8 +390,8 @@ static void time_shape(int64_t n, float p, bool backward)
         size_t c = (size_t)((i + 5) % copies);
         char *xc = (char *)x.p + c * x_bytes, *yc = (char *)y.p + c * y_bytes;
         if (backward)
-            gpu->lora_bwd(gpu_dev, (char *)dx.p + c * x_bytes, K, work.p, yc, LD, u.p, xc, K, K, lora, 2, n,
-                          &pack);
+            gpu->lora_bwd(gpu_dev, (char *)dx.p + c * x_bytes, K, work.p, yc, LD, u.p, xc, K, K,
+                          lora, 2, n, &pack);
         else
             gpu->lora_fwd(gpu_dev, yc, LD, u.p, xc, K, K, lora, 2, n, &pack);
     }
@@ -374,7 +402,8 @@ static void time_shape(int64_t n, float p, bool backward)
     cudaEventElapsedTime(&ms, start, stop);
     cudaEventDestroy(start);
     cudaEventDestroy(stop);
-    /* x, y twice for two modules; or dy of two modules, x, dx twice. 54 instructions a draw of four columns. */
+    /* x, y twice for two modules; or dy of two modules, x, dx twice. A draw of four columns takes
+     * about 54 instructions. */
     double bytes = (double)n * 2 * (double)(backward ? 2 * N + 3 * K : K + 4 * N);
     double draws = p > 0 ? (double)n * (double)K / 4 * 2 * 54 / (132 * 128 * 1.7e9) : 0;
     printf("%s n %5lld drop %.1f: %8.1f us; memory floor %6.1f us at 4.2 TB/s, draws %6.1f us\n",
@@ -400,12 +429,14 @@ static void close_devices()
 }
 
 static const shape small_shapes[] = {
-    {1, 18, 10, 3, 1, 0, true},       {1, 64, 64, 16, 2, 0.1f, true},   {5, 64, 72, 4, 1, 0.1f, true},
-    {17, 72, 64, 16, 3, 0.25f, true}, {33, 64, 64, 32, 2, 0.1f, true},  {40, 128, 136, 64, 1, 0.5f, true},
-    {19, 200, 72, 48, 1, 0.1f, true}, {50, 96, 40, 16, 2, 0, false},    {23, 18, 24, 16, 2, 0.1f, true},
-    {70, 520, 520, 8, 2, 0.1f, true}, {31, 64, 64, 12, 3, 0, true},     {20, 72, 64, 32, 3, 0.1f, true},
-    {18, 64, 64, 100, 1, 0.1f, true}, {29, 64, 64, 5, 3, 0.1f, false},  {411, 64, 64, 16, 2, 0.1f, true},
-    {600, 64, 128, 16, 1, 0, true},
+    {1, 18, 10, 3, 1, 0, true},       {1, 64, 64, 16, 2, 0.1f, true},
+    {5, 64, 72, 4, 1, 0.1f, true},    {17, 72, 64, 16, 3, 0.25f, true},
+    {33, 64, 64, 32, 2, 0.1f, true},  {40, 128, 136, 64, 1, 0.5f, true},
+    {19, 200, 72, 48, 1, 0.1f, true}, {50, 96, 40, 16, 2, 0, false},
+    {23, 18, 24, 16, 2, 0.1f, true},  {70, 520, 520, 8, 2, 0.1f, true},
+    {31, 64, 64, 12, 3, 0, true},     {20, 72, 64, 32, 3, 0.1f, true},
+    {18, 64, 64, 100, 1, 0.1f, true}, {29, 64, 64, 5, 3, 0.1f, false},
+    {411, 64, 64, 16, 2, 0.1f, true}, {600, 64, 128, 16, 1, 0, true},
 };
 static const shape large_shapes[] = {
     {1, 4096, 4096, 16, 2, 0, true},      {16, 4096, 4096, 16, 2, 0.1f, true},

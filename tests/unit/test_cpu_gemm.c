@@ -1,5 +1,5 @@
-/* test_cpu_gemm.c - the CPU's matrix products against plain double loops, on every instruction set that
- * this processor has; rows and threads never change a bit. */
+/* test_cpu_gemm.c - the CPU's matrix products against plain double loops, on every instruction set
+ * that this processor has; rows and threads never change a bit. */
 /* SPDX-License-Identifier: MIT */
 #include "compare.h"
 
@@ -76,8 +76,9 @@ static double rounded(float x, enum t5_compute math)
     return math == T5_COMPUTE_BF16 ? (double)t5_bf16_to_f32(t5_f32_to_bf16(x)) : (double)x;
 }
 
-/* One element: sum over p of x[p] w[p * step], in double; *size gets the sum of magnitudes. int8: both sides
- * quantised by their absmax, which for a stored int8 row gives the stored numbers or finer ones. */
+/* One element: sum over p of x[p] w[p * step], in double; *size gets the sum of magnitudes. int8:
+ * both sides quantised by their absmax, which for a stored int8 row gives the stored numbers or
+ * finer ones. */
 static double element(const float *x, const float *w, int64_t step, int64_t k, enum t5_compute math,
                       double *size)
 {
@@ -117,7 +118,8 @@ static void check_packed(int64_t m, int64_t n, int64_t k, enum t5_compute math, 
             /* int8: half a step of 1/127 on the activation, and on a weight that came as floats */
             double slack = math == T5_COMPUTE_INT8 ? 0.02 * sqrt((double)in) + 0.002 * size : 0;
             if (!t5_close((double)y[i * ldy + j], want, 1e-6 + 2e-6 * size + slack, 0))
-                fail_msg("%s math %d transposed %d (%lld, %lld, %lld) at %lld, %lld: got %.9g, want %.9g",
+                fail_msg("%s math %d transposed %d (%lld, %lld, %lld) at %lld, %lld: got %.9g, "
+                         "want %.9g",
                          t5_gemm_isa_name(), (int)math, transposed, (long long)m, (long long)n,
                          (long long)k, (long long)i, (long long)j, (double)y[i * ldy + j], want);
         }
@@ -141,7 +143,8 @@ static void test_packed(void **state)
             continue;
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
             for (int math = 0; math < 3; math++)
-                for (int transposed = 0; transposed < (math == T5_COMPUTE_INT8 ? 1 : 2); transposed++)
+                for (int transposed = 0; transposed < (math == T5_COMPUTE_INT8 ? 1 : 2);
+                     transposed++)
                     for (int add = 0; add < 2; add++) {
                         const int64_t *at = shapes[s];
                         check_packed(at[0], at[1], at[2], math, transposed, T5_F32, T5_I8, add);
@@ -209,7 +212,8 @@ static void check_views(int64_t m, int64_t n, int64_t k, int a_turned, int b_tur
         for (int64_t j = 0; j < n; j++) {
             double want = accumulate ? (double)before[i * ldy + j] : 0, size = fabs(want);
             for (int64_t p = 0; p < k; p++) {
-                double term = (double)a[i * av.row + p * av.col] * (double)b[p * bv.row + j * bv.col];
+                double term =
+                    (double)a[i * av.row + p * av.col] * (double)b[p * bv.row + j * bv.col];
                 want += term;
                 size += fabs(term);
             }
@@ -229,7 +233,7 @@ static void check_views(int64_t m, int64_t n, int64_t k, int a_turned, int b_tur
 static void test_views(void **state)
 {
     (void)state;
-    static const int64_t shapes[][3] = {{1, 1, 1},    {1, 16, 100}, {130, 4, 33},  {33, 300, 64},
+    static const int64_t shapes[][3] = {{1, 1, 1},    {1, 16, 100}, {130, 4, 33},    {33, 300, 64},
                                         {13, 65, 17}, {64, 80, 0},  {100, 16, 1100}, {17, 31, 513}};
     for (int s = 0; s < 3; s++) {
         if (t5_gemm_force(isas[s]) < 0)
@@ -242,7 +246,8 @@ static void test_views(void **state)
     t5_gemm_force(isas[0]);
 }
 
-/* A row alone, in a batch, and at another place in it: the same bytes. So for 1, 2, 4 and 8 threads. */
+/* A row alone, in a batch, and at another place in it: the same bytes. So for 1, 2, 4 and 8
+ * threads. */
 static void test_same_bytes(void **state)
 {
     (void)state;
@@ -263,9 +268,9 @@ static void test_same_bytes(void **state)
 #define PRODUCT(y, row, m)                                                                         \
     do {                                                                                           \
         if (math < 3)                                                                              \
-            t5_gemm_packed(y, N, x + (row) * K, K, m, &packed, 0, &scratch, threads);              \
+            t5_gemm_packed(y, N, x + (row)*K, K, m, &packed, 0, &scratch, threads);                \
         else                                                                                       \
-            t5_gemm(y, N, (struct t5_view){x + (row) * K, K, 1}, (struct t5_view){w.values, 1, K}, \
+            t5_gemm(y, N, (struct t5_view){x + (row)*K, K, 1}, (struct t5_view){w.values, 1, K},   \
                     m, N, K, 0, threads);                                                          \
     } while (0)
             int threads = 1;
@@ -307,8 +312,8 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_packed),     cmocka_unit_test(test_int8_exact),
-        cmocka_unit_test(test_views),      cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_packed),   cmocka_unit_test(test_int8_exact),
+        cmocka_unit_test(test_views),    cmocka_unit_test(test_same_bytes),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

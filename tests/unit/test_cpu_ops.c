@@ -1,6 +1,7 @@
-/* test_cpu_ops.c - every operator of the CPU backend against ref, on every instruction set that this
- * processor has: odd sizes, one token, one head, lengths that are no multiple of anything, poisoned
- * outputs. Each result is computed with 1, 2, 4 and 8 threads, which must give the same bytes. */
+/* test_cpu_ops.c - every operator of the CPU backend against ref, on every instruction set that
+ * this processor has: odd sizes, one token, one head, lengths that are no multiple of anything,
+ * poisoned outputs. Each result is computed with 1, 2, 4 and 8 threads, which must give the same
+ * bytes. */
 /* SPDX-License-Identifier: MIT */
 #include "compare.h"
 
@@ -75,8 +76,8 @@ static struct t5_dropout dropout(float p, uint32_t site)
 
 /* ---- one comparison: a buffer that ref and the four cpu devices fill ---- */
 
-/* runs body with ops, dev and out set for ref, then for each cpu device; out starts as a copy of `start` (poison where
- * NULL). Compares all n floats. */
+/* runs body with ops, dev and out set for ref, then for each cpu device; out starts as a copy of
+ * `start` (poison where NULL). Compares all n floats. */
 #define COMPARE(what, n, start, atol, rtol, ...)                                                   \
     do {                                                                                           \
         float *want_ = NULL, *first_ = NULL;                                                       \
@@ -124,7 +125,8 @@ static void check_embed(const struct batch *b, int64_t d, float p)
             struct t5_weight *w;
             struct t5_err err;
             assert_int_equal(type < 3 ? ops->weight_freeze(dev, &w, &m, 1, T5_USE_GATHER, &err)
-                                      : ops->weight_bind(dev, &w, table, V, d, &err), 0);
+                                      : ops->weight_bind(dev, &w, table, V, d, &err),
+                             0);
             ops->embed_fwd(dev, out, w, ids, &b->pack, &drop);
             ops->weight_free(dev, w);
         });
@@ -159,9 +161,9 @@ static void check_norm(const struct batch *b, int64_t d, float p)
     COMPARE("norm_bwd", 2 * n * d + d, start, 1e-5, 1e-5,
             ops->norm_bwd(dev, out, out + n * d, out + 2 * n * d, dy, x, w, n, d, 1e-6f, &b->pack,
                           &delta_drop, &y_drop));
-    COMPARE("norm_bwd dx", n * d, dx, 1e-5, 1e-5,
-            ops->norm_bwd(dev, out, NULL, NULL, dy, x, w, n, d, 1e-6f, &b->pack, &delta_drop,
-                          &y_drop));
+    COMPARE(
+        "norm_bwd dx", n * d, dx, 1e-5, 1e-5,
+        ops->norm_bwd(dev, out, NULL, NULL, dy, x, w, n, d, 1e-6f, &b->pack, &delta_drop, &y_drop));
     free(start);
     free(x);
     free(delta);
@@ -228,7 +230,8 @@ static void check_linear(int64_t n, int64_t rows, int64_t cols)
                 const struct t5_backend *ops = i ? cpu : ref;
                 struct t5_device *dev = i ? devs[0] : ref_dev;
                 assert_int_equal(bound ? ops->weight_bind(dev, &ws[i], w, rows, cols, &err)
-                                       : ops->weight_freeze(dev, &ws[i], &m, 1, use, &err), 0);
+                                       : ops->weight_freeze(dev, &ws[i], &m, 1, use, &err),
+                                 0);
                 if (i && !bound) /* the other devices need their scratch too */
                     for (int t = 1; t < 4; t++) {
                         struct t5_weight *same;
@@ -341,11 +344,12 @@ static void check_attention(const struct batch *qb, const struct batch *kb, int6
     bucket_table(bucket, FAR, BUCKETS);
     float *q = floats(nq * ldq, 1, 1), *kv = floats(nk * ldkv, 2, 1), *bias = floats(nb, 3, 1);
     float *dout = floats(nq * width, 4, 1), *fwd = fresh((size_t)(nq * (width + heads)) * 4);
-    struct t5_attention shape = {heads, d_kv, &qb->pack, &kb->pack, causal, biased ? bias : NULL,
-                                 bucket, BUCKETS, FAR, dropout(p, 30)};
-    COMPARE("attention_fwd", nq * (width + heads), POISON, 1e-5, 1e-5,
-            ops->attention_fwd(dev, out, out + nq * width, q, ldq, kv, ldkv, kv + width, ldkv,
-                               &shape));
+    struct t5_attention shape = {
+        heads,  d_kv,    &qb->pack, &kb->pack,     causal, biased ? bias : NULL,
+        bucket, BUCKETS, FAR,       dropout(p, 30)};
+    COMPARE(
+        "attention_fwd", nq * (width + heads), POISON, 1e-5, 1e-5,
+        ops->attention_fwd(dev, out, out + nq * width, q, ldq, kv, ldkv, kv + width, ldkv, &shape));
     COMPARE("attention_fwd without lse", nq * width, POISON, 1e-5, 1e-5,
             ops->attention_fwd(dev, out, NULL, q, ldq, kv, ldkv, kv + width, ldkv, &shape));
     ref->attention_fwd(ref_dev, fwd, fwd + nq * width, q, ldq, kv, ldkv, kv + width, ldkv, &shape);
@@ -433,8 +437,8 @@ static void test_topk(void **state)
         memset(value, 0xff, sizeof value);
         memset(ids, 0xff, sizeof ids);
         for (int i = 0; i < 2; i++)
-            (i ? cpu : ref)->topk(i ? devs[2] : ref_dev, value[i], ids[i], lse[i], edited[0], n, v,
-                                  k);
+            (i ? cpu : ref)
+                ->topk(i ? devs[2] : ref_dev, value[i], ids[i], lse[i], edited[0], n, v, k);
         assert_memory_equal(value[0], value[1], (size_t)(n * k) * sizeof(float));
         assert_memory_equal(ids[0], ids[1], (size_t)(n * k) * sizeof(int32_t));
         if (v > 1)
@@ -489,19 +493,27 @@ static void test_optimiser(void **state)
 
 static void check_decode(int64_t heads, int64_t d_kv)
 {
-    enum { ROWS = 5, T = 21, SLOTS = 7, BUCKETS = 9, FAR = 6, SOURCE = 40 };
+    enum { ROWS = 9, T = 21, SLOTS = 11, BUCKETS = 9, FAR = 6, SOURCE = 40 };
     const int64_t width = heads * d_kv, cache = SLOTS * T * width;
-    static const int32_t slot[ROWS] = {6, 0, 2, 3, 5}, position[ROWS] = {0, 20, 7, 1, 12};
-    static const int32_t begin[ROWS] = {0, 3, 3, 39, 10}, count[ROWS] = {3, 30, 7, 1, 29};
+    static const int32_t slot[ROWS] = {6, 0, 2, 3, 5, 7, 8, 9, 10},
+                         position[ROWS] = {0, 20, 7, 1, 12, 3, 3, 19, 16};
+    static const int32_t begin[ROWS] = {0, 3, 3, 39, 10, 0, 7, 8, 0},
+                         count[ROWS] = {3, 30, 7, 1, 29, 40, 16, 17, 33};
     int32_t history[ROWS * T], bucket[2 * FAR + 1];
     for (int r = 0; r < ROWS; r++)
         for (int s = 0; s < T; s++)
-            history[r * T + s] = r == 1 ? slot[r] : (int32_t)(t5_mix(8, (uint64_t)(r * 10 + s / 3)) % SLOTS);
+            history[r * T + s] =
+                r == 1 ? slot[r] : (int32_t)(t5_mix(8, (uint64_t)(r * 10 + s / 3)) % SLOTS);
     bucket_table(bucket, FAR, BUCKETS);
     float *bias = floats(BUCKETS * heads, 3, 1), *qkv = floats(ROWS * 3 * width, 1, 1);
     float *kv = floats(SOURCE * 2 * width, 2, 1), *start = floats(2 * cache + ROWS * width, 4, 1);
-    struct t5_attention self = {.heads = heads, .d_kv = d_kv, .causal = 1, .bias = bias,
-                                .bucket = bucket, .buckets = BUCKETS, .max_distance = FAR};
+    struct t5_attention self = {.heads = heads,
+                                .d_kv = d_kv,
+                                .causal = 1,
+                                .bias = bias,
+                                .bucket = bucket,
+                                .buckets = BUCKETS,
+                                .max_distance = FAR};
     struct t5_attention cross = {.heads = heads, .d_kv = d_kv};
     struct t5_decode_rows rows = {ROWS, T, slot, position, history, begin, count};
     COMPARE("decode_self", 2 * cache + ROWS * width, start, 1e-5, 1e-5,
@@ -511,10 +523,14 @@ static void check_decode(int64_t heads, int64_t d_kv)
     /* one row alone: the same bytes */
     float *all = copy(start, 2 * cache + ROWS * width), *alone = copy(start, 2 * cache + width);
     cpu->decode_self(devs[1], all + 2 * cache, all, all + cache, qkv, &rows, &self);
-    struct t5_decode_rows single = {1, T, slot + 1, position + 1, history + T, begin + 1, count + 1};
+    struct t5_decode_rows single = {1,           T,         slot + 1, position + 1,
+                                    history + T, begin + 1, count + 1};
     cpu->decode_self(devs[1], alone + 2 * cache, alone, alone + cache, qkv + 3 * width, &single,
                      &self);
     assert_memory_equal(alone + 2 * cache, all + 2 * cache + width, (size_t)width * sizeof(float));
+    cpu->decode_cross(devs[1], all, qkv, kv, &rows, &cross);
+    cpu->decode_cross(devs[1], alone, qkv + width, kv, &single, &cross);
+    assert_memory_equal(alone, all + width, (size_t)width * sizeof(float));
     free(all);
     free(alone);
     free(bias);
@@ -562,7 +578,8 @@ static void test_weights(void **state)
             ref->linear_fwd(ref_dev, y, ROWS, x, COLS, want, 3);
             memset(z, 0xff, sizeof z);
             cpu->linear_fwd(dev, z, ROWS, x, COLS, got, 3);
-            assert_close(z, y, 3 * ROWS, compute == T5_COMPUTE_F32 ? 1e-5 : 0.08, 0, "compute types");
+            assert_close(z, y, 3 * ROWS, compute == T5_COMPUTE_F32 ? 1e-5 : 0.08, 0,
+                         "compute types");
             ref->weight_free(ref_dev, want);
             cpu->weight_free(dev, got);
             cpu->close(dev);
@@ -604,7 +621,10 @@ static int close_devices(void **state)
     return rc;
 }
 
-#define ON(name, test) {#test " on " name, test, open_devices, close_devices, (void *)(uintptr_t)name}
+#define ON(name, test)                                                                             \
+    {                                                                                              \
+#test " on " name, test, open_devices, close_devices, (void *)(uintptr_t)name              \
+    }
 #define ALL_ON(name)                                                                               \
     ON(name, test_rows), ON(name, test_glu), ON(name, test_linear), ON(name, test_lora),           \
         ON(name, test_attention), ON(name, test_loss), ON(name, test_topk),                        \

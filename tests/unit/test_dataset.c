@@ -22,7 +22,8 @@ static void fill(struct t5_dataset *data, int n)
     for (int i = 0; i < n; i++) {
         for (int k = 0; k < 256; k++)
             ids[k] = 100 * i + k;
-        struct t5_token_record r = {.input = ids, .n_input = i + 1, .labels = ids + 7, .n_labels = 1 + i % 3};
+        struct t5_token_record r = {
+            .input = ids, .n_input = i + 1, .labels = ids + 7, .n_labels = 1 + i % 3};
         OK(t5_dataset_add(data, &r, &err));
     }
 }
@@ -106,7 +107,8 @@ static void test_packing(void **state)
         OK(t5_packer_init(&p, &limits, micro, &err));
         for (int64_t i = 0; i < data.n;) {
             t5_packer_clear(&p);
-            while (i < data.n && t5_packer_add(&p, &data, t5_order_record(T5_ORDER_SHUFFLE, 3, 0, i, data.n)))
+            while (i < data.n &&
+                   t5_packer_add(&p, &data, t5_order_record(T5_ORDER_SHUFFLE, 3, 0, i, data.n)))
                 i++;
             const struct t5_batch *b = &p.batch;
             int32_t in = b->input_offsets[b->n_seqs], out = b->label_offsets[b->n_seqs];
@@ -176,13 +178,22 @@ static int64_t little_free(struct t5_device *dev)
     return little;
 }
 
-/* Where memory is short the cut gets finer, but never finer than one record, and not at all when it must be kept. */
+/* Where memory is short the cut gets finer, but never finer than one record, and not at all when it
+ * must be kept. */
 static void test_short_memory(void **state)
 {
     struct t5_err err = {0};
-    struct t5_config config = {.d_model = 16, .d_kv = 4, .d_ff = 32, .n_heads = 4, .n_encoder = 2,
-                               .n_decoder = 2, .vocab = 96, .buckets = 8, .max_distance = 20,
-                               .eps = 1e-6f, .gated = 1};
+    struct t5_config config = {.d_model = 16,
+                               .d_kv = 4,
+                               .d_ff = 32,
+                               .n_heads = 4,
+                               .n_encoder = 2,
+                               .n_decoder = 2,
+                               .vocab = 96,
+                               .buckets = 8,
+                               .max_distance = 20,
+                               .eps = 1e-6f,
+                               .gated = 1};
     struct t5_backend_handle backend;
     struct t5_device_options options = {.threads = 1};
     struct t5_dataset train = {0}, eval = {0};
@@ -191,8 +202,12 @@ static void test_short_memory(void **state)
     fill(&train, 100);
     OK(t5_backend_open(&backend, "ref", &options, &err));
     backend.ops.memory_free = little_free;
-    struct t5_train_shape shape = {.backend = &backend, .config = &config, .mode = T5_TRAIN_FULL,
-                                   .train = &train, .eval = &eval, .batch = 8};
+    struct t5_train_shape shape = {.backend = &backend,
+                                   .config = &config,
+                                   .mode = T5_TRAIN_FULL,
+                                   .train = &train,
+                                   .eval = &eval,
+                                   .batch = 8};
     little = INT64_MAX;
     OK(t5_train_plan_make(&plan, &shape, 4096, 0, &err));
     assert_true(plan.fits);
@@ -212,9 +227,9 @@ static void test_short_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_records),       cmocka_unit_test(test_digest),
-        cmocka_unit_test(test_order),         cmocka_unit_test(test_packing),
-        cmocka_unit_test(test_steps),         cmocka_unit_test(test_counts_of_xxl),
+        cmocka_unit_test(test_records),      cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_order),        cmocka_unit_test(test_packing),
+        cmocka_unit_test(test_steps),        cmocka_unit_test(test_counts_of_xxl),
         cmocka_unit_test(test_short_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

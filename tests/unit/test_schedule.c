@@ -1,5 +1,5 @@
-/* test_schedule.c - learning rates against transformers 5.23's schedulers (lr 0.002, steps 0 to 11, printed
- * with 17 digits). */
+/* test_schedule.c - learning rates against transformers 5.23's schedulers (lr 0.002, steps 0 to 11,
+ * printed with 17 digits). */
 /* SPDX-License-Identifier: MIT */
 #include "compare.h"
 
@@ -16,8 +16,8 @@ static void same(const struct t5_schedule *s, const double *want)
 
 static void test_linear(void **state)
 {
-    static const double plain[N] = {0.002, 0.0018, 0.0016, 0.0014, 0.0012, 0.001,
-                                    0.0008, 0.0006, 0.0004, 0.0002, 0, 0};
+    static const double plain[N] = {0.002,  0.0018, 0.0016, 0.0014, 0.0012, 0.001,
+                                    0.0008, 0.0006, 0.0004, 0.0002, 0,      0};
     static const double warm[N] = {0,
                                    0.00066666666666666664,
                                    0.0013333333333333333,
@@ -71,8 +71,18 @@ static void test_cosine(void **state)
 
 static void test_constant(void **state)
 {
-    static const double warm[N] = {0,     0.00066666666666666664, 0.0013333333333333333,
-                                   0.002, 0.002, 0.002, 0.002, 0.002, 0.002, 0.002, 0.002, 0.002};
+    static const double warm[N] = {0,
+                                   0.00066666666666666664,
+                                   0.0013333333333333333,
+                                   0.002,
+                                   0.002,
+                                   0.002,
+                                   0.002,
+                                   0.002,
+                                   0.002,
+                                   0.002,
+                                   0.002,
+                                   0.002};
     struct t5_schedule s = {.kind = T5_SCHEDULE_CONSTANT, .lr = 0.002, .warmup = 3, .total = 10};
     (void)state;
     same(&s, warm);

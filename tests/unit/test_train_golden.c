@@ -1,14 +1,18 @@
-/* test_train_golden.c - thirty steps of LoRA and of full fine-tuning against torch (testdata/golden/training),
- * on every backend; and what must not change them: how a batch is cut. */
+/* test_train_golden.c - thirty steps of LoRA and of full fine-tuning against torch
+ * (testdata/golden/training), on every backend; and what must not change them: how a batch is cut.
+ */
 /* SPDX-License-Identifier: MIT */
 #include "golden.h"
+
+#include <unistd.h>
+
+#include "t5/adapter_params.h"
+#include "t5/train_state.h"
+#include "t5/trainer.h"
 
 #ifndef FAST_DEVICE
 #define FAST_DEVICE "cpu"
 #endif
-
-#include "t5/adapter_params.h"
-#include "t5/trainer.h"
 
 #define STEPS 30
 
@@ -51,7 +55,8 @@ static void dataset_load(struct t5_dataset *data)
 {
     struct t5_err err = {0};
     const char *path = "testdata/golden/records.jsonl";
-    struct t5_tokens_options how = {.vocab = 96, .labels = T5_LABELS_REQUIRED, .max_line = T5_MAX_LINE};
+    struct t5_tokens_options how = {
+        .vocab = 96, .labels = T5_LABELS_REQUIRED, .max_line = T5_MAX_LINE};
     struct t5_tokens_reader *reader;
     struct t5_token_record record;
     OK(t5_tokens_open(&reader, &path, 1, &how, &err));
@@ -251,7 +256,8 @@ static void test_evaluate(void **state)
     training_close(&t);
 }
 
-/* A poisoned weight stops the run, and says which; tolerated, it leaves the parameters as they were. */
+/* A poisoned weight stops the run, and says which; tolerated, it leaves the parameters as they
+ * were. */
 static void test_not_finite(void **state)
 {
     struct curve curves[8];
@@ -270,10 +276,61 @@ static void test_not_finite(void **state)
     OK(t5_model_set_params(t.g.model, params, &err));
     assert_int_equal(t5_trainer_step(t.trainer, &r, &err), -1);
     assert_int_equal(err.status, T5_NOT_FINITE);
+    assert_int_equal(t5_trainer_position(t.trainer).step, 1);
     assert_non_null(strstr(err.text, p->name));
     assert_non_null(strstr(err.text, "step 2"));
+    /* and never becomes a checkpoint */
+    struct t5_identity identity = {.n = 0};
+    char dir[] = "/tmp/t5-test-XXXXXX", path[64];
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/checkpoint.0.safetensors", dir);
+    assert_int_equal(t5_train_state_save(dir, 0, t.g.model, t.trainer, &identity, 0, &err), -1);
+    assert_int_equal(err.status, T5_NOT_FINITE);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(rmdir(dir), 0);
     free(params);
     training_close(&t);
+}
+
+/* A checkpoint brings another trainer to the same place: position, parameters, moments, the next
+ * step. */
+static void test_checkpoint(void **state)
+{
+    struct curve curves[8];
+    struct training a, b;
+    struct t5_step_report x, y;
+    struct t5_err err = {0};
+    struct t5_identity identity = {.n = 0};
+    struct t5_train_state found;
+    char dir[] = "/tmp/t5-test-XXXXXX";
+    (void)state;
+    curves_load(curves);
+    t5_identity_add(&identity, "seed", "%d", 42);
+    assert_non_null(mkdtemp(dir));
+    training_open(&a, &curves[1], "ref", 1 << 20, 0.1);
+    training_open(&b, &curves[1], "ref", 1 << 20, 0.1);
+    for (int s = 0; s < 4; s++)
+        step(&a, &x);
+    OK(t5_train_state_save(dir, 1, a.g.model, a.trainer, &identity, 0, &err));
+    OK(t5_train_state_find(&found, dir, &err));
+    assert_int_equal(found.slot, 1);
+    assert_int_equal(found.finished, 0);
+    OK(t5_train_state_check(&found, dir, &identity, &err));
+    OK(t5_train_state_load(&found, b.g.model, b.trainer, &err));
+    t5_train_state_free(&found);
+    assert_int_equal(t5_trainer_position(b.trainer).step, 4);
+    assert_int_equal(t5_trainer_position(b.trainer).updates, 4);
+    step(&a, &x);
+    step(&b, &y);
+    assert_true(x.step == y.step && x.loss == y.loss && x.grad_norm == y.grad_norm && x.lr == y.lr);
+    identity.rows[0].value[0] = '5';
+    OK(t5_train_state_find(&found, dir, &err));
+    assert_int_equal(t5_train_state_check(&found, dir, &identity, &err), -1);
+    t5_train_state_free(&found);
+    OK(t5_train_state_remove(dir, -1, &err));
+    assert_int_equal(rmdir(dir), 0);
+    training_close(&a);
+    training_close(&b);
 }
 
 int main(void)
@@ -282,6 +339,7 @@ int main(void)
         cmocka_unit_test(test_curves_ref),        cmocka_unit_test(test_curves_fast),
         cmocka_unit_test(test_micro_batches_ref), cmocka_unit_test(test_micro_batches_fast),
         cmocka_unit_test(test_evaluate),          cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_checkpoint),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
