@@ -39,7 +39,8 @@ ALL_NV   := -std=c++20 -O3 -lineinfo -Xcompiler -fPIC,-fopenmp,-Wall -Ilibcommon
             -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a \
             -gencode=arch=compute_90,code=compute_90 $(NVFLAGS)
 backends := $(B)/lib/t5-cpu.so $(if $(NVCC),$(if $(SAN),,$(B)/lib/t5-cuda.so))
-gpu_units := $(patsubst tests/gpu/%.c,$(B)/gpu/%,$(wildcard tests/gpu/test_gpu_*.c))
+gpu_units := $(patsubst tests/gpu/%.c,$(B)/gpu/%,$(wildcard tests/gpu/*.c)) \
+             $(patsubst tests/gpu/%.cu,$(B)/gpu/%,$(wildcard tests/gpu/*.cu))
 
 .PHONY: all deps demo check check-gpu bench golden install uninstall clean help
 all: $(programs) $(backends) ## build the programs into build/bin
@@ -93,6 +94,9 @@ $(B)/cuda/%.o: cuda/%.cu
 $(B)/lib/t5-cuda.so: $(cuda_o) $(B)/libt5.a
 	@mkdir -p $(@D)
 	$(NVCC) -shared -cudart static -Xcompiler -fopenmp -Xlinker -Bsymbolic -o $@ $^ -lcublasLt $(LIBS)
+$(B)/gpu/%: tests/gpu/%.cu $(cuda_o) $(B)/libt5.a
+	@mkdir -p $(@D)
+	$(NVCC) $(ALL_NV) -cudart static -o $@ $^ -lcublasLt $(LIBS)
 $(B)/gpu/%: $(B)/tests/gpu/%.o $(B)/libt5.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LD) -o $@ $^ -lcmocka $(LIBS)

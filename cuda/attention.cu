@@ -267,7 +267,7 @@ OP t5_cuda_attention_bwd(t5_device *dev, act *dq, int64_t lddq, act *dk, int64_t
     int64_t width = shape->heads * shape->d_kv;
     dim3 queries((unsigned)shape->q_pack->n_tokens, heads);
     dim3 keys((unsigned)shape->k_pack->n_tokens, heads);
-    if (queries.x == 0 || too_wide(dev, shape))
+    if (too_wide(dev, shape))
         return;
     if (!dbias && t5_cuda_attention_bwd_64(dev, dq, lddq, dk, lddk, dv, lddv, dbias, dout, out, lse, q,
                                            ldq, k, ldk, v, ldv, shape))
@@ -275,9 +275,12 @@ OP t5_cuda_attention_bwd(t5_device *dev, act *dq, int64_t lddq, act *dk, int64_t
     T5_WITH_ACT(dev, {
         backward_view<T> x = {mat<T>(q, ldq), mat<T>(k, ldk), mat<T>(v, ldv), mat<T>(out, width),
                               mat<T>(dout, width), lse};
-        backward_query<T><<<queries, THREADS, 0, dev->stream>>>((T *)dq, lddq, x, view_of(shape));
-        backward_key<T><<<keys, THREADS, 0, dev->stream>>>((T *)dk, lddk, (T *)dv, lddv, x,
-                                                           view_of(shape));
+        if (queries.x)
+            backward_query<T><<<queries, THREADS, 0, dev->stream>>>((T *)dq, lddq, x,
+                                                                    view_of(shape));
+        if (keys.x)
+            backward_key<T><<<keys, THREADS, 0, dev->stream>>>((T *)dk, lddk, (T *)dv, lddv, x,
+                                                               view_of(shape));
         if (dbias)
             backward_bias<T><<<heads, THREADS, (size_t)shape->buckets * THREADS * 4, dev->stream>>>(
                 dbias, x, view_of(shape), (int)shape->q_pack->n_seqs);
