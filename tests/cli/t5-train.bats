@@ -381,11 +381,14 @@ stopped_run() {
 }
 
 @test "a full file system is refused before the run" {
-    unshare -Urm true 2>/dev/null || [ "$(id -u)" = 0 ] || skip "no private mounts here"
+    local private=
     mkdir "$out"
-    run -4 unshare -m bash -c "mount -t tmpfs -o size=100k none $out || exit 99
+    for p in "unshare -m" "unshare -Urm"; do
+        $p mount -t tmpfs -o size=100k none "$out" 2>/dev/null && private=$p && break
+    done
+    [ -n "$private" ] || skip "no private mounts here"
+    run -4 $private bash -c "mount -t tmpfs -o size=100k none $out &&
         t5-train --device $device --threads 1 -m $model -o $out $records"
-    [ "$status" != 99 ] || skip "tmpfs cannot be mounted here"
     [[ $output == *"checkpoints need "*" bytes, "*" are free" ]]
 }
 
