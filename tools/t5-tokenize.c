@@ -11,7 +11,7 @@
 #include "text/tokenize.h"
 
 static const char *spiece = "spiece.model", *prefix = "", *source = "dialogue", *target = "summary";
-static const char *to = "jsonl", *segmentation = "viterbi", *output;
+static const char *to = "jsonl", *on_long = "truncate", *segmentation = "viterbi", *output;
 static int64_t max_source = 255, max_target = 50, threads = 1, max_line = (int64_t)T5_MAX_LINE;
 static int special, decode, stats;
 static struct t5_skip skip = {.program = "t5-tokenize"};
@@ -23,6 +23,8 @@ static const struct t5_option options[] = {
     {"target", 0, T5_OPT_STRING, "FIELD", &target, 0, 0, "the field that becomes labels, if there"},
     {"max-source", 0, T5_OPT_INT, "N", &max_source, 1, 1 << 30, "cut input_ids to N, </s> included"},
     {"max-target", 0, T5_OPT_INT, "N", &max_target, 1, 1 << 30, "cut labels to N, </s> included"},
+    {"on-long", 0, T5_OPT_CHOICE, "truncate|drop|error", &on_long, 0, 0,
+     "cut longer texts, leave their records out, or call them bad"},
     {"to", 0, T5_OPT_CHOICE, "jsonl|safetensors", &to, 0, 0, "records, or one packed token file"},
     {"output", 'o', T5_OPT_STRING, "FILE", &output, 0, 0, "write there, not to standard output"},
     {"decode", 0, T5_OPT_FLAG, NULL, &decode, 0, 0, "turn output_ids into prediction"},
@@ -53,6 +55,8 @@ static int check_options(const struct t5_list *files, struct t5_err *err)
     int pack = strcmp(to, "safetensors") == 0;
     if (decode + stats + pack > 1)
         return t5_fail_as(err, T5_USAGE, "--decode, --stats and --to safetensors exclude each other");
+    if ((decode || stats) && strcmp(on_long, "truncate") != 0)
+        return t5_fail_as(err, T5_USAGE, "--on-long: %s cuts nothing", decode ? "--decode" : "--stats");
     for (size_t n = strlen(prefix), i = 0, len; i < n; i += len)
         if (!(len = t5_utf8_length(prefix + i, n - i)))
             return t5_fail_as(err, T5_USAGE, "--prefix: not valid UTF-8");
@@ -76,6 +80,13 @@ static int pass_over(void *arg, const struct t5_err *err)
 
 static void show_progress(void *arg, int64_t records) { t5_progress_update(arg, records, ""); }
 
+static void report(const struct t5_tokenize_counts *counts)
+{
+    if (counts->dropped)
+        t5_warn(program.name, "%lld of %lld records dropped: longer than the limits",
+                (long long)counts->dropped, (long long)(counts->records + counts->dropped));
+}
+
 static int run(const struct t5_list *files, struct t5_err *err)
 {
     struct t5_tokenizer *tokenizer = NULL;
@@ -90,6 +101,9 @@ static int run(const struct t5_list *files, struct t5_err *err)
         .max_source = max_source,
         .max_target = max_target,
         .max_line = (size_t)max_line,
+        .on_long = strcmp(on_long, "drop") == 0    ? T5_LONG_DROP
+                   : strcmp(on_long, "error") == 0 ? T5_LONG_ERROR
+                                                   : T5_LONG_TRUNCATE,
         .threads = (int)threads,
         .output = output,
         .bad = pass_over,
@@ -98,15 +112,18 @@ static int run(const struct t5_list *files, struct t5_err *err)
         .progress_arg = &progress,
     };
     int library = strcmp(segmentation, "sentencepiece") == 0;
-    int64_t good = 0;
+    struct t5_tokenize_counts counts;
     if (t5_tokenizer_open(&tokenizer, spiece, library ? T5_SEGMENT_LIBRARY : T5_SEGMENT_VITERBI,
                           special, err))
         return -1;
     t5_progress_start(&progress, program.name, "records", 0);
-    int rc = t5_tokenize(&good, &o, tokenizer, files->items, files->n, err);
+    int rc = t5_tokenize(&counts, &o, tokenizer, files->items, files->n, err);
     t5_progress_end(&progress);
     t5_tokenizer_close(tokenizer);
-    return rc ? -1 : t5_skip_end(&skip, good, err);
+    if (rc)
+        return -1;
+    report(&counts);
+    return t5_skip_end(&skip, counts.records + counts.dropped, err);
 }
 
 static int work(const struct t5_list *files, struct t5_err *err)

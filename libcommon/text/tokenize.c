@@ -26,7 +26,7 @@ struct bad {
 
 struct batch {
     struct t5_buf text, items, out, bad; /* struct item, struct bad */
-    int64_t good;                        /* records */
+    int64_t good, dropped;               /* records */
     struct t5_err last;                  /* with failed: the reader's, behind everything else */
     int failed;
 };
@@ -39,7 +39,7 @@ struct stream {
     struct t5_atomic *file;
     struct t5_stats stats;
     struct t5_pack *pack;
-    int64_t *records;
+    struct t5_tokenize_counts *counts;
 };
 
 /* ---- reading ------------------------------------------------------------------------------ */
@@ -60,7 +60,7 @@ static int read_batch(void *arg, void *into)
     struct t5_line line;
     int rc = 0;
     b->text.n = b->items.n = b->out.n = b->bad.n = 0;
-    b->good = b->failed = 0;
+    b->good = b->dropped = b->failed = 0;
     if (s->reader_failed)
         return 0;
     do {
@@ -99,6 +99,7 @@ static void work_on_batch(void *arg, int worker, void *batch)
         else
             rc = t5_tokenize_line(&b->out, &s->workers[worker], &items[i].line, &found.err);
         b->good += rc == 1;
+        b->dropped += rc == T5_DROPPED;
         if (rc >= 0)
             continue;
         if (!found.err.skippable || t5_buf_append(&bad, &found, sizeof found, &found.err)) {
@@ -131,7 +132,8 @@ static int write_batch(void *arg, void *batch, struct t5_err *err)
     const struct batch *b = batch;
     const struct bad *bad = (const struct bad *)b->bad.data;
     size_t n = b->bad.n / sizeof *bad;
-    *s->records += b->good;
+    s->counts->records += b->good;
+    s->counts->dropped += b->dropped;
     for (size_t i = 0; i < n; i++) {
         if (s->options->bad(s->options->bad_arg, &bad[i].err))
             continue;
@@ -143,7 +145,7 @@ static int write_batch(void *arg, void *batch, struct t5_err *err)
     if (put(s, b->out.data, b->out.n, err))
         return -1;
     if (s->options->progress)
-        s->options->progress(s->options->progress_arg, *s->records);
+        s->options->progress(s->options->progress_arg, s->counts->records);
     if (b->failed)
         *err = b->last;
     return b->failed ? -1 : 0;
@@ -207,16 +209,16 @@ static void close_stream(struct stream *s)
     t5_atomic_abandon(s->file);
 }
 
-int t5_tokenize(int64_t *records, const struct t5_tokenize_options *options,
+int t5_tokenize(struct t5_tokenize_counts *counts, const struct t5_tokenize_options *options,
                 const struct t5_tokenizer *tokenizer, const char *const *paths, int n_paths,
                 struct t5_err *err)
 {
-    struct stream s = {.options = options, .records = records};
+    struct stream s = {.options = options, .counts = counts};
     const struct t5_ordered ops = {&s, read_batch, work_on_batch, write_batch};
     int n = t5_ordered_batches(options->threads), rc = -1;
     struct batch *batches = t5_alloc_zeroed((size_t)n, sizeof *batches, "batches", err);
     void **places = t5_alloc_zeroed((size_t)n, sizeof *places, "batches", err);
-    *records = 0;
+    *counts = (struct t5_tokenize_counts){0};
     if (!batches || !places || open_stream(&s, tokenizer, paths, n_paths, err))
         goto out;
     for (int i = 0; i < n; i++)

@@ -14,11 +14,18 @@ enum t5_tokenize_mode {
     T5_TOKENIZE_DECODE /* each record with prediction, from output_ids */
 };
 
+enum t5_tokenize_long { /* a text of more tokens than its limit */
+    T5_LONG_TRUNCATE,
+    T5_LONG_DROP, /* its record is left out, and counted */
+    T5_LONG_ERROR /* its record is bad */
+};
+
 struct t5_tokenize_options {
     enum t5_tokenize_mode mode;
     const char *source, *target; /* field names */
     const char *prefix;          /* put before each source; valid UTF-8 */
     int64_t max_source, max_target; /* tokens, </s> included */
+    enum t5_tokenize_long on_long;  /* not with STATS and DECODE: they cut nothing */
     size_t max_line;
     int threads;
     const char *output; /* a file, or NULL: standard output */
@@ -29,8 +36,13 @@ struct t5_tokenize_options {
     void *progress_arg;
 };
 
-/* Runs over the inputs (as t5_jsonl_open takes them). *records counts the good ones. */
-int t5_tokenize(int64_t *records, const struct t5_tokenize_options *options,
+struct t5_tokenize_counts {
+    int64_t records; /* good ones */
+    int64_t dropped; /* by T5_LONG_DROP, besides */
+};
+
+/* Runs over the inputs (as t5_jsonl_open takes them). */
+int t5_tokenize(struct t5_tokenize_counts *counts, const struct t5_tokenize_options *options,
                 const struct t5_tokenizer *tokenizer, const char *const *paths, int n_paths,
                 struct t5_err *err) T5_MUST_CHECK;
 

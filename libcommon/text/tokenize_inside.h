@@ -17,7 +17,9 @@ struct t5_tokenize_worker { /* a thread's own */
 
 /* Appends to out what one line gives: for JSONL and decoding a line; for packing and counting, in
  * host order, int64_t n_input, int64_t n_labels (-1: none), and for packing the ids (int32_t) of
- * both. 1: a record; 0: a blank line; -1 with out as it was. */
+ * both. 1: a record; 0: a blank line; T5_DROPPED: a record too long; -1. But for 1, out is as it
+ * was. */
+#define T5_DROPPED 2
 int t5_tokenize_line(struct t5_buf *out, struct t5_tokenize_worker *worker,
                      const struct t5_line *line, struct t5_err *err) T5_MUST_CHECK;
 /* Appends "[1,2,3]". */

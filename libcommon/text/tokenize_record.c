@@ -28,16 +28,32 @@ int t5_append_ids(struct t5_buf *out, const int32_t *ids, size_t n, struct t5_er
 
 /* ---- text to ids -------------------------------------------------------------------------- */
 
-static int encode_field(struct t5_buf *ids, struct t5_tokenize_worker *w, const struct t5_field *field,
-                        const char *prefix, int64_t max, struct t5_err *err)
+static int too_long(struct t5_buf *ids, struct t5_tokenize_worker *w, const struct t5_field *field,
+                    const char *option, int64_t max, struct t5_err *err)
 {
+    if (w->options->on_long == T5_LONG_DROP)
+        return T5_DROPPED;
+    if (t5_encode(ids, w->encoder, w->text.data, w->text.n, 0, err)) /* how long it is */
+        return -1;
+    return t5_record_fail(&w->record, field->value, err, "%zu tokens, more than %s %lld",
+                          ids->n / sizeof(int32_t), option, (long long)max);
+}
+
+/* 0, T5_DROPPED or -1. */
+static int encode_field(struct t5_buf *ids, struct t5_tokenize_worker *w, const struct t5_field *field,
+                        const char *prefix, const char *option, int64_t max, struct t5_err *err)
+{
+    int may_cut = w->options->on_long == T5_LONG_TRUNCATE;
     w->text.n = 0;
     if (t5_buf_append(&w->text, prefix, strlen(prefix), err) ||
         t5_field_string(&w->text, &w->record, field, err))
         return -1;
     /* Counting is about the whole text, so that one can choose where to cut. */
     size_t cut = w->options->mode == T5_TOKENIZE_STATS ? 0 : (size_t)max;
-    return t5_encode(ids, w->encoder, w->text.data, w->text.n, cut, err);
+    /* One id above the limit tells a text that is too long; the rest need not be known. */
+    if (t5_encode(ids, w->encoder, w->text.data, w->text.n, may_cut ? cut : cut + 1, err))
+        return -1;
+    return may_cut || ids->n / sizeof(int32_t) <= cut ? 0 : too_long(ids, w, field, option, max, err);
 }
 
 static int put_members(struct t5_buf *out, struct t5_tokenize_worker *w, int has_labels,
@@ -71,14 +87,21 @@ static int put_binary(struct t5_buf *out, const struct t5_tokenize_worker *w, in
                : 0;
 }
 
+/* 0, T5_DROPPED or -1. */
 static int encode_record(struct t5_buf *out, struct t5_tokenize_worker *w, struct t5_err *err)
 {
     const struct t5_tokenize_options *o = w->options;
     const struct t5_field *source = t5_record_need(&w->record, o->source, err);
     const struct t5_field *target = t5_record_find(&w->record, o->target);
-    if (!source || encode_field(&w->input, w, source, o->prefix, o->max_source, err) ||
-        (target && encode_field(&w->labels, w, target, "", o->max_target, err)))
+    if (!source)
         return -1;
+    int rc = encode_field(&w->input, w, source, o->prefix, "--max-source", o->max_source, err);
+    if (rc >= 0 && target) { /* a record that is bad is so though it could be dropped */
+        int other = encode_field(&w->labels, w, target, "", "--max-target", o->max_target, err);
+        rc = other ? other : rc;
+    }
+    if (rc)
+        return rc;
     return o->mode == T5_TOKENIZE_JSONL ? put_members(out, w, target != NULL, err)
                                         : put_binary(out, w, target != NULL, err);
 }
@@ -150,5 +173,5 @@ int t5_tokenize_line(struct t5_buf *out, struct t5_tokenize_worker *worker,
                                                      : encode_record(out, worker, err);
     if (rc)
         out->n = before;
-    return rc ? -1 : 1;
+    return rc ? rc : 1;
 }

@@ -54,6 +54,45 @@ hash_of() { sha256sum | cut -d' ' -f1; }
     [ "$output" = '[255,1,50,1]' ]
 }
 
+@test "--on-long: the limit itself is kept, one token more is cut, dropped or bad" {
+    { echo '{"id":1,"dialogue":"Anna: hello","summary":"hello"}' # 6 and 4 tokens
+      echo '{"id":2,"dialogue":"Anna: hello hello","summary":"hello"}'
+      echo '{"id":3,"dialogue":"Anna","summary":"Anna: hello"}'
+      echo '{"id":4,"dialogue":"Anna"}'; } >"$tmp/in"
+    limits='--max-source 6 --max-target 4'
+    tok $limits "$tmp/in" >"$tmp/cut"
+    tok $limits --on-long truncate "$tmp/in" | cmp - "$tmp/cut"
+    run -0 --separate-stderr tok $limits --on-long drop "$tmp/in"
+    [ "$output" = "$(sed -n '1p;4p' "$tmp/cut")" ]
+    [ "$stderr" = 't5-tokenize: 2 of 4 records dropped: longer than the limits' ]
+    run -1 --separate-stderr tok $limits --on-long error "$tmp/in"
+    [ "$output" = "$(sed -n 1p "$tmp/cut")" ]
+    [ "$stderr" = "t5-tokenize: $tmp/in:2:20: 9 tokens, more than --max-source 6" ]
+    run -3 --separate-stderr tok $limits --on-long error --skip-bad "$tmp/in"
+    [ "$output" = "$(sed -n '1p;4p' "$tmp/cut")" ]
+    [[ ${stderr_lines[1]} == *'/in:3:37: 6 tokens, more than --max-target 4' ]]
+    [ "${stderr_lines[2]}" = 't5-tokenize: 2 of 4 records skipped' ]
+    run -0 --separate-stderr tok --on-long drop "$tmp/in"
+    [ "${#lines[@]} $stderr" = '4 ' ]
+    echo '{"dialogue":"Anna: hello hello","summary":5}' >"$tmp/bad" # bad, not only too long
+    run -1 tok $limits --on-long drop "$tmp/bad"
+    run -2 tok --on-long drop --stats "$tmp/in"
+    run -2 tok --on-long error --decode "$tmp/in"
+}
+
+@test "--on-long drop: the same bytes and count on any number of threads, packed or not" {
+    many 3000 >"$tmp/in"
+    jq -n --slurpfile all <(tok --max-source 100000 "$tmp/in") '$all[] | select(.input_ids | length <= 90) | .id' >"$tmp/want"
+    [ "$(wc -l <"$tmp/want")" -gt 100 ]
+    [ "$(wc -l <"$tmp/want")" -lt 2900 ]
+    for j in 1 3; do
+        tok -j $j --on-long drop --max-source 90 "$tmp/in" 2>"$tmp/err" | jq .id | cmp - "$tmp/want"
+        [ "$(cat "$tmp/err")" = "t5-tokenize: $((3000 - $(wc -l <"$tmp/want"))) of 3000 records dropped: longer than the limits" ]
+        tok -j $j --on-long drop --max-source 90 --to safetensors "$tmp/in" 2>"$tmp/err" >"$tmp/packed"
+        grep -aq "\"input_offsets\":{[^}]*\"shape\":\[$(($(wc -l <"$tmp/want") + 1))\]" "$tmp/packed"
+    done
+}
+
 @test "blank text is the end alone" {
     run -0 tok <<<'{"dialogue":" \n\t\u3000","summary":""}'
     [[ $output == *'"input_ids":[1],"labels":[1]}' ]]
