@@ -7,11 +7,12 @@
 #include "base/skip.h"
 #include "io/jsonl.h"
 #include "text/rouge.h"
+#include "text/rouge_stats.h"
 
 static const char *prediction = "prediction", *reference = "summary";
-static int no_stem, per_record, table;
+static int no_stem, per_record, table, intervals;
 static struct t5_skip skip = {.program = "rouge"};
-static int64_t max_line = (int64_t)T5_MAX_LINE;
+static int64_t max_line = (int64_t)T5_MAX_LINE, resamples = 1000, seed = 1;
 
 static const struct t5_option options[] = {
     {"prediction", 0, T5_OPT_STRING, "FIELD", &prediction, 0, 0, "the field that is scored"},
@@ -20,6 +21,10 @@ static const struct t5_option options[] = {
     {"per-record", 0, T5_OPT_FLAG, NULL, &per_record, 0, 0,
      "write each record with its scores added, and no means"},
     {"table", 0, T5_OPT_FLAG, NULL, &table, 0, 0, "write the means as a table in percent"},
+    {"intervals", 0, T5_OPT_FLAG, NULL, &intervals, 0, 0, "add 95 % intervals of the means"},
+    {"resamples", 0, T5_OPT_INT, "N", &resamples, 1, T5_ROUGE_MAX_RESAMPLES,
+     "how many resamples intervals come from"},
+    {"seed", 0, T5_OPT_INT, "N", &seed, 0, 1e15, "what the resamples are drawn from"},
     {"skip-bad", 0, T5_OPT_FLAG, NULL, &skip.on, 0, 0, "go on after a bad record; exit 3"},
     {"max-line", 0, T5_OPT_INT, "N", &max_line, 2, 1 << 30, "refuse longer lines (bytes)"},
     {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
@@ -35,28 +40,52 @@ struct run {
     struct t5_rouge *scorer;
     struct t5_buf texts[2], members, line;
     struct t5_rouge_total total;
+    struct t5_rouge_sample sample; /* kept for --intervals only */
+};
+
+/* What is printed of all records together; NULL where there is none. */
+struct result {
+    int64_t count;
+    const struct t5_rouge_scores *mean;
+    const struct t5_rouge_interval *interval;
 };
 
 static int check_options(struct t5_err *err)
 {
     if (table && per_record)
         return t5_fail_as(err, T5_USAGE, "--table and --per-record exclude each other");
+    if (intervals && per_record)
+        return t5_fail_as(err, T5_USAGE, "--intervals and --per-record exclude each other");
     return 0;
 }
 
-/* `"rouge1":{"precision":0.5,...},...` without braces. There are no means of nothing: null. */
-static int put_scores(struct t5_buf *out, const struct t5_rouge_scores *scores, struct t5_err *err)
+static int put_numbers(struct t5_buf *out, const struct t5_prf *s, struct t5_err *err)
 {
-    static const char nothing[] = "\"precision\":null,\"recall\":null,\"fmeasure\":null";
+    if (!s) /* there are no means of nothing */
+        return t5_buf_printf(out, err, "\"precision\":null,\"recall\":null,\"fmeasure\":null");
+    return t5_buf_printf(out, err, "\"precision\":%.17g,\"recall\":%.17g,\"fmeasure\":%.17g",
+                         s->precision, s->recall, s->fmeasure);
+}
+
+static int put_interval(struct t5_buf *out, const struct t5_prf *low, const struct t5_prf *high,
+                        struct t5_err *err)
+{
+    return t5_buf_printf(out, err,
+                         ",\"interval\":{\"precision\":[%.17g,%.17g],\"recall\":[%.17g,%.17g],"
+                         "\"fmeasure\":[%.17g,%.17g]}",
+                         low->precision, high->precision, low->recall, high->recall, low->fmeasure,
+                         high->fmeasure);
+}
+
+/* `"rouge1":{"precision":0.5,...},...` without the outer braces. */
+static int put_scores(struct t5_buf *out, const struct t5_rouge_scores *scores,
+                      const struct t5_rouge_interval *interval, struct t5_err *err)
+{
     for (int k = 0; k < T5_ROUGE_KINDS; k++) {
-        const char *comma = k ? "," : "", *name = t5_rouge_names[k];
-        const struct t5_prf *s = scores ? &scores->of[k] : NULL;
-        int rc = s ? t5_buf_printf(out, err,
-                                   "%s\"%s\":{\"precision\":%.17g,\"recall\":%.17g,"
-                                   "\"fmeasure\":%.17g}",
-                                   comma, name, s->precision, s->recall, s->fmeasure)
-                   : t5_buf_printf(out, err, "%s\"%s\":{%s}", comma, name, nothing);
-        if (rc)
+        if (t5_buf_printf(out, err, "%s\"%s\":{", k ? "," : "", t5_rouge_names[k]) ||
+            put_numbers(out, scores ? &scores->of[k] : NULL, err) ||
+            (interval && put_interval(out, &interval->low.of[k], &interval->high.of[k], err)) ||
+            t5_buf_printf(out, err, "}"))
             return -1;
     }
     return 0;
@@ -82,32 +111,48 @@ static int write_out(const struct t5_buf *text, struct t5_err *err)
     return 0;
 }
 
-static int print_json(struct t5_buf *out, const struct t5_rouge_scores *mean, int64_t count,
-                      struct t5_err *err)
+static int print_json(struct t5_buf *out, const struct result *result, struct t5_err *err)
 {
-    if (t5_buf_printf(out, err, "{\"count\":%lld,", (long long)count) ||
-        put_scores(out, mean, err) || t5_buf_printf(out, err, ",\"signature\":") ||
-        put_signature(out, err) || t5_buf_printf(out, err, "}\n"))
+    if (t5_buf_printf(out, err, "{\"count\":%lld,", (long long)result->count) ||
+        put_scores(out, result->mean, result->interval, err))
+        return -1;
+    if (intervals && t5_buf_printf(out, err, ",\"level\":%g,\"resamples\":%lld,\"seed\":%lld",
+                                   T5_ROUGE_LEVEL, (long long)resamples, (long long)seed))
+        return -1;
+    if (t5_buf_printf(out, err, ",\"signature\":") || put_signature(out, err) ||
+        t5_buf_printf(out, err, "}\n"))
         return -1;
     return write_out(out, err);
 }
 
-static int print_table(struct t5_buf *out, const struct t5_rouge_scores *mean, int64_t count,
-                       struct t5_err *err)
+static int put_row(struct t5_buf *out, const struct result *result, int k, struct t5_err *err)
 {
-    if (t5_buf_printf(out, err, "%-10s %9s %9s %9s\n", "percent", "precision", "recall", "F"))
+    const struct t5_prf *s = result->mean ? &result->mean->of[k] : NULL;
+    const char *name = t5_rouge_names[k];
+    const struct t5_rouge_interval *in = result->interval;
+    if (!s)
+        return t5_buf_printf(out, err, "%-10s %9s %9s %9s", name, "-", "-", "-");
+    if (t5_buf_printf(out, err, "%-10s %9.3f %9.3f %9.3f", name, 100 * s->precision,
+                      100 * s->recall, 100 * s->fmeasure))
         return -1;
-    for (int k = 0; k < T5_ROUGE_KINDS; k++) {
-        const struct t5_prf *s = mean ? &mean->of[k] : NULL;
-        const char *name = t5_rouge_names[k];
-        int rc = s ? t5_buf_printf(out, err, "%-10s %9.3f %9.3f %9.3f\n", name, 100 * s->precision,
-                                   100 * s->recall, 100 * s->fmeasure)
-                   : t5_buf_printf(out, err, "%-10s %9s %9s %9s\n", name, "-", "-", "-");
-        if (rc)
+    return in ? t5_buf_printf(out, err, "  %7.3f to %7.3f", 100 * in->low.of[k].fmeasure,
+                              100 * in->high.of[k].fmeasure)
+              : 0;
+}
+
+static int print_table(struct t5_buf *out, const struct result *result, struct t5_err *err)
+{
+    if (t5_buf_printf(out, err, "%-10s %9s %9s %9s%s\n", "percent", "precision", "recall", "F",
+                      result->interval ? "    95 % interval" : ""))
+        return -1;
+    for (int k = 0; k < T5_ROUGE_KINDS; k++)
+        if (put_row(out, result, k, err) || t5_buf_printf(out, err, "\n"))
             return -1;
-    }
-    if (t5_buf_printf(out, err, "%lld record%s, %s\n", (long long)count, count == 1 ? "" : "s",
-                      no_stem ? "not stemmed" : "stemmed"))
+    if (t5_buf_printf(out, err, "%lld record%s, %s", (long long)result->count,
+                      result->count == 1 ? "" : "s", no_stem ? "not stemmed" : "stemmed") ||
+        (intervals && t5_buf_printf(out, err, ", %lld resamples, seed %lld", (long long)resamples,
+                                    (long long)seed)) ||
+        t5_buf_printf(out, err, "\n"))
         return -1;
     return write_out(out, err);
 }
@@ -118,7 +163,7 @@ static int print_record(struct run *run, const struct t5_record *record,
     static const char *const replaced[] = {"rouge"};
     run->members.n = run->line.n = 0;
     if (t5_buf_printf(&run->members, err, "\"rouge\":{") ||
-        put_scores(&run->members, scores, err) || t5_buf_printf(&run->members, err, "}") ||
+        put_scores(&run->members, scores, NULL, err) || t5_buf_printf(&run->members, err, "}") ||
         t5_record_splice_replacing(&run->line, record, replaced, 1, run->members.data,
                                    run->members.n, err))
         return -1;
@@ -143,6 +188,8 @@ static int score_record(struct run *run, const struct t5_record *record, struct 
         return err->skippable ? t5_record_fail(record, NULL, err, "%s", err->text) : -1;
     if (per_record && print_record(run, record, &scores, err))
         return -1;
+    if (intervals && t5_rouge_sample_add(&run->sample, &scores, err))
+        return -1;
     t5_rouge_total_add(&run->total, &scores);
     return 0;
 }
@@ -163,13 +210,21 @@ static int score_all(struct run *run, struct t5_err *err)
 static int print_means(struct run *run, struct t5_err *err)
 {
     struct t5_rouge_scores mean;
-    int64_t n = run->total.count;
+    struct t5_rouge_interval interval;
+    struct result result = {.count = run->total.count};
     if (per_record)
         return 0;
-    if (n > 0)
+    if (result.count > 0) {
         mean = t5_rouge_total_mean(&run->total);
+        result.mean = &mean;
+        if (intervals) {
+            if (t5_rouge_bootstrap(&interval, &run->sample, resamples, (uint64_t)seed, err))
+                return -1;
+            result.interval = &interval;
+        }
+    }
     run->line.n = 0;
-    return (table ? print_table : print_json)(&run->line, n > 0 ? &mean : NULL, n, err);
+    return (table ? print_table : print_json)(&run->line, &result, err);
 }
 
 static void run_free(struct run *run)
@@ -180,6 +235,7 @@ static void run_free(struct run *run)
     t5_buf_free(&run->texts[1]);
     t5_buf_free(&run->members);
     t5_buf_free(&run->line);
+    t5_rouge_sample_free(&run->sample);
 }
 
 static int work(const struct t5_list *files, struct t5_err *err)

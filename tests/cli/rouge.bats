@@ -203,3 +203,36 @@ differ='def off($a; $b): [("rouge1", "rouge2", "rougeL", "rougeLsum") as $k
         done
     done
 }
+
+@test "--intervals adds 95 % intervals beside unchanged means" {
+    rouge "$golden" >"$tmp/plain"
+    rouge --intervals --resamples 1000 "$golden" >"$tmp/with"
+    rouge --intervals --seed 1 - <"$golden" | cmp - "$tmp/with"
+    ! rouge --intervals --resamples 1000 --seed 2 "$golden" | cmp -s - "$tmp/with"
+    diff <(jq -S 'del(.. | .interval?) | del(.level, .resamples, .seed)' "$tmp/with") <(jq -S . "$tmp/plain")
+    jq -e '.level == 0.95 and .resamples == 1000 and .seed == 1 and ([.rouge1, .rouge2, .rougeL, .rougeLsum | . as $m
+        | ("precision", "recall", "fmeasure") as $k | .interval[$k]
+        | .[0] < $m[$k] and .[1] > $m[$k]] | length == 12 and all)' "$tmp/with"
+}
+
+# Half the records score 1, half 0: the percentiles of Binomial(100, 1/2).
+@test "--intervals of a case known by hand, as JSON and as a table" {
+    for ((i = 0; i < 50; i++)); do record a a; record a b; done >"$tmp/in"
+    rouge --intervals --resamples 20000 "$tmp/in" | jq -e '.rouge1.interval.fmeasure == [0.4, 0.6] and .rouge2.interval.recall == [0, 0]'
+    run -0 rouge --table --intervals --resamples 20000 --seed 9 "$tmp/in"
+    [ "${lines[0]}" = 'percent    precision    recall         F    95 % interval' ]
+    [ "${lines[1]}" = 'rouge1        50.000    50.000    50.000   40.000 to  60.000' ]
+    [ "${lines[5]}" = '100 records, stemmed, 20000 resamples, seed 9' ]
+}
+
+@test "--intervals of no records, with --per-record, out of range" {
+    rouge --intervals --resamples 10 /dev/null | jq -e '.count == 0 and .rouge1 == {precision: null, recall: null, fmeasure: null}'
+    run -0 rouge --intervals --resamples 10 --table /dev/null
+    [ "${lines[5]}" = '0 records, stemmed, 10 resamples, seed 1' ]
+    run -2 rouge --intervals --resamples 10 --per-record /dev/null
+    [ "$output" = 'rouge: --intervals and --per-record exclude each other' ]
+    for n in 0 100001; do
+        run -2 rouge --resamples "$n" /dev/null
+        [[ $output == 'rouge: --resamples: '* ]]
+    done
+}
