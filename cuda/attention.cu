@@ -1,7 +1,7 @@
-/* attention.cu - packed attention for any head size and both activation types, and its backward pass:
- *   s = q k^T + bias,  p = softmax(s),  out = drop(p) v
- * Plain loops over keys, memory linear in the sequence. The fast kernels for bf16 heads of 64 are in
- * attention_mma.cu; what they decline comes here (f32, other head sizes, the bias table's gradient). */
+/* attention.cu - packed attention for any head size and both activation types, and its backward
+ * pass: s = q k^T + bias,  p = softmax(s),  out = drop(p) v Plain loops over keys, memory linear in
+ * the sequence. The fast kernels for bf16 heads of 64 are in attention_mma.cu; what they decline
+ * comes here (f32, other head sizes, the bias table's gradient). */
 /* SPDX-License-Identifier: MIT */
 #include "device.h"
 
@@ -30,7 +30,10 @@ template <typename T> struct matrix_view {
     const T *p;
     int64_t ld;
 };
-template <typename T> static matrix_view<T> mat(const act *p, int64_t ld) { return {(const T *)p, ld}; }
+template <typename T> static matrix_view<T> mat(const act *p, int64_t ld)
+{
+    return {(const T *)p, ld};
+}
 
 __device__ inline int bucket_at(const shape_view &s, int relative)
 {
@@ -55,13 +58,14 @@ __device__ inline float mask_at(const shape_view &s, int b, int head, int i, int
 {
     if (s.drop.p <= 0)
         return 1;
-    return t5_dropout_factor(&s.drop, s.q.record[b], (uint32_t)i, (uint32_t)head << 16 | (uint32_t)j);
+    return t5_dropout_factor(&s.drop, s.q.record[b], (uint32_t)i,
+                             (uint32_t)head << 16 | (uint32_t)j);
 }
 
 /* Where a query or key stands. */
 struct place {
-    int b, i;              /* sequence, position */
-    int64_t k0, q0;        /* first key, first query of the sequence */
+    int b, i;       /* sequence, position */
+    int64_t k0, q0; /* first key, first query of the sequence */
     int keys, queries;
 };
 
@@ -143,9 +147,9 @@ OP t5_cuda_attention_fwd(t5_device *dev, act *out, float *lse, const act *q, int
     if (grid.x == 0 || too_wide(dev, shape) ||
         t5_cuda_attention_fwd_64(dev, out, lse, q, ldq, k, ldk, v, ldv, shape))
         return;
-    T5_WITH_ACT(dev, forward<T><<<grid, THREADS, 0, dev->stream>>>(
-                         (T *)out, lse, mat<T>(q, ldq), mat<T>(k, ldk), mat<T>(v, ldv),
-                         view_of(shape)));
+    T5_WITH_ACT(dev, forward<T><<<grid, THREADS, 0, dev->stream>>>((T *)out, lse, mat<T>(q, ldq),
+                                                                   mat<T>(k, ldk), mat<T>(v, ldv),
+                                                                   view_of(shape)));
     T5_LAUNCHED(dev);
 }
 
@@ -158,8 +162,8 @@ struct pair {
     float dropped, ds; /* p x mask, ds */
 };
 template <typename T>
-__device__ inline pair pair_at(const backward_view<T> &x, const shape_view &s, const place &at, int i,
-                               int j, int h, float mean)
+__device__ inline pair pair_at(const backward_view<T> &x, const shape_view &s, const place &at,
+                               int i, int j, int h, float mean)
 {
     int c0 = h * s.d_kv;
     const T *qi = x.q.p + (at.q0 + i) * x.q.ld + c0, *kj = x.k.p + (at.k0 + j) * x.k.ld + c0;
@@ -170,7 +174,8 @@ __device__ inline pair pair_at(const backward_view<T> &x, const shape_view &s, c
 }
 
 template <typename T>
-__device__ inline float row_term(const backward_view<T> &x, const shape_view &s, int64_t token, int h)
+__device__ inline float row_term(const backward_view<T> &x, const shape_view &s, int64_t token,
+                                 int h)
 {
     return dot(x.dout.p + token * x.dout.ld + h * s.d_kv, x.out.p + token * x.out.ld + h * s.d_kv,
                s.d_kv);
@@ -230,7 +235,8 @@ __global__ void backward_key(T *dk, int64_t lddk, T *dv, int64_t lddv, backward_
     }
 }
 
-/* a block a head: every pair's ds into its bucket, each thread its own column of sums, then the columns in order */
+/* a block a head: every pair's ds into its bucket, each thread its own column of sums, then the
+ * columns in order */
 template <typename T>
 __global__ void backward_bias(float *dbias, backward_view<T> x, shape_view s, int n_seqs)
 {
@@ -246,7 +252,8 @@ __global__ void backward_bias(float *dbias, backward_view<T> x, shape_view s, in
             if (s.causal && j > i)
                 continue;
             float mean = row_term(x, s, at.q0 + i, h);
-            sums[bucket_at(s, j - i) * THREADS + threadIdx.x] += pair_at(x, s, at, i, j, h, mean).ds;
+            sums[bucket_at(s, j - i) * THREADS + threadIdx.x] +=
+                pair_at(x, s, at, i, j, h, mean).ds;
         }
     }
     __syncthreads();
@@ -269,15 +276,15 @@ OP t5_cuda_attention_bwd(t5_device *dev, act *dq, int64_t lddq, act *dk, int64_t
     dim3 keys((unsigned)shape->k_pack->n_tokens, heads);
     if (too_wide(dev, shape))
         return;
-    if (!dbias && t5_cuda_attention_bwd_64(dev, dq, lddq, dk, lddk, dv, lddv, dbias, dout, out, lse, q,
-                                           ldq, k, ldk, v, ldv, shape))
+    if (!dbias && t5_cuda_attention_bwd_64(dev, dq, lddq, dk, lddk, dv, lddv, dbias, dout, out, lse,
+                                           q, ldq, k, ldk, v, ldv, shape))
         return;
     T5_WITH_ACT(dev, {
-        backward_view<T> x = {mat<T>(q, ldq), mat<T>(k, ldk), mat<T>(v, ldv), mat<T>(out, width),
-                              mat<T>(dout, width), lse};
+        backward_view<T> x = {mat<T>(q, ldq),     mat<T>(k, ldk),      mat<T>(v, ldv),
+                              mat<T>(out, width), mat<T>(dout, width), lse};
         if (queries.x)
-            backward_query<T><<<queries, THREADS, 0, dev->stream>>>((T *)dq, lddq, x,
-                                                                    view_of(shape));
+            backward_query<T>
+                <<<queries, THREADS, 0, dev->stream>>>((T *)dq, lddq, x, view_of(shape));
         if (keys.x)
             backward_key<T><<<keys, THREADS, 0, dev->stream>>>((T *)dk, lddk, (T *)dv, lddv, x,
                                                                view_of(shape));

@@ -1,5 +1,6 @@
-/* backend_cuda.cu - the device: opening, memory, copies, the first failure, and the operator table. One
- * stream; nothing here synchronises except download, sync and what outruns the staging buffers. */
+/* backend_cuda.cu - the device: opening, memory, copies, the first failure, and the operator table.
+ * One stream; nothing here synchronises except download, sync and what outruns the staging buffers.
+ */
 /* SPDX-License-Identifier: MIT */
 #include <cstdio>
 #include <cstdlib>
@@ -110,8 +111,9 @@ int t5_cuda_alloc(t5_device *dev, void **out, size_t bytes, const char *what, t5
         return 0;
     cudaGetLastError(); /* an allocation that failed leaves the device usable */
     cudaMemGetInfo(&free_bytes, &total);
-    return t5_fail_as(err, T5_ENVIRONMENT, "cuda:%d: out of memory (asked %zu bytes for %s, %zu free)",
-                      dev->index, bytes, what, free_bytes);
+    return t5_fail_as(err, T5_ENVIRONMENT,
+                      "cuda:%d: out of memory (asked %zu bytes for %s, %zu free)", dev->index,
+                      bytes, what, free_bytes);
 }
 
 static void cuda_release(t5_device *dev, void *p)
@@ -122,7 +124,8 @@ static void cuda_release(t5_device *dev, void *p)
     cudaFree(p);
 }
 
-/* Through pinned memory, so that the host's may go at once and the copy does not wait for the stream. */
+/* Through pinned memory, so that the host's may go at once and the copy does not wait for the
+ * stream. */
 void t5_cuda_upload(t5_device *dev, void *dst, const void *host, size_t bytes)
 {
     for (size_t done = 0; done < bytes;) {

@@ -1,5 +1,6 @@
-/* decode.cu - attention of one decode step over caches: a block a (row, head). Bound by memory: every key and
- * value of the row's positions is read once. Heads that are a multiple of 8 wide read 16 (8) bytes a lane. */
+/* decode.cu - attention of one decode step over caches: a block a (row, head). Bound by memory:
+ * every key and value of the row's positions is read once. Heads that are a multiple of 8 wide read
+ * 16 (8) bytes a lane. */
 /* SPDX-License-Identifier: MIT */
 #include "device.h"
 
@@ -14,11 +15,12 @@ template <typename T> __device__ inline void load8(float *to, const T *p)
         to[i] = a.v[i], to[4 + i] = b.v[i];
 }
 
-/* out (d_kv) = softmax(q k_j + bias_j) v_j over n keys; row(j) gives key j's element offset, the same in k and v.
- * lanes: threads that share a key, d_kv / 8. scores (n) and part (THREADS * 8) in shared memory. */
+/* out (d_kv) = softmax(q k_j + bias_j) v_j over n keys; row(j) gives key j's element offset, the
+ * same in k and v. lanes: threads that share a key, d_kv / 8. scores (n) and part (THREADS * 8) in
+ * shared memory. */
 template <typename T, typename Row, typename Bias>
-__device__ void attend(T *out, const T *q, const T *k, const T *v, int n, int d_kv, Row row, Bias bias,
-                       float *scores, float *part)
+__device__ void attend(T *out, const T *q, const T *k, const T *v, int n, int d_kv, Row row,
+                       Bias bias, float *scores, float *part)
 {
     int lanes = d_kv / WIDE, lane = threadIdx.x % lanes, group = threadIdx.x / lanes;
     int groups = THREADS / lanes;
@@ -146,15 +148,17 @@ static void launch_self(t5_device *dev, T *out, T *kc, T *vc, const T *qkv, int6
 {
     size_t bytes = ((size_t)v.length + THREADS * WIDE) * sizeof(float);
     if (room(dev, self_attention<T, WHOLE>, bytes))
-        self_attention<T, WHOLE><<<dim3((unsigned)n, (unsigned)v.heads), THREADS, bytes, dev->stream>>>(
-            out, kc, vc, qkv, v);
+        self_attention<T, WHOLE>
+            <<<dim3((unsigned)n, (unsigned)v.heads), THREADS, bytes, dev->stream>>>(out, kc, vc,
+                                                                                    qkv, v);
 }
 
 OP t5_cuda_decode_self(t5_device *dev, act *out, act *k_cache, act *v_cache, const act *qkv,
                        const t5_decode_rows *rows, const t5_attention *s)
 {
-    self_view v = {(int)rows->length, (int)s->heads, (int)s->d_kv, (int)s->max_distance,
-                   rows->slot, rows->position, rows->history, s->bucket, s->bias};
+    self_view v = {(int)rows->length,    (int)s->heads, (int)s->d_kv,
+                   (int)s->max_distance, rows->slot,    rows->position,
+                   rows->history,        s->bucket,     s->bias};
     if (rows->n_rows == 0)
         return;
     T5_WITH_ACT(dev, {
@@ -184,15 +188,16 @@ __global__ void cross_attention(T *out, const T *q, const T *kv, const int32_t *
 }
 
 template <typename T, bool WHOLE>
-static void launch_cross(t5_device *dev, T *out, const T *q, const T *kv, const t5_decode_rows *rows,
-                         const t5_attention *s)
+static void launch_cross(t5_device *dev, T *out, const T *q, const T *kv,
+                         const t5_decode_rows *rows, const t5_attention *s)
 {
     int most = (int)rows->longest_source;
     size_t bytes = ((size_t)most + THREADS * WIDE) * sizeof(float);
     if (room(dev, cross_attention<T, WHOLE>, bytes))
         cross_attention<T, WHOLE>
             <<<dim3((unsigned)rows->n_rows, (unsigned)s->heads), THREADS, bytes, dev->stream>>>(
-                out, q, kv, rows->source_begin, rows->source_count, (int)s->heads, (int)s->d_kv, most);
+                out, q, kv, rows->source_begin, rows->source_count, (int)s->heads, (int)s->d_kv,
+                most);
 }
 
 OP t5_cuda_decode_cross(t5_device *dev, act *out, const act *q, const act *kv,

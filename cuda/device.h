@@ -1,5 +1,5 @@
-/* device.h - what the files of the CUDA backend share: the device, launch checks, element access, block sums.
- * Not for others: they see the operator table. */
+/* device.h - what the files of the CUDA backend share: the device, launch checks, element access,
+ * block sums. Not for others: they see the operator table. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CUDA_DEVICE_H
 #define T5_CUDA_DEVICE_H
@@ -22,14 +22,14 @@ struct t5_device {
     cudaStream_t stream;
     cublasLtHandle_t lt;
     enum t5_compute compute;
-    int bf16; /* act is bf16, else float */
+    int bf16;        /* act is bf16, else float */
     void *workspace; /* of cuBLASLt */
     size_t workspace_bytes;
     float *scratch; /* grows: partial sums, row statistics */
     size_t scratch_bytes;
     __nv_bfloat16 *expanded; /* grows at load: one int8 weight at a time, as bf16 */
     size_t expanded_bytes;
-    int compact; /* int8 weights stay int8 */
+    int compact;      /* int8 weights stay int8 */
     char *staging[2]; /* pinned: what upload copies through */
     cudaEvent_t staged[2];
     int staging_next;
@@ -41,8 +41,8 @@ struct t5_device {
 bool t5_cuda_failed(t5_device *dev, cudaError_t rc, const char *what);
 /* Ends every launcher: the launch itself, not its completion. */
 #define T5_LAUNCHED(dev) t5_cuda_failed(dev, cudaGetLastError(), __func__)
-/* At least that much device scratch, valid until the next call; NULL after a failure. Grows outside the step loop
- * only: sizes depend on shapes that the first step already has. */
+/* At least that much device scratch, valid until the next call; NULL after a failure. Grows outside
+ * the step loop only: sizes depend on shapes that the first step already has. */
 float *t5_cuda_scratch(t5_device *dev, size_t bytes);
 
 /* CALL with T as the activation type. */
@@ -63,12 +63,25 @@ struct quad {
     float v[4];
 };
 
-__device__ inline float to_float(float x) { return x; }
-__device__ inline float to_float(bf16 x) { return __bfloat162float(x); }
-__device__ inline void from_float(float *to, float x) { *to = x; }
-__device__ inline void from_float(bf16 *to, float x) { *to = __float2bfloat16(x); }
+__device__ inline float to_float(float x)
+{
+    return x;
+}
+__device__ inline float to_float(bf16 x)
+{
+    return __bfloat162float(x);
+}
+__device__ inline void from_float(float *to, float x)
+{
+    *to = x;
+}
+__device__ inline void from_float(bf16 *to, float x)
+{
+    *to = __float2bfloat16(x);
+}
 
-/* Columns c .. c+3 of a row; beyond `width` they read 0. whole: rows are aligned and width a multiple of 4. */
+/* Columns c .. c+3 of a row; beyond `width` they read 0. whole: rows are aligned and width a
+ * multiple of 4. */
 template <typename T> __device__ inline quad load_quad(const T *row, int c, int width, bool whole)
 {
     quad q;
@@ -197,7 +210,10 @@ static inline bool aligned4(const void *p, int64_t ld, size_t size)
 {
     return ld % 4 == 0 && (uintptr_t)p % (4 * size) == 0;
 }
-static inline unsigned blocks_for(int64_t n, int64_t each) { return (unsigned)((n + each - 1) / each); }
+static inline unsigned blocks_for(int64_t n, int64_t each)
+{
+    return (unsigned)((n + each - 1) / each);
+}
 
 /* ---- weights ---- */
 
@@ -206,17 +222,18 @@ struct t5_weight {
     const void *values;  /* act (rows, cols): what products read; NULL where q is kept */
     void *owned;         /* the same, where this owns it */
     const float *master; /* bound: the trainable floats */
-    int8_t *q;           /* int8 kept as it came, expanded into scratch before each product; or NULL */
-    float *scale;        /* (rows), with q */
+    int8_t *q;    /* int8 kept as it came, expanded into scratch before each product; or NULL */
+    float *scale; /* (rows), with q */
 };
 /* What a product reads: values, or q expanded into scratch. */
 const void *t5_cuda_weight_values(t5_device *dev, const t5_weight *w);
 
-/* C (m, n) row-major [+]= scale x A (m, k) B(n, k)^T or A (m, k) B (k, n) or A(k, m)^T B(k, n); types act or float */
+/* C (m, n) row-major [+]= scale x A (m, k) B(n, k)^T or A (m, k) B (k, n) or A(k, m)^T B(k, n);
+ * types act or float */
 enum t5_product { T5_NT, T5_NN, T5_TN };
-void t5_cuda_matmul(t5_device *dev, t5_product kind, void *c, int64_t ldc, int c_float, const void *a,
-                    int64_t lda, int a_float, const void *b, int64_t ldb, int64_t m, int64_t n,
-                    int64_t k, float scale, int accumulate);
+void t5_cuda_matmul(t5_device *dev, t5_product kind, void *c, int64_t ldc, int c_float,
+                    const void *a, int64_t lda, int a_float, const void *b, int64_t ldb, int64_t m,
+                    int64_t n, int64_t k, float scale, int accumulate);
 void t5_cuda_matmul_close(t5_device *dev);
 
 /* ---- the operators, by file ---- */
@@ -231,8 +248,10 @@ OP t5_cuda_norm_fwd(t5_device *, float *, act *, const float *, const act *, con
 OP t5_cuda_norm_bwd(t5_device *, float *, act *, float *, const act *, const float *, const float *,
                     int64_t, int64_t, float, const t5_pack *, const t5_dropout *,
                     const t5_dropout *);
-OP t5_cuda_linear_fwd(t5_device *, act *, int64_t, const act *, int64_t, const t5_weight *, int64_t);
-OP t5_cuda_logits_fwd(t5_device *, float *, const act *, int64_t, const t5_weight *, int64_t, float);
+OP t5_cuda_linear_fwd(t5_device *, act *, int64_t, const act *, int64_t, const t5_weight *,
+                      int64_t);
+OP t5_cuda_logits_fwd(t5_device *, float *, const act *, int64_t, const t5_weight *, int64_t,
+                      float);
 OP t5_cuda_linear_bwd_input(t5_device *, act *, int64_t, const act *, int64_t, const t5_weight *,
                             int64_t, int);
 OP t5_cuda_linear_bwd_weight(t5_device *, float *, const act *, int64_t, const act *, int64_t,
@@ -246,9 +265,10 @@ OP t5_cuda_attention_fwd(t5_device *, act *, float *, const act *, int64_t, cons
 OP t5_cuda_attention_bwd(t5_device *, act *, int64_t, act *, int64_t, act *, int64_t, float *,
                          const act *, const act *, const float *, const act *, int64_t, const act *,
                          int64_t, const act *, int64_t, const t5_attention *);
-/* bf16 heads of 64, tensor cores (attention_mma.cu); false: not their shape, nothing was launched */
-bool t5_cuda_attention_fwd_64(t5_device *, act *, float *, const act *, int64_t, const act *, int64_t,
-                              const act *, int64_t, const t5_attention *);
+/* bf16 heads of 64, tensor cores (attention_mma.cu); false: not their shape, nothing was launched
+ */
+bool t5_cuda_attention_fwd_64(t5_device *, act *, float *, const act *, int64_t, const act *,
+                              int64_t, const act *, int64_t, const t5_attention *);
 bool t5_cuda_attention_bwd_64(t5_device *, act *, int64_t, act *, int64_t, act *, int64_t, float *,
                               const act *, const act *, const float *, const act *, int64_t,
                               const act *, int64_t, const act *, int64_t, const t5_attention *);

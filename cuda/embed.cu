@@ -26,7 +26,8 @@ OP t5_cuda_embed_fwd(t5_device *dev, float *x, const t5_weight *table, const int
     T5_LAUNCHED(dev);
 }
 
-/* A thread a column, tokens in order: slow beside a sorted scatter, and the same bytes every time. */
+/* A thread a column, tokens in order: slow beside a sorted scatter, and the same bytes every time.
+ */
 __global__ void scatter(float *dtable, const float *dx, const int32_t *ids, int64_t n, int d,
                         pack_view pack, t5_dropout drop)
 {
@@ -46,6 +47,6 @@ OP t5_cuda_embed_bwd(t5_device *dev, float *dtable, const float *dx, const int32
 {
     (void)v;
     scatter<<<blocks_for(d, 4 * 32), 32, 0, dev->stream>>>(dtable, dx, ids, pack->n_tokens, (int)d,
-                                                            view(pack), value(drop));
+                                                           view(pack), value(drop));
     T5_LAUNCHED(dev);
 }

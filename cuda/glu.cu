@@ -1,5 +1,5 @@
-/* glu.cu - h = drop(f(g0) g1) and its gradient; f is ReLU, gelu_new (arXiv:1606.08415, tanh form) or SiLU.
- * Bound by memory: 3 elements moved a result forward, 5 back. */
+/* glu.cu - h = drop(f(g0) g1) and its gradient; f is ReLU, gelu_new (arXiv:1606.08415, tanh form)
+ * or SiLU. Bound by memory: 3 elements moved a result forward, 5 back. */
 /* SPDX-License-Identifier: MIT */
 #include "device.h"
 

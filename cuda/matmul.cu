@@ -1,5 +1,6 @@
-/* matmul.cu - matrix products through cuBLASLt, and the operators that are one product. An algorithm is asked
- * for once a shape, with the token count rounded up so that packed batches of any size share few of them. */
+/* matmul.cu - matrix products through cuBLASLt, and the operators that are one product. An
+ * algorithm is asked for once a shape, with the token count rounded up so that packed batches of
+ * any size share few of them. */
 /* SPDX-License-Identifier: MIT */
 #include <cstring>
 #include <unordered_map>
@@ -68,13 +69,21 @@ static bool call_open(call *x, const shape_key *key, int64_t m)
     int64_t n = key->n, k = key->k;
     int64_t tokens_k = key->kind == T5_TN ? m : k, rows_m = key->kind == T5_TN ? key->m : m;
     bool ok = cublasLtMatmulDescCreate(&x->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) == 0;
-    ok = ok && cublasLtMatmulDescSetAttribute(x->desc, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta) == 0;
-    ok = ok && cublasLtMatmulDescSetAttribute(x->desc, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb) == 0;
-    ok = ok && (key->kind == T5_NT ? cublasLtMatrixLayoutCreate(&x->a, in, (uint64_t)k, (uint64_t)n, key->ldb)
-                                   : cublasLtMatrixLayoutCreate(&x->a, in, (uint64_t)n, (uint64_t)tokens_k, key->ldb)) == 0;
-    ok = ok && (key->kind == T5_TN ? cublasLtMatrixLayoutCreate(&x->b, in, (uint64_t)rows_m, (uint64_t)tokens_k, key->lda)
-                                   : cublasLtMatrixLayoutCreate(&x->b, in, (uint64_t)k, (uint64_t)rows_m, key->lda)) == 0;
-    return ok && cublasLtMatrixLayoutCreate(&x->c, out, (uint64_t)n, (uint64_t)rows_m, key->ldc) == 0;
+    ok = ok &&
+         cublasLtMatmulDescSetAttribute(x->desc, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta) == 0;
+    ok = ok &&
+         cublasLtMatmulDescSetAttribute(x->desc, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb) == 0;
+    ok = ok && (key->kind == T5_NT
+                    ? cublasLtMatrixLayoutCreate(&x->a, in, (uint64_t)k, (uint64_t)n, key->ldb)
+                    : cublasLtMatrixLayoutCreate(&x->a, in, (uint64_t)n, (uint64_t)tokens_k,
+                                                 key->ldb)) == 0;
+    ok =
+        ok &&
+        (key->kind == T5_TN
+             ? cublasLtMatrixLayoutCreate(&x->b, in, (uint64_t)rows_m, (uint64_t)tokens_k, key->lda)
+             : cublasLtMatrixLayoutCreate(&x->b, in, (uint64_t)k, (uint64_t)rows_m, key->lda)) == 0;
+    return ok &&
+           cublasLtMatrixLayoutCreate(&x->c, out, (uint64_t)n, (uint64_t)rows_m, key->ldc) == 0;
 }
 
 static void call_close(call *x)
@@ -96,12 +105,16 @@ static bool ask(t5_device *dev, cublasLtMatmulAlgo_t *out, const shape_key *key,
     if (ok) {
         cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                              &dev->workspace_bytes, sizeof dev->workspace_bytes);
-        cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &a, sizeof a);
-        cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &b, sizeof b);
-        cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &c, sizeof c);
-        cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &c, sizeof c);
-        cublasStatus_t rc = cublasLtMatmulAlgoGetHeuristic(dev->lt, x.desc, x.a, x.b, x.c, x.c, want, 1,
-                                                           &found, &n);
+        cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &a,
+                                             sizeof a);
+        cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &b,
+                                             sizeof b);
+        cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &c,
+                                             sizeof c);
+        cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &c,
+                                             sizeof c);
+        cublasStatus_t rc = cublasLtMatmulAlgoGetHeuristic(dev->lt, x.desc, x.a, x.b, x.c, x.c,
+                                                           want, 1, &found, &n);
         ok = !blas_failed(dev, rc, "choosing a product") && n > 0;
     }
     *out = found.algo;
@@ -112,9 +125,9 @@ static bool ask(t5_device *dev, cublasLtMatmulAlgo_t *out, const shape_key *key,
 }
 
 /* m: rows of C. The token count is m, or, for T5_TN, k. */
-void t5_cuda_matmul(t5_device *dev, t5_product kind, void *c, int64_t ldc, int c_float, const void *a,
-                    int64_t lda, int a_float, const void *b, int64_t ldb, int64_t m, int64_t n,
-                    int64_t k, float scale, int accumulate)
+void t5_cuda_matmul(t5_device *dev, t5_product kind, void *c, int64_t ldc, int c_float,
+                    const void *a, int64_t lda, int a_float, const void *b, int64_t ldb, int64_t m,
+                    int64_t n, int64_t k, float scale, int accumulate)
 {
     int64_t tokens = kind == T5_TN ? k : m;
     int64_t rounded = tokens <= 16 ? tokens : (tokens + TOKEN_STEP - 1) / TOKEN_STEP * TOKEN_STEP;
@@ -141,9 +154,9 @@ void t5_cuda_matmul(t5_device *dev, t5_product kind, void *c, int64_t ldc, int c
         known = dev->matmuls->algorithms.emplace(key, algorithm).first;
     }
     if (call_open(&x, &key, tokens)) {
-        cublasStatus_t rc = cublasLtMatmul(dev->lt, x.desc, &scale, b, x.a, a, x.b, &beta, c, x.c, c, x.c,
-                                           &known->second, dev->workspace, dev->workspace_bytes,
-                                           dev->stream);
+        cublasStatus_t rc =
+            cublasLtMatmul(dev->lt, x.desc, &scale, b, x.a, a, x.b, &beta, c, x.c, c, x.c,
+                           &known->second, dev->workspace, dev->workspace_bytes, dev->stream);
         blas_failed(dev, rc, "a product");
     }
     call_close(&x);
@@ -153,15 +166,15 @@ OP t5_cuda_linear_fwd(t5_device *dev, act *y, int64_t ldy, const act *x, int64_t
                       const t5_weight *w, int64_t n)
 {
     int f = !dev->bf16;
-    t5_cuda_matmul(dev, T5_NT, y, ldy, f, x, ldx, f, t5_cuda_weight_values(dev, w), w->cols, n, w->rows,
-                   w->cols, 1, 0);
+    t5_cuda_matmul(dev, T5_NT, y, ldy, f, x, ldx, f, t5_cuda_weight_values(dev, w), w->cols, n,
+                   w->rows, w->cols, 1, 0);
 }
 
 OP t5_cuda_logits_fwd(t5_device *dev, float *logits, const act *x, int64_t ldx, const t5_weight *w,
                       int64_t n, float scale)
 {
-    t5_cuda_matmul(dev, T5_NT, logits, w->rows, 1, x, ldx, !dev->bf16, t5_cuda_weight_values(dev, w),
-                   w->cols, n, w->rows, w->cols, scale, 0);
+    t5_cuda_matmul(dev, T5_NT, logits, w->rows, 1, x, ldx, !dev->bf16,
+                   t5_cuda_weight_values(dev, w), w->cols, n, w->rows, w->cols, scale, 0);
 }
 
 OP t5_cuda_linear_bwd_input(t5_device *dev, act *dx, int64_t lddx, const act *dy, int64_t lddy,

@@ -1,6 +1,7 @@
 /* norm.cu - residual + dropout + RMSNorm (+ dropout) in one pass over the row, and back.
  *   x_out = x_in + drop(delta);  y = drop(x_out rsqrt(mean(x_out^2) + eps) w)      arXiv:1910.07467
- * Bound by memory: forward reads x and delta and writes x and y once; a row waits in shared memory. */
+ * Bound by memory: forward reads x and delta and writes x and y once; a row waits in shared memory.
+ */
 /* SPDX-License-Identifier: MIT */
 #include "device.h"
 
@@ -41,7 +42,10 @@ __global__ void norm_forward(float *x_out, T *y, const float *x_in, const T *del
     }
 }
 
-static size_t row_bytes(int64_t d) { return (size_t)(d + 3) / 4 * 16; }
+static size_t row_bytes(int64_t d)
+{
+    return (size_t)(d + 3) / 4 * 16;
+}
 
 OP t5_cuda_norm_fwd(t5_device *dev, float *x_out, act *y, const float *x_in, const act *delta,
                     const float *w, int64_t n, int64_t d, float eps, const t5_pack *pack,
@@ -99,7 +103,8 @@ __global__ void norm_backward(float *dx, T *ddelta, float *inverse, const T *dy,
 /* dw[c] += sum over rows of drop'(dy) x r, rows in order: a thread a column quad */
 template <typename T>
 __global__ void norm_weight_gradient(float *dw, const float *inverse, const T *dy, const float *x,
-                                     int64_t n, int d, pack_view pack, t5_dropout drop_y, bool whole)
+                                     int64_t n, int d, pack_view pack, t5_dropout drop_y,
+                                     bool whole)
 {
     int c = (blockIdx.x * blockDim.x + threadIdx.x) * 4;
     if (c >= d)
@@ -115,9 +120,9 @@ __global__ void norm_weight_gradient(float *dw, const float *inverse, const T *d
         dw[c + k] += sum[k];
 }
 
-OP t5_cuda_norm_bwd(t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy, const float *x,
-                    const float *w, int64_t n, int64_t d, float eps, const t5_pack *pack,
-                    const t5_dropout *drop_delta, const t5_dropout *drop_y)
+OP t5_cuda_norm_bwd(t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy,
+                    const float *x, const float *w, int64_t n, int64_t d, float eps,
+                    const t5_pack *pack, const t5_dropout *drop_delta, const t5_dropout *drop_y)
 {
     if (n == 0)
         return;
@@ -129,8 +134,8 @@ OP t5_cuda_norm_bwd(t5_device *dev, float *dx, act *ddelta, float *dw, const act
                          dx, (T *)ddelta, inverse, (const T *)dy, x, w, (int)d, eps, view(pack),
                          value(drop_delta), value(drop_y), whole));
     if (dw)
-        T5_WITH_ACT(dev, norm_weight_gradient<T><<<blocks_for(d, 4 * 64), 64, 0, dev->stream>>>(
-                             dw, inverse, (const T *)dy, x, n, (int)d, view(pack), value(drop_y),
-                             whole));
+        T5_WITH_ACT(
+            dev, norm_weight_gradient<T><<<blocks_for(d, 4 * 64), 64, 0, dev->stream>>>(
+                     dw, inverse, (const T *)dy, x, n, (int)d, view(pack), value(drop_y), whole));
     T5_LAUNCHED(dev);
 }

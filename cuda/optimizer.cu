@@ -1,5 +1,6 @@
-/* optimizer.cu - sums over whole buffers in a fixed order, and AdamW (torch.optim.AdamW) with clipping by the
- * global norm (torch clip_grad_norm_) decided on the device. Bound by memory: 7 floats moved a parameter. */
+/* optimizer.cu - sums over whole buffers in a fixed order, and AdamW (torch.optim.AdamW) with
+ * clipping by the global norm (torch clip_grad_norm_) decided on the device. Bound by memory: 7
+ * floats moved a parameter. */
 /* SPDX-License-Identifier: MIT */
 #include "device.h"
 
@@ -22,7 +23,8 @@ __device__ inline double block_sum_double(double x)
 template <bool SQUARE> __global__ void partial_sums(double *parts, const float *x, int64_t n)
 {
     double sum = 0;
-    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < n; i += (int64_t)PARTS * THREADS)
+    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < n;
+         i += (int64_t)PARTS * THREADS)
         sum += SQUARE ? (double)x[i] * x[i] : (double)x[i];
     sum = block_sum_double(sum);
     if (threadIdx.x == 0)

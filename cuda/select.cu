@@ -1,5 +1,6 @@
-/* select.cu - the k largest logits of each row and its log-sum-exp; edits of single logits. A block a row: the
- * k-th largest is found a byte at a time over order-preserving keys, then the survivors are sorted. */
+/* select.cu - the k largest logits of each row and its log-sum-exp; edits of single logits. A block
+ * a row: the k-th largest is found a byte at a time over order-preserving keys, then the survivors
+ * are sorted. */
 /* SPDX-License-Identifier: MIT */
 #include "device.h"
 
@@ -132,8 +133,8 @@ OP t5_cuda_topk(t5_device *dev, float *value, int32_t *id, float *lse, const flo
             t5_fail(&dev->failure, "topk: %lld candidates of %lld", (long long)k, (long long)v);
         return;
     }
-    top_k<<<(unsigned)n_rows, THREADS, (size_t)room * 8, dev->stream>>>(value, id, lse, logits, (int)v,
-                                                                        (int)k, room);
+    top_k<<<(unsigned)n_rows, THREADS, (size_t)room * 8, dev->stream>>>(value, id, lse, logits,
+                                                                        (int)v, (int)k, room);
     T5_LAUNCHED(dev);
 }
 

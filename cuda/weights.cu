@@ -1,5 +1,6 @@
-/* weights.cu - matrices on the device: frozen ones in the activation type (or int8 as they came, with
- * t5_device.compact), trainable ones as views of their f32 masters with a copy in the activation type. */
+/* weights.cu - matrices on the device: frozen ones in the activation type (or int8 as they came,
+ * with t5_device.compact), trainable ones as views of their f32 masters with a copy in the
+ * activation type. */
 /* SPDX-License-Identifier: MIT */
 #include <cstdlib>
 
@@ -54,7 +55,10 @@ static void convert_from(t5_device *dev, T *out, const void *in, t5_dtype type, 
     T5_LAUNCHED(dev);
 }
 
-static size_t act_size(const t5_device *dev) { return dev->bf16 ? sizeof(bf16) : sizeof(float); }
+static size_t act_size(const t5_device *dev)
+{
+    return dev->bf16 ? sizeof(bf16) : sizeof(float);
+}
 
 static int keeps_int8(const t5_device *dev, t5_dtype type, int64_t cols, unsigned use)
 {
@@ -74,8 +78,8 @@ static int load_part(t5_device *dev, char *out, const t5_matrix *part, t5_err *e
         t5_cuda_upload(dev, scratch, (const char *)part->data + first * row, (size_t)(n * row));
         if (scale)
             t5_cuda_upload(dev, scale, (const char *)part->scale + 4 * first, (size_t)n * 4);
-        T5_WITH_ACT(dev, convert_from(dev, (T *)out + first * part->cols, scratch, part->type, scale,
-                                      n * part->cols, part->cols));
+        T5_WITH_ACT(dev, convert_from(dev, (T *)out + first * part->cols, scratch, part->type,
+                                      scale, n * part->cols, part->cols));
     }
     if (!dev->failure.text[0])
         return 0;

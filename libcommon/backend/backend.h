@@ -32,8 +32,8 @@ struct t5_weight; /* the backend's own: a matrix (out, in) prepared for products
 typedef void act; /* elements of the device's activation type */
 
 struct t5_device_options {
-    int index;   /* which GPU */
-    int threads; /* 0: as many as the process may use */
+    int index;               /* which GPU */
+    int threads;             /* 0: as many as the process may use */
     enum t5_compute compute; /* arithmetic inside products with frozen weights */
 };
 
@@ -61,44 +61,47 @@ struct t5_pack {
     const uint32_t *record;   /* device (B): record number, for dropout draws */
 };
 
-/* Inverted dropout (p 0: none). Element (record r, position t in the sequence, column c) survives where
- * t5_uniform(philox({r, t, c / 4, site}, key).v[c % 4]) >= p and is then divided by 1 - p. For attention
- * weights (head h, query position t, key position s): c = h * 65536 + s. */
+/* Inverted dropout (p 0: none). Element (record r, position t in the sequence, column c) survives
+ * where t5_uniform(philox({r, t, c / 4, site}, key).v[c % 4]) >= p and is then divided by 1 - p.
+ * For attention weights (head h, query position t, key position s): c = h * 65536 + s. */
 struct t5_dropout {
     float p;
     uint32_t key[2]; /* t5_rng_key(seed, T5_RNG_DROPOUT, epoch) */
     uint32_t site;   /* where in the model: see t5/sites.h */
 };
 
-/* One adapted projection beside a frozen one: y += scale x (drop(x) A^T) B^T. (arXiv:2106.09685; peft LoRA) */
+/* One adapted projection beside a frozen one: y += scale x (drop(x) A^T) B^T. (arXiv:2106.09685;
+ * peft LoRA) */
 struct t5_lora {
-    const float *a;   /* device (R, K) */
-    const float *b;   /* device (N, R) */
-    float *da, *db;   /* device, added to; NULL in inference */
-    int64_t rank;     /* R */
-    int64_t rows;     /* N: columns of y it adds to */
-    int64_t column;   /* the first of them */
+    const float *a; /* device (R, K) */
+    const float *b; /* device (N, R) */
+    float *da, *db; /* device, added to; NULL in inference */
+    int64_t rank;   /* R */
+    int64_t rows;   /* N: columns of y it adds to */
+    int64_t column; /* the first of them */
     float scale;
     struct t5_dropout dropout; /* on x, with its own site */
 };
 
 enum t5_glu { T5_GLU_RELU, T5_GLU_GELU_NEW, T5_GLU_SILU };
 
-/* Softmax(q k^T + bias) v. T5 does not divide by sqrt(K). Query i of a sequence stands at position i. */
+/* Softmax(q k^T + bias) v. T5 does not divide by sqrt(K). Query i of a sequence stands at position
+ * i. */
 struct t5_attention {
     int64_t heads, d_kv; /* H, K; head h is columns h*K .. h*K+K-1 */
-    const struct t5_pack *q_pack, *k_pack; /* sequence b of one attends to sequence b of the other */
-    int causal;                            /* keys after the query's position are hidden */
-    const float *bias;      /* device (buckets, H) of layer 0, or NULL (cross-attention) */
-    const int32_t *bucket;  /* device (2 x max_distance + 1): bucket of key position - query
-                               position, clamped to +-max_distance, at index max_distance + that */
+    const struct t5_pack *q_pack,
+        *k_pack;           /* sequence b of one attends to sequence b of the other */
+    int causal;            /* keys after the query's position are hidden */
+    const float *bias;     /* device (buckets, H) of layer 0, or NULL (cross-attention) */
+    const int32_t *bucket; /* device (2 x max_distance + 1): bucket of key position - query
+                              position, clamped to +-max_distance, at index max_distance + that */
     int64_t buckets, max_distance;
     struct t5_dropout dropout; /* on the weights after softmax */
 };
 
-/* One step of AdamW (arXiv:1711.05101, torch.optim.AdamW): g x clip coefficient first, where the coefficient is
- * min(1, clip / (sqrt(*sum_squares) + 1e-6)) as in torch clip_grad_norm_, 1 when clip is 0. Nothing is changed
- * when *sum_squares is not finite. */
+/* One step of AdamW (arXiv:1711.05101, torch.optim.AdamW): g x clip coefficient first, where the
+ * coefficient is min(1, clip / (sqrt(*sum_squares) + 1e-6)) as in torch clip_grad_norm_, 1 when
+ * clip is 0. Nothing is changed when *sum_squares is not finite. */
 struct t5_adamw {
     float lr, beta1, beta2, eps, weight_decay, clip;
     int64_t step; /* from 1 */
@@ -112,18 +115,19 @@ struct t5_decode_rows {
     const int32_t *position; /* (rows): its position t; it sees positions 0..t */
     const int32_t *history;  /* (rows, T): the slot that holds position s of this row, for s < t */
     const int32_t *source_begin, *source_count; /* (rows): its tokens among the encoded ones */
-    int64_t longest_source;  /* the largest source_count */
+    int64_t longest_source;                     /* the largest source_count */
 };
 
 struct t5_backend {
     const char *name;
 
     /* ---- device and memory ---- */
-    int (*open)(struct t5_device **out, const struct t5_device_options *options, struct t5_err *err);
+    int (*open)(struct t5_device **out, const struct t5_device_options *options,
+                struct t5_err *err);
     void (*close)(struct t5_device *dev);
     size_t (*activation_size)(const struct t5_device *dev);
     int (*alloc)(struct t5_device *dev, void **out, size_t bytes, const char *what,
-                 struct t5_err *err); /* aligned to 256 bytes, contents undefined */
+                 struct t5_err *err);                /* aligned to 256 bytes, contents undefined */
     void (*release)(struct t5_device *dev, void *p); /* takes NULL */
     void (*upload)(struct t5_device *dev, void *dst, const void *host, size_t bytes);
     int (*download)(struct t5_device *dev, void *host, const void *src, size_t bytes,
@@ -133,16 +137,19 @@ struct t5_backend {
     int64_t (*memory_free)(struct t5_device *dev); /* bytes */
 
     /* ---- weights ---- */
-    /* parts stacked along rows into one (sum of rows, cols); prepared for `use`. Host data may go afterwards. */
-    int (*weight_freeze)(struct t5_device *dev, struct t5_weight **out, const struct t5_matrix *parts,
-                         int n_parts, unsigned use, struct t5_err *err);
+    /* parts stacked along rows into one (sum of rows, cols); prepared for `use`. Host data may go
+     * afterwards. */
+    int (*weight_freeze)(struct t5_device *dev, struct t5_weight **out,
+                         const struct t5_matrix *parts, int n_parts, unsigned use,
+                         struct t5_err *err);
     /* A view of rows x cols trainable floats at `values` (device), which must outlive it. */
     int (*weight_bind)(struct t5_device *dev, struct t5_weight **out, const float *values,
                        int64_t rows, int64_t cols, struct t5_err *err);
     /* After the values behind a bound weight changed. */
     void (*weight_refresh)(struct t5_device *dev, struct t5_weight *w);
     void (*weight_free)(struct t5_device *dev, struct t5_weight *w); /* takes NULL */
-    /* Bytes weight_freeze will keep for a (rows, cols) matrix that comes as `type`: for the memory plan. */
+    /* Bytes weight_freeze will keep for a (rows, cols) matrix that comes as `type`: for the memory
+     * plan. */
     int64_t (*weight_bytes)(const struct t5_device *dev, enum t5_dtype type, int64_t rows,
                             int64_t cols, unsigned use);
 
@@ -153,10 +160,12 @@ struct t5_backend {
                       const struct t5_dropout *drop);
     /* x_out = x_in + drop_delta(delta);  y = drop_y(x_out x rsqrt(mean(x_out^2) + eps) x w)
      * x f32 (N, D), may be the same; delta act (N, D) or NULL; y act (N, D); w f32 (D).
-     * pack may be NULL where neither dropout is active. RMSNorm: arXiv:1910.07467, HF T5LayerNorm. */
-    void (*norm_fwd)(struct t5_device *dev, float *x_out, act *y, const float *x_in, const act *delta,
-                     const float *w, int64_t n, int64_t d, float eps, const struct t5_pack *pack,
-                     const struct t5_dropout *drop_delta, const struct t5_dropout *drop_y);
+     * pack may be NULL where neither dropout is active. RMSNorm: arXiv:1910.07467, HF T5LayerNorm.
+     */
+    void (*norm_fwd)(struct t5_device *dev, float *x_out, act *y, const float *x_in,
+                     const act *delta, const float *w, int64_t n, int64_t d, float eps,
+                     const struct t5_pack *pack, const struct t5_dropout *drop_delta,
+                     const struct t5_dropout *drop_y);
     /* y = x w^T;  y act (n, rows of w), x act (n, cols of w) */
     void (*linear_fwd)(struct t5_device *dev, act *y, int64_t ldy, const act *x, int64_t ldx,
                        const struct t5_weight *w, int64_t n);
@@ -172,12 +181,14 @@ struct t5_backend {
     void (*attention_fwd)(struct t5_device *dev, act *out, float *lse, const act *q, int64_t ldq,
                           const act *k, int64_t ldk, const act *v, int64_t ldv,
                           const struct t5_attention *shape);
-    /* h = drop(f(g0) x g1), gated: g act (n, 2F) = [wi_0 x | wi_1 x]; or h = drop(f(g)), g act (n, F).  h act (n, F) */
+    /* h = drop(f(g0) x g1), gated: g act (n, 2F) = [wi_0 x | wi_1 x]; or h = drop(f(g)), g act (n,
+     * F).  h act (n, F) */
     void (*glu_fwd)(struct t5_device *dev, act *h, const act *g, int64_t n, int64_t f,
                     enum t5_glu kind, int gated, const struct t5_pack *pack,
                     const struct t5_dropout *drop);
-    /* nll[i] = logsumexp(logits[i]) - logits[i][labels[i]];  dlogits = scale x (softmax - one hot), act (n, V),
-     * or NULL for none; may be the logits' own memory where act is float. nll f32 (n) */
+    /* nll[i] = logsumexp(logits[i]) - logits[i][labels[i]];  dlogits = scale x (softmax - one hot),
+     * act (n, V), or NULL for none; may be the logits' own memory where act is float. nll f32 (n)
+     */
     void (*cross_entropy)(struct t5_device *dev, float *nll, act *dlogits, const float *logits,
                           const int32_t *labels, int64_t n, int64_t v, float scale);
 
@@ -186,8 +197,8 @@ struct t5_backend {
     void (*embed_bwd)(struct t5_device *dev, float *dtable, const float *dx, const int32_t *ids,
                       int64_t v, int64_t d, const struct t5_pack *pack,
                       const struct t5_dropout *drop);
-    /* dx f32 (N, D), added to: the norm's input gradient; then ddelta act = drop_delta'(dx), or NULL for none.
-     * x: norm_fwd's x_out. dy act (N, D). dw f32 (D), added to, or NULL. */
+    /* dx f32 (N, D), added to: the norm's input gradient; then ddelta act = drop_delta'(dx), or
+     * NULL for none. x: norm_fwd's x_out. dy act (N, D). dw f32 (D), added to, or NULL. */
     void (*norm_bwd)(struct t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy,
                      const float *x, const float *w, int64_t n, int64_t d, float eps,
                      const struct t5_pack *pack, const struct t5_dropout *drop_delta,
@@ -222,25 +233,27 @@ struct t5_backend {
                   const struct t5_adamw *how, const double *sum_squares);
 
     /* ---- decode step ---- */
-    /* Writes row r's key and value at (slot[r], position[r]) of the caches act (slots, T, H*K), then
-     * out act (rows, H*K) = attention over its positions, with the causal bias of shape. qkv act (rows, 3*H*K). */
+    /* Writes row r's key and value at (slot[r], position[r]) of the caches act (slots, T, H*K),
+     * then out act (rows, H*K) = attention over its positions, with the causal bias of shape. qkv
+     * act (rows, 3*H*K). */
     void (*decode_self)(struct t5_device *dev, act *out, act *k_cache, act *v_cache, const act *qkv,
                         const struct t5_decode_rows *rows, const struct t5_attention *shape);
-    /* out act (rows, H*K): attention of q act (rows, H*K) over the row's own source tokens in kv act
-     * (N, 2*H*K) = [k | v]; no bias */
+    /* out act (rows, H*K): attention of q act (rows, H*K) over the row's own source tokens in kv
+     * act (N, 2*H*K) = [k | v]; no bias */
     void (*decode_cross)(struct t5_device *dev, act *out, const act *q, const act *kv,
                          const struct t5_decode_rows *rows, const struct t5_attention *shape);
-    /* logits[row[i]][id[i]] = -inf, or, with penalty not 0, x penalty where negative, / penalty where not.
-     * (row, id) pairs are distinct; arrays on the device, (n). */
+    /* logits[row[i]][id[i]] = -inf, or, with penalty not 0, x penalty where negative, / penalty
+     * where not. (row, id) pairs are distinct; arrays on the device, (n). */
     void (*logits_edit)(struct t5_device *dev, float *logits, int64_t v, const int32_t *row,
                         const int32_t *id, int64_t n, float penalty);
-    /* value, id (rows, k): the k largest logits of each row, larger first, equal ones by smaller id; lse (rows): the
-     * row's log-sum-exp */
+    /* value, id (rows, k): the k largest logits of each row, larger first, equal ones by smaller
+     * id; lse (rows): the row's log-sum-exp */
     void (*topk)(struct t5_device *dev, float *value, int32_t *id, float *lse, const float *logits,
                  int64_t n_rows, int64_t v, int64_t k);
 };
 
-/* The table of a backend: "ref" (built in), "cpu", "cuda" (shared objects beside the programs: ../lib,
+/* The table of a backend: "ref" (built in), "cpu", "cuda" (shared objects beside the programs:
+ * ../lib,
  * ../lib/t5-tools). device: "auto", "cpu", "cuda", "cuda:N", "ref"; auto is cpu, until cuda has
  * been measured on a card. Nothing falls back to another: a missing backend is an error. What is
  * opened is the caller's: t5_backend_close. */

@@ -17,7 +17,10 @@ static int ref_open(struct t5_device **out, const struct t5_device_options *opti
     return *out ? 0 : -1;
 }
 
-static void ref_close(struct t5_device *dev) { free(dev); }
+static void ref_close(struct t5_device *dev)
+{
+    free(dev);
+}
 
 static size_t ref_activation_size(const struct t5_device *dev)
 {
@@ -182,8 +185,7 @@ static void ref_logits_fwd(struct t5_device *dev, float *logits, const act *x, i
 }
 
 static void ref_linear_bwd_input(struct t5_device *dev, act *dx, int64_t lddx, const act *dy,
-                                 int64_t lddy, const struct t5_weight *w, int64_t n,
-                                 int accumulate)
+                                 int64_t lddy, const struct t5_weight *w, int64_t n, int accumulate)
 {
     (void)dev;
     for (int64_t i = 0; i < n; i++)

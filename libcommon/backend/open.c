@@ -87,8 +87,8 @@ int t5_backend_open(struct t5_backend_handle *out, const char *device,
         chosen.index = atoi(digits);
         return open_shared(out, "cuda", &chosen, err);
     }
-    return t5_fail_as(err, T5_USAGE, "--device: expected auto, cpu, cuda, cuda:N or ref, found '%.60s'",
-                      device);
+    return t5_fail_as(err, T5_USAGE,
+                      "--device: expected auto, cpu, cuda, cuda:N or ref, found '%.60s'", device);
 }
 
 void t5_backend_close(struct t5_backend_handle *handle)

@@ -30,8 +30,8 @@ static inline double ref_mask(const struct t5_dropout *drop, const struct t5_pac
 void ref_attention_fwd(struct t5_device *dev, act *out, float *lse, const act *q, int64_t ldq,
                        const act *k, int64_t ldk, const act *v, int64_t ldv,
                        const struct t5_attention *shape);
-void ref_attention_bwd(struct t5_device *dev, act *dq, int64_t lddq, act *dk, int64_t lddk,
-                       act *dv, int64_t lddv, float *dbias, const act *dout, const act *out,
+void ref_attention_bwd(struct t5_device *dev, act *dq, int64_t lddq, act *dk, int64_t lddk, act *dv,
+                       int64_t lddv, float *dbias, const act *dout, const act *out,
                        const float *lse, const act *q, int64_t ldq, const act *k, int64_t ldk,
                        const act *v, int64_t ldv, const struct t5_attention *shape);
 void ref_decode_self(struct t5_device *dev, act *out, act *k_cache, act *v_cache, const act *qkv,
@@ -50,8 +50,7 @@ void ref_glu_fwd(struct t5_device *dev, act *h, const act *g, int64_t n, int64_t
 void ref_cross_entropy(struct t5_device *dev, float *nll, act *dlogits, const float *logits,
                        const int32_t *labels, int64_t n, int64_t v, float scale);
 void ref_embed_bwd(struct t5_device *dev, float *dtable, const float *dx, const int32_t *ids,
-                   int64_t v, int64_t d, const struct t5_pack *pack,
-                   const struct t5_dropout *drop);
+                   int64_t v, int64_t d, const struct t5_pack *pack, const struct t5_dropout *drop);
 void ref_norm_bwd(struct t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy,
                   const float *x, const float *w, int64_t n, int64_t d, float eps,
                   const struct t5_pack *pack, const struct t5_dropout *drop_delta,

@@ -102,9 +102,10 @@ static void zero_rows(float *x, int64_t ld, int64_t n, int64_t width)
         memset(x + i * ld, 0, (size_t)width * sizeof *x);
 }
 
-/* dp_j = dout . v_j x mask;  ds_j = p_j (dp_j - sum_j p_j dp_j);  dq += ds_j k_j;  dk_j += ds_j q;  dv_j += p_j mask dout */
-void ref_attention_bwd(struct t5_device *dev, act *dq, int64_t lddq, act *dk, int64_t lddk,
-                       act *dv, int64_t lddv, float *dbias, const act *dout, const act *out,
+/* dp_j = dout . v_j x mask;  ds_j = p_j (dp_j - sum_j p_j dp_j);  dq += ds_j k_j;  dk_j += ds_j q;
+ * dv_j += p_j mask dout */
+void ref_attention_bwd(struct t5_device *dev, act *dq, int64_t lddq, act *dk, int64_t lddk, act *dv,
+                       int64_t lddv, float *dbias, const act *dout, const act *out,
                        const float *lse, const act *q, int64_t ldq, const act *k, int64_t ldk,
                        const act *v, int64_t ldv, const struct t5_attention *s)
 {
@@ -226,8 +227,8 @@ void ref_decode_cross(struct t5_device *dev, act *out, const act *q, const act *
         for (int64_t r = 0; r < rows->n_rows; r++)
             for (int64_t h = 0; h < s->heads; h++) {
                 for (int64_t j = 0; j < rows->source_count[r]; j++) {
-                    w.k[j] = (const float *)kv + (rows->source_begin[r] + j) * 2 * width +
-                             h * s->d_kv;
+                    w.k[j] =
+                        (const float *)kv + (rows->source_begin[r] + j) * 2 * width + h * s->d_kv;
                     w.v[j] = w.k[j] + width;
                 }
                 attend((float *)out + r * width + h * s->d_kv,

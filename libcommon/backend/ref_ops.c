@@ -1,5 +1,5 @@
-/* ref_ops.c - the reference definition of embedding, norm, gated activation, loss, optimiser and token
- * selection. Products and memory: backend_ref.c. Attention: ref_attention.c. */
+/* ref_ops.c - the reference definition of embedding, norm, gated activation, loss, optimiser and
+ * token selection. Products and memory: backend_ref.c. Attention: ref_attention.c. */
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
 #include <string.h>
@@ -42,8 +42,8 @@ void ref_norm_fwd(struct t5_device *dev, float *x_out, act *y, const float *x_in
     for (int64_t i = 0; i < n; i++) {
         float *x = x_out + i * d, *yi = (float *)y + i * d;
         for (int64_t c = 0; c < d; c++) {
-            double add = delta ? ((const float *)delta)[i * d + c] * ref_mask(drop_delta, pack, i, c)
-                               : 0;
+            double add =
+                delta ? ((const float *)delta)[i * d + c] * ref_mask(drop_delta, pack, i, c) : 0;
             x[c] = (float)(x_in[i * d + c] + add);
         }
         double r = inverse_rms(x, d, eps);
@@ -52,7 +52,8 @@ void ref_norm_fwd(struct t5_device *dev, float *x_out, act *y, const float *x_in
     }
 }
 
-/* y = w x r with r = (mean(x^2) + eps)^-1/2:  dx = r w dy - x r^3 / d sum(dy w x);  dw = sum x r dy */
+/* y = w x r with r = (mean(x^2) + eps)^-1/2:  dx = r w dy - x r^3 / d sum(dy w x);  dw = sum x r dy
+ */
 void ref_norm_bwd(struct t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy,
                   const float *x, const float *w, int64_t n, int64_t d, float eps,
                   const struct t5_pack *pack, const struct t5_dropout *drop_delta,
@@ -100,8 +101,7 @@ static double activate_slope(double x, enum t5_glu kind)
         return x > 0 ? 1 : 0;
     case T5_GLU_GELU_NEW:
         t = tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x));
-        return 0.5 * (1 + t) +
-               0.5 * x * (1 - t * t) * SQRT_2_OVER_PI * (1 + 3 * 0.044715 * x * x);
+        return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * SQRT_2_OVER_PI * (1 + 3 * 0.044715 * x * x);
     case T5_GLU_SILU:
         s = 1 / (1 + exp(-x));
         return s * (1 + x * (1 - s));
@@ -117,9 +117,9 @@ void ref_glu_fwd(struct t5_device *dev, act *h, const act *g, int64_t n, int64_t
     for (int64_t i = 0; i < n; i++) {
         const float *gi = (const float *)g + i * f * (gated ? 2 : 1);
         for (int64_t c = 0; c < f; c++)
-            ((float *)h)[i * f + c] = (float)(activate((double)gi[c], kind) *
-                                              (gated ? (double)gi[f + c] : 1) *
-                                              ref_mask(drop, pack, i, c));
+            ((float *)h)[i * f + c] =
+                (float)(activate((double)gi[c], kind) * (gated ? (double)gi[f + c] : 1) *
+                        ref_mask(drop, pack, i, c));
     }
 }
 

@@ -1,10 +1,13 @@
-/* backward.c - the one backward pass: forward.c in reverse, sub-layer by sub-layer. What forward.c did
- * not keep (the norm's output, the gated activation) is made again from what it did. */
+/* backward.c - the one backward pass: forward.c in reverse, sub-layer by sub-layer. What forward.c
+ * did not keep (the norm's output, the gated activation) is made again from what it did. */
 /* SPDX-License-Identifier: MIT */
 #include "t5/layers.h"
 #include "t5/sites.h"
 
-static int trained(const struct t5_linear *l) { return l->dw || l->n_lora; }
+static int trained(const struct t5_linear *l)
+{
+    return l->dw || l->n_lora;
+}
 
 /* dx (= or +=) dy W + adapters; parameter gradients from the product's input x. */
 static void linear_backward(const struct t5_run *run, struct t5_linear *l, act *dx, int accumulate,
@@ -32,11 +35,11 @@ static const act *norm_again(const struct t5_run *run, const struct t5_norm *nor
     return m->ws.y;
 }
 
-/* Back through a norm: ws.dx is the stream's gradient; ws.delta becomes that of the sub-layer below, whose
- * output was dropped at `below` (NULL: there is none below). */
+/* Back through a norm: ws.dx is the stream's gradient; ws.delta becomes that of the sub-layer
+ * below, whose output was dropped at `below` (NULL: there is none below). */
 static void norm_backward(const struct t5_run *run, const struct t5_norm *norm, const float *x,
-                          const act *dy, const struct t5_pack *pack,
-                          const struct t5_dropout *below, const struct t5_dropout *on_y)
+                          const act *dy, const struct t5_pack *pack, const struct t5_dropout *below,
+                          const struct t5_dropout *on_y)
 {
     struct t5_model *m = run->m;
     m->ops->norm_bwd(m->dev, m->ws.dx, below ? m->ws.delta : NULL, norm->dw, dy, x, norm->w,
@@ -52,8 +55,8 @@ static void feed_forward(const struct t5_run *run, struct t5_stack *stack, int64
     int64_t n = pack->n_tokens, F = m->config.d_ff;
     enum t5_glu kind = t5_glu_kind(&m->config);
     struct t5_dropout inner_drop = t5_run_dropout(run, stack, layer, T5_SITE_FF_INNER);
-    struct t5_dropout below = t5_run_dropout(
-        run, stack, layer, stack->is_decoder ? T5_SITE_CROSS_OUT : T5_SITE_SELF_OUT);
+    struct t5_dropout below =
+        t5_run_dropout(run, stack, layer, stack->is_decoder ? T5_SITE_CROSS_OUT : T5_SITE_SELF_OUT);
     if (trained(&b->wo))
         m->ops->glu_fwd(m->dev, ws->h, t->g, n, F, kind, m->config.gated, pack, &inner_drop);
     linear_backward(run, &b->wo, ws->dsmall, 0, ws->delta, m->config.d_model, t->u_wo, ws->h, n,
@@ -77,7 +80,8 @@ static void cross_attention(const struct t5_run *run, struct t5_stack *stack, in
     struct t5_dropout below = t5_run_dropout(run, stack, layer, T5_SITE_SELF_OUT);
     linear_backward(run, &b->cross_o, ws->dsmall, 0, ws->delta, m->config.d_model, t->u_cross_o,
                     t->cross_out, n, pack);
-    /* the gradients of the encoder's keys and values go to dbig, that of q to h, which is free here */
+    /* the gradients of the encoder's keys and values go to dbig, that of q to h, which is free here
+     */
     act *dkv = ws->dbig, *dq = ws->h;
     m->ops->attention_bwd(m->dev, dq, inner, dkv, 2 * inner, t5_at(m, dkv, inner), 2 * inner, NULL,
                           ws->dsmall, t->cross_out, t->cross_lse, t->cross_q, inner, t->cross_kv,
@@ -107,8 +111,8 @@ static void self_attention(const struct t5_run *run, struct t5_stack *stack, int
                           t->self_out, t->self_lse, t->qkv, 3 * inner, t5_at(m, t->qkv, inner),
                           3 * inner, t5_at(m, t->qkv, 2 * inner), 3 * inner, &shape);
     const act *y = norm_again(run, &b->self_norm, t->x_self, n, trained(&b->qkv));
-    linear_backward(run, &b->qkv, more_below ? ws->dy : NULL, 0, ws->dbig, 3 * inner, t->u_qkv, y, n,
-                    pack);
+    linear_backward(run, &b->qkv, more_below ? ws->dy : NULL, 0, ws->dbig, 3 * inner, t->u_qkv, y,
+                    n, pack);
     if (more_below)
         norm_backward(run, &b->self_norm, t->x_self, ws->dy, pack, layer > 0 ? &below : NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* decoder.c - one decoding step over KV caches. The layers are those of forward.c, taken a position at a
- * time: HF T5Block with past_key_values. */
+/* decoder.c - one decoding step over KV caches. The layers are those of forward.c, taken a position
+ * at a time: HF T5Block with past_key_values. */
 /* SPDX-License-Identifier: MIT */
 #include "t5/decoder.h"
 
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "t5/arena.h"
 #include "t5/layers.h"
 
 struct t5_decoder {
@@ -21,55 +22,49 @@ struct t5_decoder {
     act *y, *qkv, *q, *attended, *delta, *g, *h, *u;
     float *logits, *value, *lse;
     int32_t *id;
-    int64_t n_rows;          /* of the last step */
-    int32_t *offsets;        /* host: of the encoded sources */
+    int64_t n_rows;   /* of the last step */
+    int32_t *offsets; /* host: of the encoded sources */
     int32_t *host_begin, *host_count;
 };
-
-static void *take(char *base, int64_t *used, int64_t elements, size_t size)
-{
-    int64_t at = *used;
-    *used += (elements * (int64_t)size + 255) / 256 * 256;
-    return base ? base + at : NULL;
-}
 
 static int64_t lay(struct t5_decoder *d, const struct t5_model *m,
                    const struct t5_decoder_limits *limits, char *base)
 {
     const struct t5_config *c = &m->config;
-    int64_t used = 0, R = limits->rows, wide = c->d_ff * (c->gated ? 2 : 1), ranks = 0;
+    struct t5_arena a = {.base = base};
+    int64_t R = limits->rows, wide = c->d_ff * (c->gated ? 2 : 1), ranks = 0;
     size_t e = m->act_size, f = sizeof(float), i4 = sizeof(int32_t);
     for (int i = 0; i < m->n_linears; i++)
         ranks = m->linears[i]->ranks > ranks ? m->linears[i]->ranks : ranks;
     for (int64_t l = 0; l < c->n_decoder; l++) {
-        act *kv = take(base, &used, limits->source_tokens * 2 * m->inner, e);
-        act *kc = take(base, &used, limits->slots * limits->length * m->inner, e);
-        act *vc = take(base, &used, limits->slots * limits->length * m->inner, e);
+        act *kv = t5_arena_take(&a, limits->source_tokens * 2 * m->inner, e);
+        act *kc = t5_arena_take(&a, limits->slots * limits->length * m->inner, e);
+        act *vc = t5_arena_take(&a, limits->slots * limits->length * m->inner, e);
         if (base)
             d->cross_kv[l] = kv, d->k_cache[l] = kc, d->v_cache[l] = vc;
     }
-    d->token = take(base, &used, R, i4);
-    d->position = take(base, &used, R, i4);
-    d->slot = take(base, &used, R, i4);
-    d->begin = take(base, &used, R, i4);
-    d->count = take(base, &used, R, i4);
-    d->history = take(base, &used, R * limits->length, i4);
-    d->edit_row = take(base, &used, R * limits->length, i4);
-    d->edit_id = take(base, &used, R * limits->length, i4);
-    d->x = take(base, &used, R * c->d_model, f);
-    d->y = take(base, &used, R * c->d_model, e);
-    d->qkv = take(base, &used, R * 3 * m->inner, e);
-    d->q = take(base, &used, R * m->inner, e);
-    d->attended = take(base, &used, R * m->inner, e);
-    d->delta = take(base, &used, R * c->d_model, e);
-    d->g = take(base, &used, R * wide, e);
-    d->h = take(base, &used, R * c->d_ff, e);
-    d->u = take(base, &used, R * ranks, e);
-    d->logits = take(base, &used, R * c->vocab, f);
-    d->value = take(base, &used, R * limits->candidates, f);
-    d->id = take(base, &used, R * limits->candidates, i4);
-    d->lse = take(base, &used, R, f);
-    return used;
+    d->token = t5_arena_take(&a, R, i4);
+    d->position = t5_arena_take(&a, R, i4);
+    d->slot = t5_arena_take(&a, R, i4);
+    d->begin = t5_arena_take(&a, R, i4);
+    d->count = t5_arena_take(&a, R, i4);
+    d->history = t5_arena_take(&a, R * limits->length, i4);
+    d->edit_row = t5_arena_take(&a, R * limits->length, i4);
+    d->edit_id = t5_arena_take(&a, R * limits->length, i4);
+    d->x = t5_arena_take(&a, R * c->d_model, f);
+    d->y = t5_arena_take(&a, R * c->d_model, e);
+    d->qkv = t5_arena_take(&a, R * 3 * m->inner, e);
+    d->q = t5_arena_take(&a, R * m->inner, e);
+    d->attended = t5_arena_take(&a, R * m->inner, e);
+    d->delta = t5_arena_take(&a, R * c->d_model, e);
+    d->g = t5_arena_take(&a, R * wide, e);
+    d->h = t5_arena_take(&a, R * c->d_ff, e);
+    d->u = t5_arena_take(&a, R * ranks, e);
+    d->logits = t5_arena_take(&a, R * c->vocab, f);
+    d->value = t5_arena_take(&a, R * limits->candidates, f);
+    d->id = t5_arena_take(&a, R * limits->candidates, i4);
+    d->lse = t5_arena_take(&a, R, f);
+    return a.used;
 }
 
 int64_t t5_decoder_bytes(const struct t5_model *m, const struct t5_decoder_limits *limits)
@@ -179,7 +174,8 @@ static void step_block(struct t5_decoder *d, const struct t5_run *run, int64_t l
 
     ops->norm_fwd(m->dev, d->x, d->y, d->x, delta, b->self_norm.w, n, D, eps, NULL, NULL, NULL);
     t5_linear_run(run, &b->qkv, d->qkv, 3 * inner, d->u, d->y, D, n, NULL);
-    ops->decode_self(m->dev, d->attended, d->k_cache[layer], d->v_cache[layer], d->qkv, rows, &self);
+    ops->decode_self(m->dev, d->attended, d->k_cache[layer], d->v_cache[layer], d->qkv, rows,
+                     &self);
     t5_linear_run(run, &b->self_o, d->delta, D, d->u, d->attended, inner, n, NULL);
 
     ops->norm_fwd(m->dev, d->x, d->y, d->x, d->delta, b->cross_norm.w, n, D, eps, NULL, NULL, NULL);

@@ -1,5 +1,6 @@
-/* describe.c - a model's structure from its config and adapter: which HF matrices form which product, the
- * shapes, the adapters beside them, and the table of trainable parameters. Loads nothing: see load.c. */
+/* describe.c - a model's structure from its config and adapter: which HF matrices form which
+ * product, the shapes, the adapters beside them, and the table of trainable parameters. Loads
+ * nothing: see load.c. */
 /* SPDX-License-Identifier: MIT */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,8 @@ static const struct t5_lora_module *find_module(const struct t5_adapter *adapter
     return NULL;
 }
 
-/* A product of the matrices PREFIX + leaves[0..n): each (rows, cols). site: of the first leaf's LoRA. */
+/* A product of the matrices PREFIX + leaves[0..n): each (rows, cols). site: of the first leaf's
+ * LoRA. */
 static void describe_linear(struct t5_model *m, struct t5_linear *l, const char *prefix,
                             const char *const *leaves, int n, int64_t rows, int64_t cols,
                             const struct t5_adapter *adapter, uint32_t site)
@@ -161,8 +163,8 @@ static int describe_full_params(struct t5_model *m, struct t5_err *err)
         return -1;
     }
     for (int i = 0; i < n; i++)
-        add_param(m, layout[i].name, "", layout[i].shape[0], layout[i].rank > 1 ? layout[i].shape[1] : 1,
-                  layout[i].rank == 1);
+        add_param(m, layout[i].name, "", layout[i].shape[0],
+                  layout[i].rank > 1 ? layout[i].shape[1] : 1, layout[i].rank == 1);
     if (!m->tied && !t5_model_find_param(m, "lm_head", ".weight"))
         add_param(m, "lm_head.weight", "", m->config.vocab, m->config.d_model, 0);
     free(layout);
@@ -180,8 +182,7 @@ static int describe_full_params(struct t5_model *m, struct t5_err *err)
 }
 
 int t5_model_describe(struct t5_model *m, const struct t5_config *config, int has_lm_head,
-                      const struct t5_adapter *adapter, enum t5_model_mode mode,
-                      struct t5_err *err)
+                      const struct t5_adapter *adapter, enum t5_model_mode mode, struct t5_err *err)
 {
     *m = (struct t5_model){.config = *config, .mode = mode};
     m->inner = config->n_heads * config->d_kv;

@@ -53,8 +53,8 @@ struct t5_attention t5_attention_shape(const struct t5_run *run, const struct t5
         .bucket = stack->bucket,
         .buckets = c->buckets,
         .max_distance = c->max_distance,
-        .dropout = t5_run_dropout(run, stack, layer,
-                                  cross ? T5_SITE_CROSS_WEIGHTS : T5_SITE_SELF_WEIGHTS),
+        .dropout =
+            t5_run_dropout(run, stack, layer, cross ? T5_SITE_CROSS_WEIGHTS : T5_SITE_SELF_WEIGHTS),
     };
 }
 

@@ -1,5 +1,5 @@
-/* layers.h - how a model lies in memory: its layers, its working memory, and one run over a batch. Shared by
- * the files of t5/ that make up the model; programs use model.h. */
+/* layers.h - how a model lies in memory: its layers, its working memory, and one run over a batch.
+ * Shared by the files of t5/ that make up the model; programs use model.h. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_T5_LAYERS_H
 #define T5_T5_LAYERS_H
@@ -40,8 +40,9 @@ struct t5_stack {
     int64_t n_blocks;
     struct t5_block *blocks;
     struct t5_norm final_norm;
-    struct t5_norm bias;  /* (buckets, H) of layer 0, serves every layer (arXiv:1910.10683 section 2.1) */
-    int32_t *bucket;      /* device (2 x max_distance + 1) */
+    struct t5_norm
+        bias; /* (buckets, H) of layer 0, serves every layer (arXiv:1910.10683 section 2.1) */
+    int32_t *bucket; /* device (2 x max_distance + 1) */
 };
 
 /* ---- working memory ---- */
@@ -51,8 +52,8 @@ struct t5_tape_block {
     float *x_self, *x_cross, *x_ff; /* residual stream as each norm saw it */
     act *qkv, *self_out;            /* (N, 3HK), (N, HK) */
     act *cross_q, *cross_kv, *cross_out;
-    float *self_lse, *cross_lse;    /* (N, H) */
-    act *g;                         /* (N, F) or (N, 2F): before the activation */
+    float *self_lse, *cross_lse; /* (N, H) */
+    act *g;                      /* (N, F) or (N, 2F): before the activation */
     act *u_qkv, *u_self_o, *u_cross_q, *u_cross_kv, *u_cross_o, *u_wi, *u_wo; /* (N, ranks) */
 };
 
@@ -114,7 +115,8 @@ struct t5_model {
     struct t5_workspace ws;
 };
 
-/* The structure alone, on the host: names, shapes, ranks, the parameter table. Takes no device memory. */
+/* The structure alone, on the host: names, shapes, ranks, the parameter table. Takes no device
+ * memory. */
 int t5_model_describe(struct t5_model *m, const struct t5_config *config, int has_lm_head,
                       const struct t5_adapter *adapter, enum t5_model_mode mode,
                       struct t5_err *err) T5_MUST_CHECK;
@@ -133,14 +135,17 @@ struct t5_run {
     uint32_t key[2];
 };
 
-/* Lays out working memory: with base NULL only counts. keep: one tape a block (training). Returns bytes. */
+/* Lays out working memory: with base NULL only counts. keep: one tape a block (training). Returns
+ * bytes. */
 int64_t t5_workspace_layout(struct t5_workspace *ws, const struct t5_model *m,
                             const struct t5_pass_limits *limits, int keep, char *base,
                             int64_t *logit_bytes);
 int t5_workspace_open(struct t5_workspace *ws, struct t5_model *m,
-                      const struct t5_pass_limits *limits, int keep, struct t5_err *err) T5_MUST_CHECK;
+                      const struct t5_pass_limits *limits, int keep,
+                      struct t5_err *err) T5_MUST_CHECK;
 void t5_workspace_close(struct t5_workspace *ws, struct t5_model *m);
-/* Fills a packed's device arrays from n_seqs sequences; record may be NULL. shift: feed the decoder, start token first.
+/* Fills a packed's device arrays from n_seqs sequences; record may be NULL. shift: feed the
+ * decoder, start token first.
  */
 void t5_packed_upload(struct t5_packed *p, struct t5_model *m, int32_t *staging, const int32_t *ids,
                       const int32_t *offsets, const uint32_t *record, int64_t n_seqs, int shift);
@@ -166,7 +171,7 @@ static inline act *t5_at(const struct t5_model *m, const act *p, int64_t element
 }
 static inline enum t5_glu t5_glu_kind(const struct t5_config *c)
 {
-    return c->activation == T5_RELU ? T5_GLU_RELU
+    return c->activation == T5_RELU   ? T5_GLU_RELU
            : c->activation == T5_SILU ? T5_GLU_SILU
                                       : T5_GLU_GELU_NEW;
 }

@@ -203,7 +203,8 @@ static int load_full(struct t5_model *m, const struct t5_checkpoint *checkpoint,
 
 /* ---- from scratch ---- */
 
-/* Standard deviation by HF's T5PreTrainedModel._init_weights with factor 1; 0: a norm, which starts at 1. */
+/* Standard deviation by HF's T5PreTrainedModel._init_weights with factor 1; 0: a norm, which starts
+ * at 1. */
 static double initial_deviation(const struct t5_model *m, const char *name)
 {
     double d = (double)m->config.d_model, k = (double)m->config.d_kv;
@@ -212,11 +213,16 @@ static double initial_deviation(const struct t5_model *m, const char *name)
         const char *ending;
         double deviation;
     } const rules[] = {
-        {"shared.weight", 1},          {"lm_head.weight", 1},
-        {".q.weight", pow(d * k, -.5)}, {".k.weight", pow(d, -.5)},
-        {".v.weight", pow(d, -.5)},    {".o.weight", pow((double)m->inner, -.5)},
-        {".wi.weight", pow(d, -.5)},   {".wi_0.weight", pow(d, -.5)},
-        {".wi_1.weight", pow(d, -.5)}, {".wo.weight", pow((double)m->config.d_ff, -.5)},
+        {"shared.weight", 1},
+        {"lm_head.weight", 1},
+        {".q.weight", pow(d * k, -.5)},
+        {".k.weight", pow(d, -.5)},
+        {".v.weight", pow(d, -.5)},
+        {".o.weight", pow((double)m->inner, -.5)},
+        {".wi.weight", pow(d, -.5)},
+        {".wi_0.weight", pow(d, -.5)},
+        {".wi_1.weight", pow(d, -.5)},
+        {".wo.weight", pow((double)m->config.d_ff, -.5)},
         {".relative_attention_bias.weight", pow(d, -.5)},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
@@ -227,7 +233,8 @@ static double initial_deviation(const struct t5_model *m, const char *name)
     return 0;
 }
 
-/* Box-Muller over pairs of counter-based draws; element i of tensor `which` is the same everywhere. */
+/* Box-Muller over pairs of counter-based draws; element i of tensor `which` is the same everywhere.
+ */
 static void draw_normal(float *out, int64_t n, double deviation, uint64_t seed, uint64_t which)
 {
     uint32_t key[2];
@@ -266,8 +273,8 @@ static int load_initial(struct t5_model *m, uint64_t seed, struct t5_err *err)
 
 /* ---- buckets ---- */
 
-/* HF T5Attention._relative_position_bucket, in float as there: half the buckets are exact, the rest logarithmic
- * up to max_distance. relative = key position - query position. */
+/* HF T5Attention._relative_position_bucket, in float as there: half the buckets are exact, the rest
+ * logarithmic up to max_distance. relative = key position - query position. */
 static int32_t bucket_of(int64_t relative, int bidirectional, int64_t buckets, int64_t max_distance)
 {
     int64_t bucket = 0, distance;

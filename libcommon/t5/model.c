@@ -9,14 +9,35 @@
 #include "base/buf.h"
 #include "t5/layers.h"
 
-const struct t5_config *t5_model_config(const struct t5_model *m) { return &m->config; }
-const struct t5_backend_handle *t5_model_backend(const struct t5_model *m) { return m->backend; }
+const struct t5_config *t5_model_config(const struct t5_model *m)
+{
+    return &m->config;
+}
+const struct t5_backend_handle *t5_model_backend(const struct t5_model *m)
+{
+    return m->backend;
+}
 
-int64_t t5_model_n_params(const struct t5_model *m) { return m->n_params; }
-int t5_model_param_count(const struct t5_model *m) { return m->n_table; }
-const struct t5_param *t5_model_param(const struct t5_model *m, int i) { return &m->table[i]; }
-float *t5_model_params(const struct t5_model *m) { return m->params; }
-float *t5_model_grads(const struct t5_model *m) { return m->grads; }
+int64_t t5_model_n_params(const struct t5_model *m)
+{
+    return m->n_params;
+}
+int t5_model_param_count(const struct t5_model *m)
+{
+    return m->n_table;
+}
+const struct t5_param *t5_model_param(const struct t5_model *m, int i)
+{
+    return &m->table[i];
+}
+float *t5_model_params(const struct t5_model *m)
+{
+    return m->params;
+}
+float *t5_model_grads(const struct t5_model *m)
+{
+    return m->grads;
+}
 
 void t5_model_refresh(struct t5_model *m)
 {
@@ -65,7 +86,10 @@ static int begin(struct t5_model *m, const struct t5_batch *batch, struct t5_err
     return 0;
 }
 
-static struct t5_linear *head(struct t5_model *m) { return m->tied ? &m->shared : &m->lm_head; }
+static struct t5_linear *head(struct t5_model *m)
+{
+    return m->tied ? &m->shared : &m->lm_head;
+}
 
 /* v1.0 scales the decoder's output by D^-1/2 before lm_head (HF: scale_decoder_outputs). */
 static float output_scale(const struct t5_model *m)
@@ -87,7 +111,8 @@ static void loss(struct t5_model *m, float loss_scale, int with_gradient)
     struct t5_workspace *ws = &m->ws;
     int64_t T = ws->dst.pack.n_tokens, D = m->config.d_model, V = m->config.vocab;
     struct t5_linear *l = head(m);
-    float scale = loss_scale * output_scale(m); /* of dlogits, on its way back through the hidden's scale */
+    float scale =
+        loss_scale * output_scale(m); /* of dlogits, on its way back through the hidden's scale */
     for (int64_t first = 0; first < T; first += ws->logit_rows) {
         int64_t n = T - first < ws->logit_rows ? T - first : ws->logit_rows;
         make_logits(m, first, n);
@@ -95,7 +120,8 @@ static void loss(struct t5_model *m, float loss_scale, int with_gradient)
                               ws->logits, ws->labels + first, n, V, scale);
         if (!with_gradient)
             continue;
-        m->ops->linear_bwd_input(m->dev, t5_at(m, ws->dy, first * D), D, ws->dlogits, V, l->w, n, 0);
+        m->ops->linear_bwd_input(m->dev, t5_at(m, ws->dy, first * D), D, ws->dlogits, V, l->w, n,
+                                 0);
         if (l->dw)
             m->ops->linear_bwd_weight(m->dev, l->dw, ws->dlogits, V,
                                       t5_at(m, ws->decoder.hidden, first * D), D, V, D, n);
@@ -142,7 +168,8 @@ int t5_model_score(struct t5_model *m, const struct t5_batch *batch, float *out,
     return 0;
 }
 
-int t5_model_logits(struct t5_model *m, const struct t5_batch *batch, float *out, struct t5_err *err)
+int t5_model_logits(struct t5_model *m, const struct t5_batch *batch, float *out,
+                    struct t5_err *err)
 {
     if (forward_only(m, batch, err))
         return -1;

@@ -1,6 +1,6 @@
 /* model.h - a T5 model on a device: its weights, its trainable parameters, one forward and one
- * backward pass over packed batches. Knows backends only through the operator table. Does not choose
- * batches or step an optimiser (trainer.h), nor decode (decoder.h). */
+ * backward pass over packed batches. Knows backends only through the operator table. Does not
+ * choose batches or step an optimiser (trainer.h), nor decode (decoder.h). */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_T5_MODEL_H
 #define T5_T5_MODEL_H
@@ -17,24 +17,25 @@ enum t5_model_mode {
 
 /* A trainable tensor inside the flat buffers. */
 struct t5_param {
-    char name[128]; /* HF name, or "MODULE.lora_A" / "MODULE.lora_B" */
-    int64_t offset; /* elements */
+    char name[128];     /* HF name, or "MODULE.lora_A" / "MODULE.lora_B" */
+    int64_t offset;     /* elements */
     int64_t rows, cols; /* cols 1 for a vector; vector says which */
     int vector;
 };
 
 struct t5_model;
 
-/* Loads a checkpoint onto a device. adapter: NULL, or its modules are attached (T5_TRAIN_LORA needs one). ops and
- * device must outlive the model; checkpoint and adapter may go afterwards. A base that is not finite is
- * refused where it is trained. */
+/* Loads a checkpoint onto a device. adapter: NULL, or its modules are attached (T5_TRAIN_LORA needs
+ * one). ops and device must outlive the model; checkpoint and adapter may go afterwards. A base
+ * that is not finite is refused where it is trained. */
 int t5_model_open(struct t5_model **out, const struct t5_backend_handle *backend,
                   const struct t5_checkpoint *checkpoint, const struct t5_adapter *adapter,
                   enum t5_model_mode mode, struct t5_err *err) T5_MUST_CHECK;
-/* A model from scratch (mode T5_TRAIN_FULL), initialised as HF's T5PreTrainedModel._init_weights with initializer
- * factor 1, from counter-based draws keyed by seed. */
+/* A model from scratch (mode T5_TRAIN_FULL), initialised as HF's T5PreTrainedModel._init_weights
+ * with initializer factor 1, from counter-based draws keyed by seed. */
 int t5_model_create(struct t5_model **out, const struct t5_backend_handle *backend,
-                    const struct t5_config *config, uint64_t seed, struct t5_err *err) T5_MUST_CHECK;
+                    const struct t5_config *config, uint64_t seed,
+                    struct t5_err *err) T5_MUST_CHECK;
 void t5_model_close(struct t5_model *model);
 
 const struct t5_config *t5_model_config(const struct t5_model *model);
@@ -49,19 +50,21 @@ float *t5_model_grads(const struct t5_model *model);  /* device; zeroed by the c
 /* After the parameters changed: prepares what the products read. */
 void t5_model_refresh(struct t5_model *model);
 /* Copies between the flat buffer and host memory of n_params floats. */
-int t5_model_get_params(const struct t5_model *model, float *host, struct t5_err *err) T5_MUST_CHECK;
-int t5_model_set_params(struct t5_model *model, const float *host, struct t5_err *err) T5_MUST_CHECK;
+int t5_model_get_params(const struct t5_model *model, float *host,
+                        struct t5_err *err) T5_MUST_CHECK;
+int t5_model_set_params(struct t5_model *model, const float *host,
+                        struct t5_err *err) T5_MUST_CHECK;
 
 /* ---- passes ---- */
 
 /* B records, packed, on the host. Offsets start at 0 and have B + 1 entries. */
 struct t5_batch {
     int64_t n_seqs;
-    const int32_t *input;         /* source ids */
+    const int32_t *input; /* source ids */
     const int32_t *input_offsets;
-    const int32_t *labels;        /* target ids; the decoder is fed them shifted right */
+    const int32_t *labels; /* target ids; the decoder is fed them shifted right */
     const int32_t *label_offsets;
-    const uint32_t *record;       /* record numbers, for dropout draws */
+    const uint32_t *record; /* record numbers, for dropout draws */
 };
 
 /* The most that one pass will hold; t5_model_reserve allocates for it, once. */
@@ -72,32 +75,37 @@ int t5_model_reserve(struct t5_model *model, const struct t5_pass_limits *limits
                      struct t5_err *err) T5_MUST_CHECK;
 
 struct t5_pass {
-    float loss_scale;    /* gradient of loss_scale x sum of token losses: 1 / target tokens of the whole batch */
+    float loss_scale;    /* gradient of loss_scale x sum of token losses: 1 / target tokens of the
+                            whole batch */
     float model_dropout; /* T5's own; 0: none */
     float lora_dropout;
     uint64_t seed, epoch; /* key the draws */
 };
-/* Adds the gradients of this (micro-)batch to t5_model_grads. *loss_sum: the sum of the token losses. */
+/* Adds the gradients of this (micro-)batch to t5_model_grads. *loss_sum: the sum of the token
+ * losses. */
 int t5_model_train(struct t5_model *model, const struct t5_batch *batch, const struct t5_pass *pass,
                    double *loss_sum, struct t5_err *err) T5_MUST_CHECK;
 /* Log-probability of every label, without dropout: out (label tokens), host. */
 int t5_model_score(struct t5_model *model, const struct t5_batch *batch, float *out,
                    struct t5_err *err) T5_MUST_CHECK;
-/* Logits of every label position (label tokens, V), host; for tests and comparisons of small models. */
+/* Logits of every label position (label tokens, V), host; for tests and comparisons of small
+ * models. */
 int t5_model_logits(struct t5_model *model, const struct t5_batch *batch, float *out,
                     struct t5_err *err) T5_MUST_CHECK;
 
 /* ---- the memory plan ---- */
 struct t5_plan_row {
-    const char *what; /* "weights", "parameters", "gradients", "optimiser", "activations", "logits", ... */
+    const char
+        *what; /* "weights", "parameters", "gradients", "optimiser", "activations", "logits", ... */
     int64_t bytes;
 };
 #define T5_PLAN_ROWS 8
-/* What t5_model_open and t5_model_reserve will take on this device, without taking it. adapter may be NULL.
- * Fills rows[0..*n). */
-int t5_model_plan(struct t5_plan_row rows[T5_PLAN_ROWS], int *n, const struct t5_backend_handle *backend,
-                  const struct t5_checkpoint *checkpoint, const struct t5_config *config,
-                  const struct t5_adapter *adapter, enum t5_model_mode mode,
-                  const struct t5_pass_limits *limits, struct t5_err *err) T5_MUST_CHECK;
+/* What t5_model_open and t5_model_reserve will take on this device, without taking it. adapter may
+ * be NULL. Fills rows[0..*n). */
+int t5_model_plan(struct t5_plan_row rows[T5_PLAN_ROWS], int *n,
+                  const struct t5_backend_handle *backend, const struct t5_checkpoint *checkpoint,
+                  const struct t5_config *config, const struct t5_adapter *adapter,
+                  enum t5_model_mode mode, const struct t5_pass_limits *limits,
+                  struct t5_err *err) T5_MUST_CHECK;
 
 #endif

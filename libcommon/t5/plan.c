@@ -40,8 +40,8 @@ int t5_model_plan(struct t5_plan_row rows[T5_PLAN_ROWS], int *n,
 {
     struct t5_model m;
     struct t5_workspace ws = {0};
-    int has_lm_head = checkpoint ? t5_checkpoint_find(checkpoint, "lm_head.weight") != NULL
-                                 : !config->tied;
+    int has_lm_head =
+        checkpoint ? t5_checkpoint_find(checkpoint, "lm_head.weight") != NULL : !config->tied;
     int rc = t5_model_describe(&m, config, has_lm_head, mode == T5_TRAIN_FULL ? NULL : adapter,
                                mode, err);
     if (rc == 0) {

@@ -1,5 +1,5 @@
-/* sites.h - the numbers of the places where dropout draws: part of every draw's counter, so they must
- * never change. A site is stack, layer, and one of these. */
+/* sites.h - the numbers of the places where dropout draws: part of every draw's counter, so they
+ * must never change. A site is stack, layer, and one of these. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_T5_SITES_H
 #define T5_T5_SITES_H
@@ -15,8 +15,8 @@ enum t5_site {
     T5_SITE_CROSS_OUT = 5,
     T5_SITE_FF_INNER = 6,
     T5_SITE_FF_OUT = 7,
-    /* LoRA's own, on a module's input: + the module's place in its block, q k v o of self-attention, q k v o
-     * of cross-attention, wi (wi_0) wi_1 wo */
+    /* LoRA's own, on a module's input: + the module's place in its block, q k v o of
+     * self-attention, q k v o of cross-attention, wi (wi_0) wi_1 wo */
     T5_SITE_LORA = 16,
 };
 

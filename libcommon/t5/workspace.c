@@ -1,64 +1,52 @@
-/* workspace.c - the working memory of a model: one allocation, laid out by one list that both counts and
- * assigns, so that the plan is exact. */
+/* workspace.c - the working memory of a model: one allocation, laid out by one list that both
+ * counts and assigns, so that the plan is exact. */
 /* SPDX-License-Identifier: MIT */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
+#include "t5/arena.h"
 #include "t5/layers.h"
 
-#define ALIGNMENT 256
 #define LOGIT_BYTES ((int64_t)64 << 20) /* logits are made this much at a time */
 
-struct arena {
-    char *base; /* NULL: only count */
-    int64_t used;
-};
-
-static void *take(struct arena *a, int64_t elements, size_t size)
+static void lay_packed(struct t5_arena *a, struct t5_packed *p, int64_t tokens, int64_t seqs)
 {
-    int64_t at = a->used;
-    a->used += (elements * (int64_t)size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    return a->base ? a->base + at : NULL;
+    p->offsets = t5_arena_take(a, seqs + 1, sizeof *p->offsets);
+    p->record = t5_arena_take(a, seqs, sizeof *p->record);
+    p->seq = t5_arena_take(a, tokens, sizeof *p->seq);
+    p->ids = t5_arena_take(a, tokens, sizeof *p->ids);
 }
 
-static void lay_packed(struct arena *a, struct t5_packed *p, int64_t tokens, int64_t seqs)
-{
-    p->offsets = take(a, seqs + 1, sizeof *p->offsets);
-    p->record = take(a, seqs, sizeof *p->record);
-    p->seq = take(a, tokens, sizeof *p->seq);
-    p->ids = take(a, tokens, sizeof *p->ids);
-}
-
-/* What one block keeps. n: tokens of its own stack; src: tokens of the encoder. x: a residual stream to
- * share, or NULL to keep each. */
-static void lay_block(struct arena *a, struct t5_tape_block *t, const struct t5_model *m,
+/* What one block keeps. n: tokens of its own stack; src: tokens of the encoder. x: a residual
+ * stream to share, or NULL to keep each. */
+static void lay_block(struct t5_arena *a, struct t5_tape_block *t, const struct t5_model *m,
                       const struct t5_block *b, int is_decoder, int64_t n, int64_t src, float *x,
                       int keep)
 {
     int64_t D = m->config.d_model, H = m->config.n_heads;
     int64_t wide = m->config.d_ff * (m->config.gated ? 2 : 1);
     size_t f = sizeof(float), e = m->act_size;
-    t->x_self = keep ? take(a, n * D, f) : x;
-    t->qkv = take(a, n * 3 * m->inner, e);
-    t->u_qkv = take(a, n * b->qkv.ranks, e);
-    t->self_out = take(a, n * m->inner, e);
-    t->u_self_o = take(a, n * b->self_o.ranks, e);
-    t->self_lse = keep ? take(a, n * H, f) : NULL;
+    t->x_self = keep ? t5_arena_take(a, n * D, f) : x;
+    t->qkv = t5_arena_take(a, n * 3 * m->inner, e);
+    t->u_qkv = t5_arena_take(a, n * b->qkv.ranks, e);
+    t->self_out = t5_arena_take(a, n * m->inner, e);
+    t->u_self_o = t5_arena_take(a, n * b->self_o.ranks, e);
+    t->self_lse = keep ? t5_arena_take(a, n * H, f) : NULL;
     if (is_decoder) {
-        t->x_cross = keep ? take(a, n * D, f) : x;
-        t->cross_q = take(a, n * m->inner, e);
-        t->cross_kv = take(a, src * 2 * m->inner, e);
-        t->cross_out = take(a, n * m->inner, e);
-        t->u_cross_q = take(a, n * b->cross_q.ranks, e);
-        t->u_cross_kv = take(a, src * b->cross_kv.ranks, e);
-        t->u_cross_o = take(a, n * b->cross_o.ranks, e);
-        t->cross_lse = keep ? take(a, n * H, f) : NULL;
+        t->x_cross = keep ? t5_arena_take(a, n * D, f) : x;
+        t->cross_q = t5_arena_take(a, n * m->inner, e);
+        t->cross_kv = t5_arena_take(a, src * 2 * m->inner, e);
+        t->cross_out = t5_arena_take(a, n * m->inner, e);
+        t->u_cross_q = t5_arena_take(a, n * b->cross_q.ranks, e);
+        t->u_cross_kv = t5_arena_take(a, src * b->cross_kv.ranks, e);
+        t->u_cross_o = t5_arena_take(a, n * b->cross_o.ranks, e);
+        t->cross_lse = keep ? t5_arena_take(a, n * H, f) : NULL;
     }
-    t->x_ff = keep ? take(a, n * D, f) : x;
-    t->g = take(a, n * wide, e);
-    t->u_wi = take(a, n * b->wi.ranks, e);
-    t->u_wo = take(a, n * b->wo.ranks, e);
+    t->x_ff = keep ? t5_arena_take(a, n * D, f) : x;
+    t->g = t5_arena_take(a, n * wide, e);
+    t->u_wi = t5_arena_take(a, n * b->wi.ranks, e);
+    t->u_wo = t5_arena_take(a, n * b->wo.ranks, e);
 }
 
 /* The block whose products have the widest adapters: what a shared tape must hold. */
@@ -79,25 +67,29 @@ static struct t5_block widest_adapters(const struct t5_stack *stack)
     return widest;
 }
 
-static void lay_tape(struct arena *a, struct t5_tape *tape, const struct t5_model *m,
+static void lay_tape(struct t5_arena *a, struct t5_tape *tape, const struct t5_model *m,
                      const struct t5_stack *stack, int64_t n, int64_t src, int keep)
 {
     int64_t D = m->config.d_model;
     struct t5_tape_block counted;
-    float *x = keep ? NULL : take(a, n * D, sizeof(float));
+    float *x = keep ? NULL : t5_arena_take(a, n * D, sizeof(float));
     struct t5_block widest = widest_adapters(stack);
     for (int64_t i = 0; i < stack->n_blocks; i++) {
         struct t5_tape_block *t = tape->blocks ? &tape->blocks[i] : &counted;
         if (keep || i == 0)
-            lay_block(a, t, m, keep ? &stack->blocks[i] : &widest, stack->is_decoder, n, src, x, keep);
+            lay_block(a, t, m, keep ? &stack->blocks[i] : &widest, stack->is_decoder, n, src, x,
+                      keep);
         else if (tape->blocks)
             *t = tape->blocks[0];
     }
-    tape->x_final = keep ? take(a, n * D, sizeof(float)) : x;
-    tape->hidden = take(a, n * D, m->act_size);
+    tape->x_final = keep ? t5_arena_take(a, n * D, sizeof(float)) : x;
+    tape->hidden = t5_arena_take(a, n * D, m->act_size);
 }
 
-static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
 
 static int64_t most_ranks(const struct t5_model *m)
 {
@@ -112,7 +104,7 @@ int64_t t5_workspace_layout(struct t5_workspace *ws, const struct t5_model *m,
                             int64_t *logit_bytes)
 {
     const struct t5_config *c = &m->config;
-    struct arena a = {.base = base};
+    struct t5_arena a = {.base = base};
     int64_t src = limits->input_tokens, dst = limits->label_tokens, n = larger(src, dst);
     int64_t D = c->d_model, wide = c->d_ff * (c->gated ? 2 : 1);
     int64_t rows = larger(1, LOGIT_BYTES / (c->vocab * (int64_t)sizeof(float)));
@@ -122,25 +114,26 @@ int64_t t5_workspace_layout(struct t5_workspace *ws, const struct t5_model *m,
     ws->logit_rows = rows < dst ? rows : dst;
     lay_packed(&a, &ws->src, src, limits->seqs);
     lay_packed(&a, &ws->dst, dst, limits->seqs);
-    ws->labels = take(&a, dst, sizeof *ws->labels);
+    ws->labels = t5_arena_take(&a, dst, sizeof *ws->labels);
     lay_tape(&a, &ws->encoder, m, &m->encoder, src, src, keep);
     lay_tape(&a, &ws->decoder, m, &m->decoder, dst, src, keep);
-    ws->y = take(&a, n * D, e);
-    ws->delta = take(&a, n * D, e);
-    ws->h = take(&a, n * larger(c->d_ff, m->inner), e);
+    ws->y = t5_arena_take(&a, n * D, e);
+    ws->delta = t5_arena_take(&a, n * D, e);
+    ws->h = t5_arena_take(&a, n * larger(c->d_ff, m->inner), e);
     if (keep) {
-        ws->dx = take(&a, n * D, f);
-        ws->dy = take(&a, n * D, e);
-        ws->dbig = take(&a, n * larger(wide, 3 * m->inner), e);
-        ws->dsmall = take(&a, n * larger(c->d_ff, m->inner), e);
-        ws->denc = take(&a, src * D, e);
-        ws->du = take(&a, n * most_ranks(m), e);
+        ws->dx = t5_arena_take(&a, n * D, f);
+        ws->dy = t5_arena_take(&a, n * D, e);
+        ws->dbig = t5_arena_take(&a, n * larger(wide, 3 * m->inner), e);
+        ws->dsmall = t5_arena_take(&a, n * larger(c->d_ff, m->inner), e);
+        ws->denc = t5_arena_take(&a, src * D, e);
+        ws->du = t5_arena_take(&a, n * most_ranks(m), e);
     }
     int64_t before = a.used;
-    ws->logits = take(&a, ws->logit_rows * c->vocab, f);
-    ws->dlogits = keep && e != f ? take(&a, ws->logit_rows * c->vocab, e) : (act *)ws->logits;
-    ws->nll = take(&a, dst, f);
-    ws->loss = take(&a, 1, sizeof *ws->loss);
+    ws->logits = t5_arena_take(&a, ws->logit_rows * c->vocab, f);
+    ws->dlogits =
+        keep && e != f ? t5_arena_take(&a, ws->logit_rows * c->vocab, e) : (act *)ws->logits;
+    ws->nll = t5_arena_take(&a, dst, f);
+    ws->loss = t5_arena_take(&a, 1, sizeof *ws->loss);
     *logit_bytes = a.used - before;
     return a.used;
 }
@@ -152,7 +145,8 @@ int t5_workspace_open(struct t5_workspace *ws, struct t5_model *m,
     int64_t bytes = t5_workspace_layout(ws, m, limits, keep, NULL, &logits);
     size_t blocks = (size_t)(m->encoder.n_blocks + m->decoder.n_blocks);
     ws->encoder.blocks = t5_alloc_zeroed(blocks, sizeof *ws->encoder.blocks, "tapes", err);
-    ws->staging = t5_alloc((size_t)(longest + limits->seqs + 1), sizeof *ws->staging, "a batch", err);
+    ws->staging =
+        t5_alloc((size_t)(longest + limits->seqs + 1), sizeof *ws->staging, "a batch", err);
     if (!ws->encoder.blocks || !ws->staging ||
         m->ops->alloc(m->dev, &ws->memory, (size_t)bytes, "activations", err)) {
         t5_workspace_close(ws, m);

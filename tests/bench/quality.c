@@ -1,6 +1,7 @@
-/* quality.c - how far one model and arithmetic are from another on the same records: logits, top-1 agreement, LoRA
- * gradients, and the loss of a short training run. One JSON object on standard output.
- * usage: quality REFERENCE COMPUTE MODEL COMPUTE TOKENS RECORDS STEPS     (COMPUTE: f32, bf16, int8)
+/* quality.c - how far one model and arithmetic are from another on the same records: logits, top-1
+ * agreement, LoRA gradients, and the loss of a short training run. One JSON object on standard
+ * output. usage: quality REFERENCE COMPUTE MODEL COMPUTE TOKENS RECORDS STEPS     (COMPUTE: f32,
+ * bf16, int8)
  *
  * The adapter is r 16 on q and v; for the gradients its B is random too, so that A has one. */
 /* SPDX-License-Identifier: MIT */
@@ -32,7 +33,8 @@ static int side_open(struct side *s, const char *path, const char *compute, cons
                                                                                   : T5_COMPUTE_F32};
     if (t5_backend_open(&s->backend, device, &options, err) ||
         t5_checkpoint_open(&s->checkpoint, path, err) ||
-        t5_adapter_init(&s->adapter, "q,v", 16, 32, 0.05, 0, t5_checkpoint_config(s->checkpoint), err))
+        t5_adapter_init(&s->adapter, "q,v", 16, 32, 0.05, 0, t5_checkpoint_config(s->checkpoint),
+                        err))
         return -1;
     t5_adapter_start(&s->adapter, 42);
     return t5_model_open(&s->model, &s->backend, s->checkpoint, &s->adapter, T5_TRAIN_LORA, err);
@@ -49,7 +51,8 @@ static void side_close(struct side *s)
 static int data_read(struct t5_dataset *data, const char *path, int64_t vocab, int64_t most,
                      struct t5_err *err)
 {
-    struct t5_tokens_options options = {.vocab = vocab, .labels = T5_LABELS_REQUIRED, .max_line = T5_MAX_LINE};
+    struct t5_tokens_options options = {
+        .vocab = vocab, .labels = T5_LABELS_REQUIRED, .max_line = T5_MAX_LINE};
     struct t5_tokens_reader *reader;
     struct t5_token_record record;
     int rc = t5_tokens_open(&reader, &path, 1, &options, err);
@@ -68,11 +71,14 @@ struct packed {
     uint32_t record[AT_A_TIME];
 };
 
-static struct t5_batch pack(struct packed *p, const struct t5_dataset *data, int64_t first, int64_t n)
+static struct t5_batch pack(struct packed *p, const struct t5_dataset *data, int64_t first,
+                            int64_t n)
 {
     for (int64_t i = 0; i <= n; i++) {
-        p->input_offsets[i] = (int32_t)(data->input_offsets[first + i] - data->input_offsets[first]);
-        p->label_offsets[i] = (int32_t)(data->label_offsets[first + i] - data->label_offsets[first]);
+        p->input_offsets[i] =
+            (int32_t)(data->input_offsets[first + i] - data->input_offsets[first]);
+        p->label_offsets[i] =
+            (int32_t)(data->label_offsets[first + i] - data->label_offsets[first]);
     }
     for (int64_t i = 0; i < n; i++)
         p->record[i] = (uint32_t)(first + i);
@@ -98,8 +104,8 @@ struct totals {
     int64_t tokens, agreed;
 };
 
-static int compare_logits(struct totals *t, struct side *a, struct side *b, const struct t5_batch *batch,
-                          struct t5_err *err)
+static int compare_logits(struct totals *t, struct side *a, struct side *b,
+                          const struct t5_batch *batch, struct t5_err *err)
 {
     int64_t n = batch->label_offsets[batch->n_seqs], v = t5_model_config(a->model)->vocab;
     float *x = t5_alloc((size_t)(n * v), sizeof *x, "logits", err);
@@ -147,11 +153,12 @@ static int gradient(float *out, struct side *s, const struct t5_batch *batch, st
 }
 
 /* Mean over the tensors of the cosine between the two sides' gradients. */
-static int compare_gradients(double *mean, struct side *a, struct side *b, const struct t5_batch *batch,
-                             struct t5_err *err)
+static int compare_gradients(double *mean, struct side *a, struct side *b,
+                             const struct t5_batch *batch, struct t5_err *err)
 {
     size_t n = (size_t)t5_model_n_params(a->model);
-    float *x = t5_alloc(n, sizeof *x, "gradients", err), *y = t5_alloc(n, sizeof *y, "gradients", err);
+    float *x = t5_alloc(n, sizeof *x, "gradients", err),
+          *y = t5_alloc(n, sizeof *y, "gradients", err);
     int rc = x && y && gradient(x, a, batch, err) == 0 && gradient(y, b, batch, err) == 0 ? 0 : -1;
     int count = rc == 0 ? t5_model_param_count(a->model) : 0;
     *mean = 0;
@@ -187,7 +194,8 @@ static int train(double *losses, struct side *s, const struct t5_dataset *data,
     int rc = start ? 0 : -1;
     for (int i = 0; rc == 0 && i < s->adapter.n_modules; i++) {
         const struct t5_param *p = t5_model_param(s->model, 2 * i);
-        memcpy(start + p->offset, s->adapter.modules[i].a, (size_t)(p->rows * p->cols) * sizeof *start);
+        memcpy(start + p->offset, s->adapter.modules[i].a,
+               (size_t)(p->rows * p->cols) * sizeof *start);
     }
     if (rc == 0 && (t5_model_set_params(s->model, start, err) ||
                     t5_trainer_open(&trainer, s->model, data, limits, &settings, err)))
@@ -224,12 +232,14 @@ static int compare(char **argv, struct t5_err *err)
     struct totals totals = {0};
     const char *device = getenv("T5_BENCH_DEVICE") ? getenv("T5_BENCH_DEVICE") : "cpu";
     int64_t records = atoll(argv[6]), steps = atoll(argv[7]), passes = 0;
-    double cosine = 0, one, *x = calloc((size_t)steps + 1, sizeof *x), *y = calloc((size_t)steps + 1, sizeof *y);
+    double cosine = 0, one, *x = calloc((size_t)steps + 1, sizeof *x),
+           *y = calloc((size_t)steps + 1, sizeof *y);
     int rc = -1;
-    if (!x || !y || side_open(&a, argv[1], argv[2], device, err) || side_open(&b, argv[3], argv[4], device, err) ||
+    if (!x || !y || side_open(&a, argv[1], argv[2], device, err) ||
+        side_open(&b, argv[3], argv[4], device, err) ||
         data_read(&data, argv[5], t5_model_config(a.model)->vocab, records, err) ||
-        t5_limits_add(&limits, &data, AT_A_TIME, 1 << 20, err) || t5_model_reserve(a.model, &limits, err) ||
-        t5_model_reserve(b.model, &limits, err))
+        t5_limits_add(&limits, &data, AT_A_TIME, 1 << 20, err) ||
+        t5_model_reserve(a.model, &limits, err) || t5_model_reserve(b.model, &limits, err))
         goto out;
     for (int64_t first = 0; first + AT_A_TIME <= data.n; first += AT_A_TIME) {
         struct t5_batch batch = pack(&packed, &data, first, AT_A_TIME);

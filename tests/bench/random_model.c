@@ -1,9 +1,9 @@
-/* random_model.c - writes an HF directory of any T5 config with random bf16 weights, fast: what the benchmarks
- * measure with where trained weights are not at hand. usage: random_model CONFIG DIR
+/* random_model.c - writes an HF directory of any T5 config with random bf16 weights, fast: what the
+ * benchmarks measure with where trained weights are not at hand. usage: random_model CONFIG DIR
  *
- * Weights are uniform with the deviation that keeps a pre-norm stack sane: projections 1/sqrt(in), the output
- * projections a further 1/sqrt(2 layers), embeddings 1; logits of deviation about 2. Not the initialisation that training
- * starts from: see t5_model_create. */
+ * Weights are uniform with the deviation that keeps a pre-norm stack sane: projections 1/sqrt(in),
+ * the output projections a further 1/sqrt(2 layers), embeddings 1; logits of deviation about 2. Not
+ * the initialisation that training starts from: see t5_model_create. */
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
 #include <stdio.h>
@@ -46,9 +46,11 @@ static void fill(uint16_t *out, int64_t first, int64_t n, double deviation, uint
         uint64_t at = (uint64_t)(first + i) / 2;
         uint32_t counter[4] = {(uint32_t)at, (uint32_t)(at >> 32), 0, 0};
         struct t5_philox d = t5_philox(counter, key);
-        out[i] = t5_f32_to_bf16(deviation > 0 ? size * (t5_uniform(d.v[0]) + t5_uniform(d.v[1]) - 1) : 1);
+        out[i] = t5_f32_to_bf16(deviation > 0 ? size * (t5_uniform(d.v[0]) + t5_uniform(d.v[1]) - 1)
+                                              : 1);
         if (i + 1 < n)
-            out[i + 1] = t5_f32_to_bf16(deviation > 0 ? size * (t5_uniform(d.v[2]) + t5_uniform(d.v[3]) - 1) : 1);
+            out[i + 1] = t5_f32_to_bf16(
+                deviation > 0 ? size * (t5_uniform(d.v[2]) + t5_uniform(d.v[3]) - 1) : 1);
     }
 }
 
@@ -93,7 +95,8 @@ static int write_model(const char *path, const struct t5_config *config, struct 
         }
         tensors[i].bytes = (size_t)tensors[i].elements * 2;
     }
-    if (t5_atomic_open(&file, path, err) || t5_safetensors_write_header(file, tensors, n, &format, 1, err) ||
+    if (t5_atomic_open(&file, path, err) ||
+        t5_safetensors_write_header(file, tensors, n, &format, 1, err) ||
         write_weights(file, layout, n, config, err))
         goto out;
     rc = t5_atomic_commit(file, err);

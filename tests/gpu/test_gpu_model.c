@@ -1,5 +1,5 @@
-/* test_gpu_model.c - test_model.c on the CUDA backend, in f32. cuBLASLt may sum in another order for another number of
- * rows, hence the wider bound between a batch and a record alone. */
+/* test_gpu_model.c - test_model.c on the CUDA backend, in f32. cuBLASLt may sum in another order
+ * for another number of rows, hence the wider bound between a batch and a record alone. */
 /* SPDX-License-Identifier: MIT */
 #define TEST_DEVICES "cuda"
 #define ALONE 1e-5

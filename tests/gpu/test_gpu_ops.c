@@ -1,5 +1,6 @@
-/* test_gpu_ops.c - every operator of the CUDA backend against ref, in f32 and bf16: odd sizes, one token, one
- * head, a head of 64, poisoned outputs, and the same bytes twice. A missing GPU fails. */
+/* test_gpu_ops.c - every operator of the CUDA backend against ref, in f32 and bf16: odd sizes, one
+ * token, one head, a head of 64, poisoned outputs, and the same bytes twice. A missing GPU fails.
+ */
 /* SPDX-License-Identifier: MIT */
 #include "../unit/compare.h"
 
@@ -14,9 +15,16 @@ static struct t5_device *ref_dev;
 static const struct t5_backend *const ref = &t5_backend_ref;
 static int half; /* activations are bf16 */
 
-/* What an operator's result may be off by: f32 against double sums, or bf16's half unit in the last place. */
-static double slack(double size) { return half ? 1e-2 * size : 2e-5 * size; }
-static double rtol(void) { return half ? 1.2e-2 : 2e-5; }
+/* What an operator's result may be off by: f32 against double sums, or bf16's half unit in the last
+ * place. */
+static double slack(double size)
+{
+    return half ? 1e-2 * size : 2e-5 * size;
+}
+static double rtol(void)
+{
+    return half ? 1.2e-2 : 2e-5;
+}
 
 #define OK(call)                                                                                   \
     do {                                                                                           \
@@ -41,7 +49,8 @@ static float *floats(int64_t n, uint64_t seed, float size)
     return x;
 }
 
-/* Activations: values that the device's type holds exactly, so that both sides start from the same. */
+/* Activations: values that the device's type holds exactly, so that both sides start from the same.
+ */
 static float *acts(int64_t n, uint64_t seed, float size)
 {
     float *x = floats(n, seed, size);
@@ -60,7 +69,10 @@ static void *up(const void *host, size_t bytes)
     return p;
 }
 
-static float *up_f(const float *host, int64_t n) { return up(host, (size_t)n * sizeof *host); }
+static float *up_f(const float *host, int64_t n)
+{
+    return up(host, (size_t)n * sizeof *host);
+}
 
 static void *up_act(const float *host, int64_t n)
 {
@@ -80,7 +92,10 @@ static void *poison(size_t bytes)
     free(host);
     return p;
 }
-static size_t act_bytes(int64_t n) { return (size_t)n * (half ? 2 : 4); }
+static size_t act_bytes(int64_t n)
+{
+    return (size_t)n * (half ? 2 : 4);
+}
 
 static float *down_f(const void *p, int64_t n)
 {
@@ -102,7 +117,10 @@ static float *down_act(const void *p, int64_t n)
     return host;
 }
 
-static void drop_dev(void *p) { gpu.ops.release(gpu.dev, p); }
+static void drop_dev(void *p)
+{
+    gpu.ops.release(gpu.dev, p);
+}
 
 static void same(float *got, const float *want, int64_t n, double size, const char *what)
 {
@@ -156,7 +174,8 @@ static const int one[] = {1}, some[] = {5, 1, 60, 13}, other[] = {3, 50, 7, 1},
 static const struct {
     const int *q, *k;
     int n;
-} batches[] = {{one, one, 1}, {some, other, 4}, {other, some, 4}, {longer, longer, 4}, {other, longer, 4}};
+} batches[] = {
+    {one, one, 1}, {some, other, 4}, {other, some, 4}, {longer, longer, 4}, {other, longer, 4}};
 enum { N_BATCHES = sizeof batches / sizeof *batches };
 
 static struct t5_dropout dropout(float p, uint32_t site)
@@ -170,9 +189,11 @@ static void check_norm(struct batch *b, int64_t d, float p)
 {
     int64_t n = b->host.n_tokens;
     struct t5_dropout d1 = dropout(p, 3), d2 = dropout(p / 2, 4);
-    float *x = floats(n * d, 1, 2), *delta = acts(n * d, 2, 1), *w = floats(d, 3, 1), *dw = floats(d, 4, 1);
+    float *x = floats(n * d, 1, 2), *delta = acts(n * d, 2, 1), *w = floats(d, 3, 1),
+          *dw = floats(d, 4, 1);
     float *dy = acts(n * d, 5, 1), *dx = floats(n * d, 6, 1);
-    float *x_out = fresh((size_t)(n * d) * 4), *y = fresh((size_t)(n * d) * 4), *dd = fresh((size_t)(n * d) * 4);
+    float *x_out = fresh((size_t)(n * d) * 4), *y = fresh((size_t)(n * d) * 4),
+          *dd = fresh((size_t)(n * d) * 4);
     float *gx = up_f(x, n * d), *gw = up_f(w, d), *gdw = up_f(dw, d), *gdx = up_f(dx, n * d);
     float *gxo = poison((size_t)(n * d) * 4);
     void *gdelta = up_act(delta, n * d), *gdy = up_act(dy, n * d), *gy = poison(act_bytes(n * d)),
@@ -251,7 +272,8 @@ static void test_embed(void **state)
         for (int64_t d = 6; d < 300; d *= 8) {
             int64_t n = b.host.n_tokens;
             struct t5_dropout drop = dropout(0.25f, 6);
-            float *table = acts(V * d, 1, 2), *dx = floats(n * d, 2, 1), *dtable = floats(V * d, 3, 1);
+            float *table = acts(V * d, 1, 2), *dx = floats(n * d, 2, 1),
+                  *dtable = floats(V * d, 3, 1);
             float *x = fresh((size_t)(n * d) * 4);
             int32_t *ids = fresh((size_t)n * 4);
             for (int64_t t = 0; t < n; t++)
@@ -261,7 +283,8 @@ static void test_embed(void **state)
             OK(ref->weight_freeze(ref_dev, &rw, &m, 1, T5_USE_GATHER, &err));
             OK(gpu.ops.weight_freeze(gpu.dev, &gw, &m, 1, T5_USE_GATHER, &err));
             int32_t *gids = up(ids, (size_t)n * 4);
-            float *gx = poison((size_t)(n * d) * 4), *gdx = up_f(dx, n * d), *gdt = up_f(dtable, V * d);
+            float *gx = poison((size_t)(n * d) * 4), *gdx = up_f(dx, n * d),
+                  *gdt = up_f(dtable, V * d);
             ref->embed_fwd(ref_dev, x, rw, ids, &b.host, &drop);
             gpu.ops.embed_fwd(gpu.dev, gx, gw, gids, &b.dev, &drop);
             same(down_f(gx, n * d), x, n * d, 0.01, "embed");
@@ -291,7 +314,8 @@ static void check_linear(int64_t n, int64_t rows, int64_t cols, int int8)
     for (int64_t i = 0; i < rows * cols; i++)
         q[i] = (int8_t)(t5_mix(7, (uint64_t)i) % 255 - 127);
     int64_t top = rows / 3;
-    struct t5_matrix parts[2] = {{w, T5_F32, NULL, top, cols}, {w + top * cols, T5_F32, NULL, rows - top, cols}};
+    struct t5_matrix parts[2] = {{w, T5_F32, NULL, top, cols},
+                                 {w + top * cols, T5_F32, NULL, rows - top, cols}};
     if (int8) {
         parts[0] = (struct t5_matrix){q, T5_I8, scale, top, cols};
         parts[1] = (struct t5_matrix){q + top * cols, T5_I8, scale + top, rows - top, cols};
@@ -330,7 +354,8 @@ static void check_linear(int64_t n, int64_t rows, int64_t cols, int int8)
 static void test_linear(void **state)
 {
     (void)state;
-    static const int64_t sizes[][3] = {{1, 1, 1}, {3, 5, 7}, {11, 18, 27}, {1, 192, 64}, {130, 96, 20}, {257, 128, 512}};
+    static const int64_t sizes[][3] = {{1, 1, 1},    {3, 5, 7},     {11, 18, 27},
+                                       {1, 192, 64}, {130, 96, 20}, {257, 128, 512}};
     for (int i = 0; i < 6; i++)
         for (int int8 = 0; int8 < 2; int8++)
             check_linear(sizes[i][0], sizes[i][1], sizes[i][2], int8);
@@ -338,42 +363,49 @@ static void test_linear(void **state)
 
 /* ---- LoRA ---- */
 
-static void check_lora(struct batch *b, int64_t cols, int64_t rows, int64_t rank, int modules, float p)
+static void check_lora(struct batch *b, int64_t cols, int64_t rows, int64_t rank, int modules,
+                       float p)
 {
     int64_t n = b->host.n_tokens, ldy = rows * 3, ranks = rank * modules;
-    float *x = acts(n * cols, 1, 1), *y = acts(n * ldy, 2, 1), *dy = acts(n * ldy, 3, 1), *dx = acts(n * cols, 4, 1);
+    float *x = acts(n * cols, 1, 1), *y = acts(n * ldy, 2, 1), *dy = acts(n * ldy, 3, 1),
+          *dx = acts(n * cols, 4, 1);
     float *u = fresh((size_t)(n * ranks) * 4), *work = fresh((size_t)(n * ranks) * 4);
     struct t5_lora host[3], dev[3];
     for (int i = 0; i < modules; i++) {
-        host[i] = (struct t5_lora){.a = floats(rank * cols, 10 + (uint64_t)i, 1 / sqrtf((float)cols)),
-                                   .b = floats(rows * rank, 20 + (uint64_t)i, 0.5f),
-                                   .da = floats(rank * cols, 30, 0.1f),
-                                   .db = floats(rows * rank, 31, 0.1f),
-                                   .rank = rank,
-                                   .rows = rows,
-                                   .column = (modules == 2 ? 2 * i : i) * rows,
-                                   .scale = 1.5f,
-                                   .dropout = dropout(p, 40 + (uint32_t)i)};
+        host[i] =
+            (struct t5_lora){.a = floats(rank * cols, 10 + (uint64_t)i, 1 / sqrtf((float)cols)),
+                             .b = floats(rows * rank, 20 + (uint64_t)i, 0.5f),
+                             .da = floats(rank * cols, 30, 0.1f),
+                             .db = floats(rows * rank, 31, 0.1f),
+                             .rank = rank,
+                             .rows = rows,
+                             .column = (modules == 2 ? 2 * i : i) * rows,
+                             .scale = 1.5f,
+                             .dropout = dropout(p, 40 + (uint32_t)i)};
         dev[i] = host[i];
         dev[i].a = up_f(host[i].a, rank * cols);
         dev[i].b = up_f(host[i].b, rows * rank);
         dev[i].da = up_f(host[i].da, rank * cols);
         dev[i].db = up_f(host[i].db, rows * rank);
     }
-    void *gx = up_act(x, n * cols), *gy = up_act(y, n * ldy), *gdy = up_act(dy, n * ldy), *gdx = up_act(dx, n * cols);
+    void *gx = up_act(x, n * cols), *gy = up_act(y, n * ldy), *gdy = up_act(dy, n * ldy),
+         *gdx = up_act(dx, n * cols);
     void *gu = poison(act_bytes(n * ranks)), *gwork = poison(act_bytes(n * ranks));
     ref->lora_fwd(ref_dev, y, ldy, u, x, cols, cols, host, modules, n, &b->host);
     gpu.ops.lora_fwd(gpu.dev, gy, ldy, gu, gx, cols, cols, dev, modules, n, &b->dev);
     same(down_act(gu, n * ranks), u, n * ranks, 1, "lora u");
     same(down_act(gy, n * ldy), y, n * ldy, 1.5, "lora y");
     ref->lora_bwd(ref_dev, dx, cols, work, dy, ldy, u, x, cols, cols, host, modules, n, &b->host);
-    gpu.ops.lora_bwd(gpu.dev, gdx, cols, gwork, gdy, ldy, gu, gx, cols, cols, dev, modules, n, &b->dev);
+    gpu.ops.lora_bwd(gpu.dev, gdx, cols, gwork, gdy, ldy, gu, gx, cols, cols, dev, modules, n,
+                     &b->dev);
     same(down_act(gdx, n * cols), dx, n * cols, 1 + sqrt((double)rows * 0.1), "lora dx");
     double many = sqrt((double)n);
     for (int i = 0; i < modules; i++) {
-        same(down_f(dev[i].da, rank * cols), host[i].da, rank * cols, many * sqrt((double)rows), "lora da");
+        same(down_f(dev[i].da, rank * cols), host[i].da, rank * cols, many * sqrt((double)rows),
+             "lora da");
         same(down_f(dev[i].db, rows * rank), host[i].db, rows * rank, many, "lora db");
-        drop_dev((void *)dev[i].a), drop_dev((void *)dev[i].b), drop_dev(dev[i].da), drop_dev(dev[i].db);
+        drop_dev((void *)dev[i].a), drop_dev((void *)dev[i].b), drop_dev(dev[i].da),
+            drop_dev(dev[i].db);
         free((void *)host[i].a), free((void *)host[i].b), free(host[i].da), free(host[i].db);
     }
     void *const d[] = {gx, gy, gdy, gdx, gu, gwork}, *const h[] = {x, y, dy, dx, u, work};
@@ -399,8 +431,8 @@ static void test_lora(void **state)
 
 /* ---- attention ---- */
 
-static void check_attention(struct batch *qb, struct batch *kb, int64_t heads, int64_t d_kv, int causal, int cross,
-                            float p, int with_bias_gradient)
+static void check_attention(struct batch *qb, struct batch *kb, int64_t heads, int64_t d_kv,
+                            int causal, int cross, float p, int with_bias_gradient)
 {
     enum { BUCKETS = 6, FAR = 9 };
     int64_t nq = qb->host.n_tokens, nk = kb->host.n_tokens, w = heads * d_kv, ld = 3 * w;
@@ -408,7 +440,8 @@ static void check_attention(struct batch *qb, struct batch *kb, int64_t heads, i
     int32_t bucket[2 * FAR + 1];
     for (int i = 0; i <= 2 * FAR; i++)
         bucket[i] = (int32_t)(t5_mix(3, (uint64_t)i) % BUCKETS);
-    float *q = acts(nq * ld, 1, size), *k = acts(nk * ld, 2, size), *v = acts(nk * ld, 3, 1), *dout = acts(nq * w, 4, 1);
+    float *q = acts(nq * ld, 1, size), *k = acts(nk * ld, 2, size), *v = acts(nk * ld, 3, 1),
+          *dout = acts(nq * w, 4, 1);
     float *bias = floats(BUCKETS * heads, 5, 1), *dbias = floats(BUCKETS * heads, 6, 1);
     float *out = fresh((size_t)(nq * w) * 4), *lse = fresh((size_t)(nq * heads) * 4);
     float *dq = floats(nq * ld, 7, 1), *dk = floats(nk * ld, 7, 1), *dv = floats(nk * ld, 7, 1);
@@ -420,12 +453,22 @@ static void check_attention(struct batch *qb, struct batch *kb, int64_t heads, i
             if (i < nk * ld)
                 dk[i] = dv[i] = x;
         }
-    void *gq = up_act(q, nq * ld), *gk = up_act(k, nk * ld), *gv = up_act(v, nk * ld), *gdo = up_act(dout, nq * w);
-    void *go = poison(act_bytes(nq * w)), *gdq = up_act(dq, nq * ld), *gdk = up_act(dk, nk * ld), *gdv = up_act(dv, nk * ld);
-    float *gl = poison((size_t)(nq * heads) * 4), *gbias = up_f(bias, BUCKETS * heads), *gdb = up_f(dbias, BUCKETS * heads);
+    void *gq = up_act(q, nq * ld), *gk = up_act(k, nk * ld), *gv = up_act(v, nk * ld),
+         *gdo = up_act(dout, nq * w);
+    void *go = poison(act_bytes(nq * w)), *gdq = up_act(dq, nq * ld), *gdk = up_act(dk, nk * ld),
+         *gdv = up_act(dv, nk * ld);
+    float *gl = poison((size_t)(nq * heads) * 4), *gbias = up_f(bias, BUCKETS * heads),
+          *gdb = up_f(dbias, BUCKETS * heads);
     int32_t *gbucket = up(bucket, sizeof bucket);
-    struct t5_attention s = {.heads = heads, .d_kv = d_kv, .q_pack = &qb->host, .k_pack = &kb->host, .causal = causal,
-                             .bias = cross ? NULL : bias, .bucket = bucket, .buckets = BUCKETS, .max_distance = FAR,
+    struct t5_attention s = {.heads = heads,
+                             .d_kv = d_kv,
+                             .q_pack = &qb->host,
+                             .k_pack = &kb->host,
+                             .causal = causal,
+                             .bias = cross ? NULL : bias,
+                             .bucket = bucket,
+                             .buckets = BUCKETS,
+                             .max_distance = FAR,
                              .dropout = dropout(p, 50)};
     struct t5_attention g = s;
     g.q_pack = &qb->dev, g.k_pack = &kb->dev, g.bias = cross ? NULL : gbias, g.bucket = gbucket;
@@ -434,14 +477,17 @@ static void check_attention(struct batch *qb, struct batch *kb, int64_t heads, i
     same(down_act(go, nq * w), out, nq * w, 1, "attention out");
     same(down_f(gl, nq * heads), lse, nq * heads, half ? 0.1 : 1, "attention lse");
     int bias_gradient = with_bias_gradient && !cross;
-    ref->attention_bwd(ref_dev, dq, ld, dk, ld, dv, ld, bias_gradient ? dbias : NULL, dout, out, lse, q, ld, k, ld, v, ld, &s);
-    gpu.ops.attention_bwd(gpu.dev, gdq, ld, gdk, ld, gdv, ld, bias_gradient ? gdb : NULL, gdo, go, gl, gq, ld, gk, ld, gv, ld, &g);
+    ref->attention_bwd(ref_dev, dq, ld, dk, ld, dv, ld, bias_gradient ? dbias : NULL, dout, out,
+                       lse, q, ld, k, ld, v, ld, &s);
+    gpu.ops.attention_bwd(gpu.dev, gdq, ld, gdk, ld, gdv, ld, bias_gradient ? gdb : NULL, gdo, go,
+                          gl, gq, ld, gk, ld, gv, ld, &g);
     double grow = 2 + sqrt((double)qb->host.longest) * 0.2;
     same(down_act(gdq, nq * ld), dq, nq * ld, grow, "attention dq");
     same(down_act(gdk, nk * ld), dk, nk * ld, grow, "attention dk");
     same(down_act(gdv, nk * ld), dv, nk * ld, grow, "attention dv");
     if (bias_gradient)
-        same(down_f(gdb, BUCKETS * heads), dbias, BUCKETS * heads, 5 * sqrt((double)(nq + nk)), "attention dbias");
+        same(down_f(gdb, BUCKETS * heads), dbias, BUCKETS * heads, 5 * sqrt((double)(nq + nk)),
+             "attention dbias");
     void *const dev[] = {gq, gk, gv, gdo, go, gdq, gdk, gdv, gl, gbias, gdb, gbucket};
     void *const host[] = {q, k, v, dout, bias, dbias, out, lse, dq, dk, dv};
     for (int i = 0; i < 12; i++)
@@ -480,7 +526,8 @@ static void test_loss(void **state)
     static const int64_t sizes[][2] = {{1, 2}, {7, 97}, {33, 1000}, {5, 32128}};
     for (int i = 0; i < 4; i++) {
         int64_t n = sizes[i][0], v = sizes[i][1];
-        float *logits = floats(n * v, 1, 8), *nll = fresh((size_t)n * 4), *dl = fresh((size_t)(n * v) * 4);
+        float *logits = floats(n * v, 1, 8), *nll = fresh((size_t)n * 4),
+              *dl = fresh((size_t)(n * v) * 4);
         int32_t labels[33];
         for (int64_t t = 0; t < n; t++)
             labels[t] = (int32_t)(t5_mix(5, (uint64_t)t) % (uint64_t)v);
@@ -504,13 +551,20 @@ static void test_optimizer(void **state)
 {
     (void)state;
     enum { N = 10007 };
-    float *p = floats(N, 1, 1), *g = floats(N, 2, 3), *m = floats(N, 3, 0.1f), *v = floats(N, 4, 0.1f);
+    float *p = floats(N, 1, 1), *g = floats(N, 2, 3), *m = floats(N, 3, 0.1f),
+          *v = floats(N, 4, 0.1f);
     double squares, got_squares, total, got_total;
     for (int i = 0; i < N; i++)
         v[i] = fabsf(v[i]);
     float *gp = up_f(p, N), *gg = up_f(g, N), *gm = up_f(m, N), *gv = up_f(v, N);
     double *gs = poison(8), *gt = poison(8);
-    struct t5_adamw how = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.1f, .clip = 1, .step = 3};
+    struct t5_adamw how = {.lr = 0.01f,
+                           .beta1 = 0.9f,
+                           .beta2 = 0.999f,
+                           .eps = 1e-8f,
+                           .weight_decay = 0.1f,
+                           .clip = 1,
+                           .step = 3};
     ref->sum_squares(ref_dev, &squares, g, N);
     gpu.ops.sum_squares(gpu.dev, gs, gg, N);
     OK(gpu.ops.download(gpu.dev, &got_squares, gs, 8, &err));
@@ -538,15 +592,18 @@ static void test_optimizer(void **state)
 static void test_topk(void **state)
 {
     (void)state;
-    static const int64_t sizes[][3] = {{1, 5, 5}, {3, 97, 1}, {4, 1000, 17}, {6, 32128, 8}, {2, 32128, 1000}};
+    static const int64_t sizes[][3] = {
+        {1, 5, 5}, {3, 97, 1}, {4, 1000, 17}, {6, 32128, 8}, {2, 32128, 1000}};
     for (int i = 0; i < 5; i++) {
         int64_t n = sizes[i][0], v = sizes[i][1], k = sizes[i][2];
-        float *x = floats(n * v, 1, 8), *value = fresh((size_t)(n * k) * 4), *lse = fresh((size_t)n * 4);
+        float *x = floats(n * v, 1, 8), *value = fresh((size_t)(n * k) * 4),
+              *lse = fresh((size_t)n * 4);
         int32_t *id = fresh((size_t)(n * k) * 4), *got_id = fresh((size_t)(n * k) * 4);
         for (int64_t c = 0; c < n * v; c += 3)
             x[c] = floorf(x[c]); /* many equal ones */
         int32_t row[] = {0, (int32_t)n - 1}, at[] = {1, (int32_t)v - 1};
-        float *gx = up_f(x, n * v), *gval = poison((size_t)(n * k) * 4), *glse = poison((size_t)n * 4);
+        float *gx = up_f(x, n * v), *gval = poison((size_t)(n * k) * 4),
+              *glse = poison((size_t)n * 4);
         int32_t *gid = poison((size_t)(n * k) * 4), *grow = up(row, 8), *gat = up(at, 8);
         for (int pass = 0; pass < 2; pass++) {
             float penalty = pass ? 0 : 1.7f;
@@ -573,22 +630,38 @@ static void check_decode(int64_t heads, int64_t d_kv)
     enum { ROWS = 5, SLOTS = 6, T = 40, SRC = 90, BUCKETS = 6, FAR = 9 };
     int64_t w = heads * d_kv;
     int32_t bucket[2 * FAR + 1], history[ROWS * T];
-    int32_t slot[ROWS] = {0, 2, 5, 1, 3}, position[ROWS] = {0, 39, 12, 1, 20}, begin[ROWS] = {0, 3, 3, 80, 13}, count[ROWS] = {3, 77, 77, 10, 1};
+    int32_t slot[ROWS] = {0, 2, 5, 1, 3}, position[ROWS] = {0, 39, 12, 1, 20},
+            begin[ROWS] = {0, 3, 3, 80, 13}, count[ROWS] = {3, 77, 77, 10, 1};
     for (int i = 0; i <= 2 * FAR; i++)
         bucket[i] = (int32_t)(t5_mix(3, (uint64_t)i) % BUCKETS);
     for (int i = 0; i < ROWS * T; i++)
         history[i] = (int32_t)(t5_mix(4, (uint64_t)i) % 2 ? 4 : slot[i / T]);
-    float *qkv = acts(ROWS * 3 * w, 1, 1), *kc = acts(SLOTS * T * w, 2, 1), *vc = acts(SLOTS * T * w, 3, 1);
-    float *kv = acts(SRC * 2 * w, 4, 1), *bias = floats(BUCKETS * heads, 5, 1), *out = fresh((size_t)(ROWS * w) * 4);
-    void *gqkv = up_act(qkv, ROWS * 3 * w), *gkc = up_act(kc, SLOTS * T * w), *gvc = up_act(vc, SLOTS * T * w);
+    float *qkv = acts(ROWS * 3 * w, 1, 1), *kc = acts(SLOTS * T * w, 2, 1),
+          *vc = acts(SLOTS * T * w, 3, 1);
+    float *kv = acts(SRC * 2 * w, 4, 1), *bias = floats(BUCKETS * heads, 5, 1),
+          *out = fresh((size_t)(ROWS * w) * 4);
+    void *gqkv = up_act(qkv, ROWS * 3 * w), *gkc = up_act(kc, SLOTS * T * w),
+         *gvc = up_act(vc, SLOTS * T * w);
     void *gkv = up_act(kv, SRC * 2 * w), *go = poison(act_bytes(ROWS * w));
     float *gbias = up_f(bias, BUCKETS * heads);
     int32_t *gbucket = up(bucket, sizeof bucket);
-    struct t5_attention s = {.heads = heads, .d_kv = d_kv, .causal = 1, .bias = bias, .bucket = bucket, .buckets = BUCKETS, .max_distance = FAR};
+    struct t5_attention s = {.heads = heads,
+                             .d_kv = d_kv,
+                             .causal = 1,
+                             .bias = bias,
+                             .bucket = bucket,
+                             .buckets = BUCKETS,
+                             .max_distance = FAR};
     struct t5_attention g = s;
     g.bias = gbias, g.bucket = gbucket;
-    struct t5_decode_rows rows = {.n_rows = ROWS, .length = T, .slot = slot, .position = position, .history = history,
-                                  .source_begin = begin, .source_count = count, .longest_source = 77};
+    struct t5_decode_rows rows = {.n_rows = ROWS,
+                                  .length = T,
+                                  .slot = slot,
+                                  .position = position,
+                                  .history = history,
+                                  .source_begin = begin,
+                                  .source_count = count,
+                                  .longest_source = 77};
     struct t5_decode_rows grows = rows;
     grows.slot = up(slot, sizeof slot), grows.position = up(position, sizeof position);
     grows.history = up(history, sizeof history);
@@ -601,8 +674,18 @@ static void check_decode(int64_t heads, int64_t d_kv)
     ref->decode_cross(ref_dev, out, qkv, kv, &rows, &s);
     gpu.ops.decode_cross(gpu.dev, go, gqkv, gkv, &grows, &g);
     same(down_act(go, ROWS * w), out, ROWS * w, 1, "decode cross");
-    void *const dev[] = {gqkv, gkc, gvc, gkv, go, gbias, gbucket, (void *)grows.slot, (void *)grows.position,
-                         (void *)grows.history, (void *)grows.source_begin, (void *)grows.source_count};
+    void *const dev[] = {gqkv,
+                         gkc,
+                         gvc,
+                         gkv,
+                         go,
+                         gbias,
+                         gbucket,
+                         (void *)grows.slot,
+                         (void *)grows.position,
+                         (void *)grows.history,
+                         (void *)grows.source_begin,
+                         (void *)grows.source_count};
     void *const host[] = {qkv, kc, vc, kv, bias, out};
     for (int i = 0; i < 12; i++)
         drop_dev(dev[i]);
@@ -642,10 +725,11 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_norm),      cmocka_unit_test(test_glu),  cmocka_unit_test(test_embed),
-        cmocka_unit_test(test_linear),    cmocka_unit_test(test_lora), cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_loss),      cmocka_unit_test(test_optimizer),
-        cmocka_unit_test(test_topk),      cmocka_unit_test(test_decode),
+        cmocka_unit_test(test_norm),  cmocka_unit_test(test_glu),
+        cmocka_unit_test(test_embed), cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_lora),  cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_loss),  cmocka_unit_test(test_optimizer),
+        cmocka_unit_test(test_topk),  cmocka_unit_test(test_decode),
     };
     int failed = 0;
     for (half = 0; half < 2; half++)

@@ -1,4 +1,5 @@
-/* golden.h - what tests over testdata/golden share: records, golden numbers, a model on a device. */
+/* golden.h - what tests over testdata/golden share: records, golden numbers, a model on a device.
+ */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TESTS_GOLDEN_H
 #define T5_TESTS_GOLDEN_H
@@ -113,7 +114,8 @@ static inline void golden_close(struct golden_model *g)
     t5_backend_close(&g->backend);
 }
 
-/* The numbers of member `key` of every line of a JSONL file, one behind the other. Returns how many. */
+/* The numbers of member `key` of every line of a JSONL file, one behind the other. Returns how
+ * many. */
 static inline int golden_numbers(float *out, int most, const char *path, const char *key)
 {
     FILE *f = fopen(path, "r");
@@ -128,8 +130,8 @@ static inline int golden_numbers(float *out, int most, const char *path, const c
         assert_non_null(value);
         assert_true(n + (int)count <= most);
         for (size_t i = 0; i < count; i++)
-            out[n++] = (float)json_number_value(json_is_array(value) ? json_array_get(value, i)
-                                                                     : value);
+            out[n++] =
+                (float)json_number_value(json_is_array(value) ? json_array_get(value, i) : value);
         json_decref(record);
     }
     free(line);

@@ -135,7 +135,8 @@ static void accepted(void **state)
     EXPECT("{\"\":\"\\u0000\\ud83d\\ude00\\\"\\\\\\/\\b\\f\\n\\r\\t\"}",
            "ok 1 {\"\":\"\\u0000\\ud83d\\ude00\\\"\\\\\\/\\b\\f\\n\\r\\t\"}\n");
     EXPECT("{\"a\":{\"a\":{\"a\":[{\"a\":0}]}}}", "ok 1 {\"a\":{\"a\":{\"a\":[{\"a\":0}]}}}\n");
-    EXPECT("{\"\xc3\xa9\":\"\xf0\x9f\x98\x80\x7f\"}", "ok 1 {\"\xc3\xa9\":\"\xf0\x9f\x98\x80\x7f\"}\n");
+    EXPECT("{\"\xc3\xa9\":\"\xf0\x9f\x98\x80\x7f\"}",
+           "ok 1 {\"\xc3\xa9\":\"\xf0\x9f\x98\x80\x7f\"}\n");
 }
 
 static void rejected(void **state)
@@ -187,18 +188,23 @@ static void rejected(void **state)
 static void hinted(void **state)
 {
     (void)state;
-    EXPECT("[{\"a\":1}]\n", "bad F:1:1: expected an object, found '[' (this looks like a JSON array; one "
-                            "object a line is expected (jq -c '.[]' makes that))\n");
-    EXPECT("\xff\xfe{\0}\0", "bad F:1:1: expected an object, found '\\xff' (this looks like UTF-16, convert "
-                             "it with iconv)\n");
-    EXPECT("{\0\"\0", "bad F:1:2: expected a key in double quotes, found '\\x00' (this looks like UTF-16, "
-                      "convert it with iconv)\n");
-    EXPECT("\x1f\x8b\x08\x01", "bad F:1:1: expected an object, found '\\x1f' (this looks like gzip data, "
-                               "decompress it first)\n");
+    EXPECT("[{\"a\":1}]\n",
+           "bad F:1:1: expected an object, found '[' (this looks like a JSON array; one "
+           "object a line is expected (jq -c '.[]' makes that))\n");
+    EXPECT("\xff\xfe{\0}\0",
+           "bad F:1:1: expected an object, found '\\xff' (this looks like UTF-16, convert "
+           "it with iconv)\n");
+    EXPECT("{\0\"\0",
+           "bad F:1:2: expected a key in double quotes, found '\\x00' (this looks like UTF-16, "
+           "convert it with iconv)\n");
+    EXPECT("\x1f\x8b\x08\x01",
+           "bad F:1:1: expected an object, found '\\x1f' (this looks like gzip data, "
+           "decompress it first)\n");
     EXPECT("version https://git-lfs.github.com/spec/v1\n",
            "bad F:1:1: expected an object, found 'v' (this looks like a Git-LFS pointer, fetch the "
            "file itself)\n");
-    EXPECT("<!DOCTYPE html>\n", "bad F:1:1: expected an object, found '<' (this looks like an HTML page)\n");
+    EXPECT("<!DOCTYPE html>\n",
+           "bad F:1:1: expected an object, found '<' (this looks like an HTML page)\n");
     EXPECT("\x01\x02\x03", "bad F:1:1: expected an object, found '\\x01'\n");
 }
 
@@ -216,8 +222,10 @@ static void line_limit(void **state)
                               : t5_buf_printf(&want, &err, "ok 1 %.*s\nok 2 {}\n", 1000, in.data),
                          0);
         expect(in.data, in.n, want.data, __LINE__);
-        expect(in.data, in.n - 3, over ? "bad F:1:1: line longer than 1000 bytes (see --max-line)\n"
-                                       : (want.data[want.n - 8] = 0, want.data), __LINE__);
+        expect(in.data, in.n - 3,
+               over ? "bad F:1:1: line longer than 1000 bytes (see --max-line)\n"
+                    : (want.data[want.n - 8] = 0, want.data),
+               __LINE__);
     }
     t5_buf_free(&in);
     t5_buf_free(&want);
@@ -236,7 +244,8 @@ static void depth_limit(void **state)
         text[n++] = '}';
         text[n] = 0;
         char want[500];
-        sprintf(want, depth == 63 ? "ok 1 %s\n" : "bad F:1:69: nested more than 64 levels deep\n", text);
+        sprintf(want, depth == 63 ? "ok 1 %s\n" : "bad F:1:69: nested more than 64 levels deep\n",
+                text);
         expect(text, (size_t)n, want, __LINE__);
     }
 }
@@ -361,7 +370,8 @@ static struct t5_record parse(const char *text)
 static void strings(void **state)
 {
     (void)state;
-    struct t5_record r = parse("{\"a\":\"\\u0041\\u00e9\\u20ac\\ud83d\\ude00\\u0000\\n\\\"x\",\"n\":5}");
+    struct t5_record r =
+        parse("{\"a\":\"\\u0041\\u00e9\\u20ac\\ud83d\\ude00\\u0000\\n\\\"x\",\"n\":5}");
     struct t5_buf b = {0};
     struct t5_err err;
     assert_int_equal(t5_field_string(&b, &r, t5_record_find(&r, "a"), &err), 0);
@@ -386,15 +396,23 @@ static void ids(void **state)
     static const struct {
         const char *text, *err;
     } bad[] = {
-        {"{\"i\":[1,-2]}", "column 9: \"i\": item 1: expected a whole number from 0 to 99, found -2"},
-        {"{\"i\":[5.0]}", "column 7: \"i\": item 0: expected a whole number from 0 to 99, found 5.0"},
-        {"{\"i\":[1e1]}", "column 7: \"i\": item 0: expected a whole number from 0 to 99, found 1e1"},
-        {"{\"i\":[99,100]}", "column 10: \"i\": item 1: expected a whole number from 0 to 99, found 100"},
-        {"{\"i\":[18446744073709551617]}", "column 7: \"i\": item 0: expected a whole number from 0 to "
-                                           "99, found 18446744073709551617"},
-        {"{\"i\":[\"1\"]}", "column 7: \"i\": item 0: expected a whole number from 0 to 99, found \"1\""},
-        {"{\"i\":[[1]]}", "column 7: \"i\": item 0: expected a whole number from 0 to 99, found [1]"},
-        {"{\"i\":[null]}", "column 7: \"i\": item 0: expected a whole number from 0 to 99, found null"},
+        {"{\"i\":[1,-2]}",
+         "column 9: \"i\": item 1: expected a whole number from 0 to 99, found -2"},
+        {"{\"i\":[5.0]}",
+         "column 7: \"i\": item 0: expected a whole number from 0 to 99, found 5.0"},
+        {"{\"i\":[1e1]}",
+         "column 7: \"i\": item 0: expected a whole number from 0 to 99, found 1e1"},
+        {"{\"i\":[99,100]}",
+         "column 10: \"i\": item 1: expected a whole number from 0 to 99, found 100"},
+        {"{\"i\":[18446744073709551617]}",
+         "column 7: \"i\": item 0: expected a whole number from 0 to "
+         "99, found 18446744073709551617"},
+        {"{\"i\":[\"1\"]}",
+         "column 7: \"i\": item 0: expected a whole number from 0 to 99, found \"1\""},
+        {"{\"i\":[[1]]}",
+         "column 7: \"i\": item 0: expected a whole number from 0 to 99, found [1]"},
+        {"{\"i\":[null]}",
+         "column 7: \"i\": item 0: expected a whole number from 0 to 99, found null"},
         {"{\"i\":7}", "column 6: \"i\": expected an array of whole numbers, found a number"},
     };
     struct t5_buf b = {0};
@@ -425,7 +443,8 @@ static void splice(void **state)
         {"{ }", "\"x\":1", "{ \"x\":1}\n"},
         {"{}", "", "{}\n"},
         {"{\"a\":1}", "", "{\"a\":1}\n"},
-        {"{ \"a\" : 1.0 , \"b\":\"\\u00e9\" }", "\"x\":1", "{ \"a\" : 1.0 , \"b\":\"\\u00e9\" ,\"x\":1}\n"},
+        {"{ \"a\" : 1.0 , \"b\":\"\\u00e9\" }", "\"x\":1",
+         "{ \"a\" : 1.0 , \"b\":\"\\u00e9\" ,\"x\":1}\n"},
         {"{\"x\":0}", "\"x\":1", "{\"x\":1}\n"},
         {"{\"x\":0}", "", "{}\n"},
         {"{\"x\":0,\"a\":1}", "\"x\":1", "{\"a\":1,\"x\":1}\n"},
@@ -441,7 +460,8 @@ static void splice(void **state)
         struct t5_record r = parse(rows[i].record);
         b.n = 0;
         assert_int_equal(t5_record_splice_replacing(&b, &r, drop, 2, rows[i].members,
-                                                    strlen(rows[i].members), &err), 0);
+                                                    strlen(rows[i].members), &err),
+                         0);
         assert_int_equal(t5_buf_append(&b, "", 1, &err), 0);
         assert_string_equal(b.data, rows[i].want);
     }
@@ -453,9 +473,11 @@ static void quote(void **state)
     (void)state;
     struct t5_buf b = {0};
     struct t5_err err;
-    assert_int_equal(t5_json_quote(&b, TEXT("a\"b\\\n\t\x01\0\xc3\xa9\xff\x7f/ and a longer run"), &err), 0);
+    assert_int_equal(
+        t5_json_quote(&b, TEXT("a\"b\\\n\t\x01\0\xc3\xa9\xff\x7f/ and a longer run"), &err), 0);
     assert_int_equal(t5_buf_append(&b, "", 1, &err), 0);
-    assert_string_equal(b.data, "\"a\\\"b\\\\\\n\\t\\u0001\\u0000\xc3\xa9\xef\xbf\xbd\x7f/ and a longer run\"");
+    assert_string_equal(
+        b.data, "\"a\\\"b\\\\\\n\\t\\u0001\\u0000\xc3\xa9\xef\xbf\xbd\x7f/ and a longer run\"");
     t5_buf_free(&b);
 }
 

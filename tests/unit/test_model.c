@@ -1,5 +1,5 @@
-/* test_model.c - the model against transformers and peft: log-probabilities; packed against alone; dropout;
- * micro-batches. On every device. */
+/* test_model.c - the model against transformers and peft: log-probabilities; packed against alone;
+ * dropout; micro-batches. On every device. */
 /* SPDX-License-Identifier: MIT */
 #include "golden.h"
 
@@ -126,8 +126,8 @@ static void test_micro_batches(void **state)
         }
 }
 
-/* The whole backward pass against finite differences of the loss, dropout on: a random direction, and
- * each tensor's largest gradient by itself. */
+/* The whole backward pass against finite differences of the loss, dropout on: a random direction,
+ * and each tensor's largest gradient by itself. */
 static double loss_at(struct golden_model *g, float *params, const struct t5_batch *batch,
                       const struct t5_pass *pass)
 {
@@ -146,10 +146,8 @@ static void check_gradient(const char *geometry, const char *adapter, enum t5_mo
     golden_reserve(&g, &records);
     int32_t in[5], lab[5];
     struct t5_batch batch = records_batch(&records, 3, 4, in, lab);
-    struct t5_pass pass = {.loss_scale = 1.0f / (float)lab[4],
-                           .model_dropout = 0.2f,
-                           .lora_dropout = 0.3f,
-                           .seed = 7};
+    struct t5_pass pass = {
+        .loss_scale = 1.0f / (float)lab[4], .model_dropout = 0.2f, .lora_dropout = 0.3f, .seed = 7};
     float *params = new_params(&g), *grads = new_params(&g);
     double loss;
     OK(t5_model_get_params(g.model, params, &err));

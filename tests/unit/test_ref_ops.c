@@ -1,6 +1,6 @@
-/* test_ref_ops.c - the reference backend: every operator's gradient against finite differences of its own
- * forward; dropout's rate and mean; AdamW, clipping and selection against hand-worked values; the comparator
- * itself. */
+/* test_ref_ops.c - the reference backend: every operator's gradient against finite differences of
+ * its own forward; dropout's rate and mean; AdamW, clipping and selection against hand-worked
+ * values; the comparator itself. */
 /* SPDX-License-Identifier: MIT */
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +46,10 @@ static double weigh(const float *out, int64_t n)
     return sum;
 }
 
-static void weights(float *dout, int64_t n) { randomise(dout, n, 99); }
+static void weights(float *dout, int64_t n)
+{
+    randomise(dout, n, 99);
+}
 
 /* Every element of grad against (f(x + h) - f(x - h)) / 2h. */
 static void check(double (*f)(void), float *x, const float *grad, int64_t n, const char *what)
@@ -305,7 +308,8 @@ static void test_embed(void **state)
 
 /* ---- dropout ---- */
 
-/* Rate within five standard deviations; each element's mean over many keys converges to the undropped value. */
+/* Rate within five standard deviations; each element's mean over many keys converges to the
+ * undropped value. */
 static void test_dropout(void **state)
 {
     (void)state;
@@ -351,15 +355,21 @@ static void test_adamw(void **state)
     (void)state;
     float p[2] = {1, -2}, grad[2] = {3, 4}, m[2] = {0}, var[2] = {0};
     double sum_squares;
-    struct t5_adamw how = {.lr = 0.1f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f,
-                           .weight_decay = 0.5f, .clip = 1, .step = 1};
+    struct t5_adamw how = {.lr = 0.1f,
+                           .beta1 = 0.9f,
+                           .beta2 = 0.999f,
+                           .eps = 1e-8f,
+                           .weight_decay = 0.5f,
+                           .clip = 1,
+                           .step = 1};
     ops->sum_squares(dev, &sum_squares, grad, 2);
     assert_true(sum_squares == 25);
     ops->adamw(dev, p, grad, m, var, 2, &how, &sum_squares);
     /* clipped gradient (0.6, 0.8); the first step moves lr x sign, after decay by 1 - 0.05 */
     assert_true(t5_close((double)p[0], 0.95 - 0.1, 1e-6, 0));
     assert_true(t5_close((double)p[1], -1.9 - 0.1, 1e-6, 0));
-    assert_true(t5_close((double)m[0], 0.06, 1e-6, 0) && t5_close((double)var[1], 0.00064, 1e-8, 0));
+    assert_true(t5_close((double)m[0], 0.06, 1e-6, 0) &&
+                t5_close((double)var[1], 0.00064, 1e-8, 0));
     float before = p[0];
     sum_squares = NAN;
     ops->adamw(dev, p, grad, m, var, 2, &how, &sum_squares);
@@ -416,12 +426,18 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_norm),          cmocka_unit_test(test_linear),
-        cmocka_unit_test(test_lora),          cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_glu),           cmocka_unit_test(test_cross_entropy),
-        cmocka_unit_test(test_embed),         cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_dropout_is_keyed_by_record), cmocka_unit_test(test_adamw),
-        cmocka_unit_test(test_topk),          cmocka_unit_test(test_comparator_rejects),
+        cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_lora),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_glu),
+        cmocka_unit_test(test_cross_entropy),
+        cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_dropout_is_keyed_by_record),
+        cmocka_unit_test(test_adamw),
+        cmocka_unit_test(test_topk),
+        cmocka_unit_test(test_comparator_rejects),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

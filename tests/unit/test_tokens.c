@@ -98,8 +98,9 @@ static void yielded(void **state)
     o.max_input = 3;
     o.truncate = 1;
     o.allow_empty_input = 1;
-    save("{\"id\":7,\"input_ids\":[5,6,7,1],\"labels\":[8,1]}\n{\"bad\"\n{\"input_ids\":[4,5,6,7]}\n"
-         "{\"input_ids\":[]}\n");
+    save(
+        "{\"id\":7,\"input_ids\":[5,6,7,1],\"labels\":[8,1]}\n{\"bad\"\n{\"input_ids\":[4,5,6,7]}\n"
+        "{\"input_ids\":[]}\n");
     const char *paths[] = {path};
     struct t5_tokens_reader *r;
     struct t5_token_record out;
@@ -149,12 +150,34 @@ static void save_packed(const struct packed *p)
 {
     struct t5_err err = {0};
     const struct t5_tensor tensors[] = {
-        {.name = "input_ids", .type = p->ids_type, .rank = 1, .shape = {6}, .elements = 6, .data = p->ids, .bytes = 24},
-        {.name = "input_offsets", .type = T5_I64, .rank = 1, .shape = {p->n_offsets}, .elements = p->n_offsets,
-         .data = p->offsets, .bytes = 8 * (size_t)p->n_offsets},
-        {.name = p->labels_name, .type = T5_I32, .rank = 1, .shape = {3}, .elements = 3, .data = p->labels, .bytes = 12},
-        {.name = "label_offsets", .type = T5_I64, .rank = 1, .shape = {p->n_label_offsets},
-         .elements = p->n_label_offsets, .data = p->label_offsets, .bytes = 8 * (size_t)p->n_label_offsets},
+        {.name = "input_ids",
+         .type = p->ids_type,
+         .rank = 1,
+         .shape = {6},
+         .elements = 6,
+         .data = p->ids,
+         .bytes = 24},
+        {.name = "input_offsets",
+         .type = T5_I64,
+         .rank = 1,
+         .shape = {p->n_offsets},
+         .elements = p->n_offsets,
+         .data = p->offsets,
+         .bytes = 8 * (size_t)p->n_offsets},
+        {.name = p->labels_name,
+         .type = T5_I32,
+         .rank = 1,
+         .shape = {3},
+         .elements = 3,
+         .data = p->labels,
+         .bytes = 12},
+        {.name = "label_offsets",
+         .type = T5_I64,
+         .rank = 1,
+         .shape = {p->n_label_offsets},
+         .elements = p->n_label_offsets,
+         .data = p->label_offsets,
+         .bytes = 8 * (size_t)p->n_label_offsets},
     };
     strcpy(path, "/tmp/t5-test-tokens-XXXXXX");
     close(mkstemp(path));
@@ -198,7 +221,8 @@ static void packed_read(void **state)
     fclose(f);
     read_good("-");
     snprintf(command, sizeof command, "cat %s", path);
-    f = popen(command, "r"); /* standard input is a pipe, of which the first bytes are gone by then */
+    f = popen(command,
+              "r"); /* standard input is a pipe, of which the first bytes are gone by then */
     assert_int_equal(dup2(fileno(f), 0), 0);
     read_good("-");
     assert_int_equal(pclose(f), 0);
@@ -232,8 +256,9 @@ static void packed_refused(void **state)
     struct packed p = good;
     assert_string_equal(packed_verdict(&p, 1), ":2: no \"labels\"");
     p = good, p.ids[1] = 100;
-    assert_string_equal(packed_verdict(&p, 1),
-                        ":1: \"input_ids\": item 1: expected a whole number from 0 to 99, found 100");
+    assert_string_equal(
+        packed_verdict(&p, 1),
+        ":1: \"input_ids\": item 1: expected a whole number from 0 to 99, found 100");
     p = good, p.labels[1] = -100;
     assert_string_equal(packed_verdict(&p, 1),
                         ":1: \"labels\": item 1: expected a whole number from 0 to 99, found -100");
@@ -242,14 +267,17 @@ static void packed_refused(void **state)
     p = good, p.offsets[1] = 0;
     assert_string_equal(packed_verdict(&p, 1), ":1: \"input_ids\" is empty");
     p = good, p.offsets[0] = 1;
-    assert_string_equal(packed_verdict(&p, 0), ": offset 0 of 'input_ids' is 1 (0 before it, 6 ids)");
+    assert_string_equal(packed_verdict(&p, 0),
+                        ": offset 0 of 'input_ids' is 1 (0 before it, 6 ids)");
     p = good, p.offsets[2] = 2;
-    assert_string_equal(packed_verdict(&p, 0), ": offset 2 of 'input_ids' is 2 (3 before it, 6 ids)");
+    assert_string_equal(packed_verdict(&p, 0),
+                        ": offset 2 of 'input_ids' is 2 (3 before it, 6 ids)");
     p = good, p.offsets[2] = INT64_MAX;
     assert_string_equal(packed_verdict(&p, 0),
                         ": offset 2 of 'input_ids' is 9223372036854775807 (3 before it, 6 ids)");
     p = good, p.offsets[3] = 5;
-    assert_string_equal(packed_verdict(&p, 0), ": offset 3 of 'input_ids' is 5 (5 before it, 6 ids)");
+    assert_string_equal(packed_verdict(&p, 0),
+                        ": offset 3 of 'input_ids' is 5 (5 before it, 6 ids)");
     p = good, p.n_label_offsets = 3;
     assert_string_equal(packed_verdict(&p, 0), ": tensor 'label_offsets': 3 offsets, expected 4");
     p = good, p.n_offsets = 0;
