@@ -1,4 +1,4 @@
-/* t5-generate.c - token ids in, generated token ids out. */
+/* t5-generate.c - token ids in, generated token ids or the scores of given ones out. */
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
 #include <stdio.h>
@@ -10,9 +10,10 @@
 #include "t5/window.h"
 
 #define MOST_SOURCE 8192 /* tokens of a record */
+#define MOST_TARGET 8192
 
 static const char *model_path, *adapter_path, *early_stopping, *compute, *device = "auto";
-static int sample;
+static int sample, score, logprobs;
 static struct t5_skip skip = {.program = "t5-generate"};
 /* -1 and NAN: not given */
 static int64_t beams = 1, top_k = -1, seed = 42, max_new = 50, min_new, no_repeat, returned = 1;
@@ -39,6 +40,8 @@ static const struct t5_option options[] = {
     {"repetition-penalty", 0, T5_OPT_REAL, "P", &repetition_penalty, 0.01, 100,
      "lower (above 1) the scores of tokens said"},
     {"returned", 'n', T5_OPT_INT, "N", &returned, 1, 1024, "sequences a record, of beams or samples"},
+    {"score", 0, T5_OPT_FLAG, NULL, &score, 0, 0, "generate nothing: log-probability of each record's labels"},
+    {"logprobs", 0, T5_OPT_FLAG, NULL, &logprobs, 0, 0, "with --score: of each token, too"},
     {"batch-tokens", 0, T5_OPT_INT, "N", &batch_tokens, 1, 1 << 30,
      "most source and target tokens worked on at a time"},
     {"compute", 0, T5_OPT_CHOICE, "f32|bf16|int8", &compute, 0, 0,
@@ -51,7 +54,7 @@ static const struct t5_option options[] = {
 };
 
 static const struct t5_program program = {
-    "t5-generate", "Generate output_ids for records of input_ids: greedy, beam search or sampling.",
+    "t5-generate", "Generate output_ids for records of input_ids: greedy, beam search or sampling; or score labels.",
     "[FILE...]", options};
 
 /* What one run holds open. */
@@ -60,7 +63,8 @@ struct run {
     struct t5_adapter adapter;
     struct t5_backend_handle backend;
     struct t5_model *model;
-    struct t5_generator *generator;
+    struct t5_generator *generator; /* or */
+    struct t5_scorer *scorer;
     struct t5_window *window;
     struct t5_tokens_reader *reader;
     struct t5_progress progress;
@@ -71,6 +75,10 @@ static int check_options(struct t5_err *err)
 {
     if (!model_path)
         return t5_fail_as(err, T5_USAGE, "-m MODEL is missing (see --help)");
+    if (score && (sample || beams > 1 || returned > 1 || min_new || no_repeat || repetition_penalty != 1))
+        return t5_fail_as(err, T5_USAGE, "--score takes no options of a search");
+    if (logprobs && !score)
+        return t5_fail_as(err, T5_USAGE, "--logprobs needs --score");
     if (sample && beams > 1)
         return t5_fail_as(err, T5_USAGE, "--sample and --beams exclude each other");
     if (!sample && (top_k >= 0 || top_p >= 0 || temperature >= 0))
@@ -139,18 +147,22 @@ static int open_model(struct run *run, struct t5_err *err)
         return -1;
     t5_checkpoint_close(run->checkpoint); /* the weights are on the device now */
     run->checkpoint = NULL;
+    if (score)
+        return t5_scorer_open(&run->scorer, run->model, batch_tokens, err);
     return t5_generator_open(&run->generator, run->model, &search, batch_tokens, err);
 }
 
 static int open_records(struct run *run, const struct t5_list *files, struct t5_err *err)
 {
     struct t5_tokens_options how = {.vocab = t5_model_config(run->model)->vocab,
-                                    .labels = T5_LABELS_IGNORED,
+                                    .labels = score ? T5_LABELS_REQUIRED : T5_LABELS_IGNORED,
                                     .max_input = MOST_SOURCE,
+                                    .max_labels = MOST_TARGET,
                                     .max_line = (size_t)max_line};
+    struct t5_window_options answers = {run->generator, run->scorer, logprobs};
     t5_progress_start(&run->progress, program.name, "records", 0);
     return t5_tokens_open(&run->reader, files->items, files->n, &how, err) ||
-                   t5_window_open(&run->window, run->generator, err)
+                   t5_window_open(&run->window, &answers, err)
                ? -1
                : 0;
 }
@@ -204,6 +216,7 @@ static void run_free(struct run *run)
     t5_tokens_close(run->reader);
     t5_window_close(run->window);
     t5_generator_close(run->generator);
+    t5_scorer_close(run->scorer);
     t5_model_close(run->model);
     t5_backend_close(&run->backend);
     t5_adapter_free(&run->adapter);

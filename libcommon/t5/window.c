@@ -11,18 +11,18 @@
 
 struct item {
     size_t text, text_n; /* the record's bytes in window.text; text_n 0: from a packed file */
-    size_t ids;          /* bytes into window.ids */
-    int64_t n_ids, index;
+    size_t ids;          /* bytes into window.ids: the source, for a scorer the labels behind it */
+    int64_t n_ids, n_labels, index;
     char *members; /* the answer, owned; NULL until it is there */
     size_t members_n;
 };
 
 struct t5_window {
-    struct t5_generator *generator;
+    struct t5_window_options options;
     struct item *items;
     int64_t n, capacity;
     struct t5_buf text, ids;
-    int64_t positions; /* as the generator counts them */
+    int64_t positions; /* as the generator or scorer counts them */
     /* while answering */
     FILE *out;
     struct t5_buf line;
@@ -33,12 +33,12 @@ struct t5_window {
     void *context;
 };
 
-int t5_window_open(struct t5_window **out, struct t5_generator *generator, struct t5_err *err)
+int t5_window_open(struct t5_window **out, const struct t5_window_options *options, struct t5_err *err)
 {
     *out = t5_alloc_zeroed(1, sizeof **out, "a window", err);
     if (!*out)
         return -1;
-    (*out)->generator = generator;
+    (*out)->options = *options;
     return 0;
 }
 
@@ -74,9 +74,17 @@ static int grow(struct t5_window *w, struct t5_err *err)
     return 0;
 }
 
+/* Target positions that a record takes. */
+static int64_t target_positions(const struct t5_window *w, const struct t5_token_record *record)
+{
+    if (w->options.scorer)
+        return record->n_labels;
+    const struct t5_search_options *o = t5_generator_options(w->options.generator);
+    return t5_search_rows(o) * o->max_new;
+}
+
 int t5_window_add(struct t5_window *w, const struct t5_token_record *record, struct t5_err *err)
 {
-    const struct t5_search_options *o = t5_generator_options(w->generator);
     size_t ids_n = (size_t)record->n_input * sizeof *record->input;
     if (w->n == w->capacity && grow(w, err))
         return -1;
@@ -85,18 +93,23 @@ int t5_window_add(struct t5_window *w, const struct t5_token_record *record, str
                           .text_n = record->record ? record->record->n : 0,
                           .ids = w->ids.n,
                           .n_ids = record->n_input,
+                          .n_labels = w->options.scorer ? record->n_labels : 0,
                           .index = record->index};
     if ((record->record && t5_buf_append(&w->text, record->record->text, item->text_n, err)) ||
-        t5_buf_append(&w->ids, record->input, ids_n, err))
+        t5_buf_append(&w->ids, record->input, ids_n, err) ||
+        (item->n_labels &&
+         t5_buf_append(&w->ids, record->labels, (size_t)item->n_labels * sizeof *record->labels, err)))
         return -1;
     w->n++;
-    w->positions += record->n_input + t5_search_rows(o) * o->max_new;
+    w->positions += record->n_input + target_positions(w, record);
     return 0;
 }
 
 int t5_window_full(const struct t5_window *w)
 {
-    return w->positions >= BATCHES * t5_generator_batch_tokens(w->generator) || w->text.n >= MOST_TEXT;
+    int64_t batch = w->options.scorer ? t5_scorer_batch_tokens(w->options.scorer)
+                                      : t5_generator_batch_tokens(w->options.generator);
+    return w->positions >= BATCHES * batch || w->text.n >= MOST_TEXT;
 }
 
 int64_t t5_window_count(const struct t5_window *w) { return w->n; }
@@ -107,6 +120,16 @@ static int put_ids(struct t5_buf *out, const struct t5_hypothesis *h, struct t5_
         return -1;
     for (int64_t i = 0; i < h->n; i++)
         if (t5_buf_printf(out, err, i ? ",%d" : "%d", h->ids[i]))
+            return -1;
+    return t5_buf_append(out, "]", 1, err);
+}
+
+static int put_numbers(struct t5_buf *out, const float *x, int64_t n, struct t5_err *err)
+{
+    if (t5_buf_append(out, "[", 1, err))
+        return -1;
+    for (int64_t i = 0; i < n; i++)
+        if (t5_buf_printf(out, err, i ? ",%.9g" : "%.9g", (double)x[i]))
             return -1;
     return t5_buf_append(out, "]", 1, err);
 }
@@ -135,30 +158,64 @@ static int put_member(struct t5_buf *out, const char *name, const struct t5_hypo
     return n > 1 ? t5_buf_append(out, "]", 1, err) : 0;
 }
 
+static int begin_members(struct t5_buf *members, const struct item *item, struct t5_err *err)
+{
+    return item->text_n ? 0 : t5_buf_printf(members, err, "\"index\":%lld", (long long)item->index);
+}
+
+static void keep_members(struct t5_window *w, struct item *item, const struct t5_buf *members,
+                         int64_t tokens)
+{
+    item->members = members->data;
+    item->members_n = members->n;
+    w->records++;
+    w->tokens += tokens;
+}
+
+/* A scored record's members. */
+static int keep_score(void *context, int64_t which, const float *logprobs, struct t5_err *err)
+{
+    struct t5_window *w = context;
+    struct item *item = &w->items[which];
+    struct t5_buf members = {0};
+    double sum = 0;
+    for (int64_t i = 0; i < item->n_labels; i++)
+        sum += (double)logprobs[i];
+    if (begin_members(&members, item, err) ||
+        t5_buf_printf(&members, err, "%s\"score\":%.9g", members.n ? "," : "", sum) ||
+        (w->options.logprobs && (t5_buf_printf(&members, err, ",\"logprobs\":") ||
+                                 put_numbers(&members, logprobs, item->n_labels, err)))) {
+        t5_buf_free(&members);
+        return -1;
+    }
+    keep_members(w, item, &members, item->n_labels);
+    return 0;
+}
+
 static int keep_answer(void *context, int64_t which, const struct t5_hypothesis *h, struct t5_err *err)
 {
     struct t5_window *w = context;
-    const struct t5_search_options *o = t5_generator_options(w->generator);
+    const struct t5_search_options *o = t5_generator_options(w->options.generator);
     struct item *item = &w->items[which];
     struct t5_buf members = {0};
-    if ((item->text_n == 0 && t5_buf_printf(&members, err, "\"index\":%lld", (long long)item->index)) ||
+    int64_t tokens = 0;
+    if (begin_members(&members, item, err) ||
         put_member(&members, "output_ids", h, o->returned, put_ids, err) ||
         put_member(&members, "finish", h, o->returned, put_finish, err) ||
         (o->kind == T5_BEAM && put_member(&members, "score", h, o->returned, put_score, err))) {
         t5_buf_free(&members);
         return -1;
     }
-    item->members = members.data;
-    item->members_n = members.n;
-    w->records++;
     for (int64_t i = 0; i < o->returned; i++)
-        w->tokens += h[i].n;
+        tokens += h[i].n;
+    keep_members(w, item, &members, tokens);
     return 0;
 }
 
 static int write_item(struct t5_window *w, const struct item *item, struct t5_err *err)
 {
-    static const char *const made[] = {"output_ids", "finish", "score"};
+    static const char *const made[] = {"score", "logprobs", "output_ids", "finish"};
+    int n_made = w->options.scorer ? 2 : 4; /* a scorer leaves what was generated */
     w->line.n = 0;
     if (item->text_n == 0) {
         if (t5_buf_append(&w->line, "{", 1, err) ||
@@ -166,7 +223,7 @@ static int write_item(struct t5_window *w, const struct item *item, struct t5_er
             t5_buf_append(&w->line, "}\n", 2, err))
             return -1;
     } else if (t5_record_parse(&w->record, w->text.data + item->text, item->text_n, err) ||
-               t5_record_splice_replacing(&w->line, &w->record, made, 3, item->members,
+               t5_record_splice_replacing(&w->line, &w->record, made, n_made, item->members,
                                           item->members_n, err))
         return -1;
     if (fwrite(w->line.data, 1, w->line.n, w->out) != w->line.n)
@@ -189,20 +246,42 @@ static int write_answered(void *context, struct t5_err *err)
     return 0;
 }
 
-int t5_window_answer(struct t5_window *w, FILE *out, t5_window_progress *progress, void *context,
-                     struct t5_err *err)
+static const int32_t *ids_of(const struct t5_window *w, const struct item *item)
+{
+    return (const int32_t *)(void *)(w->ids.data + item->ids);
+}
+
+static int generate(struct t5_window *w, struct t5_err *err)
 {
     struct t5_prompt *prompts = t5_alloc((size_t)w->n, sizeof *prompts, "a window", err);
     if (!prompts)
         return -1;
     for (int64_t i = 0; i < w->n; i++)
-        prompts[i] = (struct t5_prompt){(const int32_t *)(void *)(w->ids.data + w->items[i].ids),
-                                        w->items[i].n_ids};
+        prompts[i] = (struct t5_prompt){ids_of(w, &w->items[i]), w->items[i].n_ids};
+    int rc = t5_generator_run(w->options.generator, prompts, w->n, keep_answer, write_answered, w, err);
+    free(prompts);
+    return rc;
+}
+
+static int score(struct t5_window *w, struct t5_err *err)
+{
+    struct t5_pair *pairs = t5_alloc((size_t)w->n, sizeof *pairs, "a window", err);
+    if (!pairs)
+        return -1;
+    for (int64_t i = 0; i < w->n; i++)
+        pairs[i] = (struct t5_pair){ids_of(w, &w->items[i]), w->items[i].n_ids, w->items[i].n_labels};
+    int rc = t5_scorer_run(w->options.scorer, pairs, w->n, keep_score, write_answered, w, err);
+    free(pairs);
+    return rc;
+}
+
+int t5_window_answer(struct t5_window *w, FILE *out, t5_window_progress *progress, void *context,
+                     struct t5_err *err)
+{
     w->out = out;
     w->progress = progress;
     w->context = context;
-    int rc = t5_generator_run(w->generator, prompts, w->n, keep_answer, write_answered, w, err);
+    int rc = w->options.scorer ? score(w, err) : generate(w, err);
     empty(w);
-    free(prompts);
     return rc;
 }

@@ -134,6 +134,53 @@ searches=('' '--no-repeat-ngram 2 --repetition-penalty 1.3 --min-new-tokens 5'
         and all($p[]; (.p * $draws) as $want | (($n[.id | tostring] // 0) - $want | fabs) < 5 * ($want | sqrt) + 3)'
 }
 
+# GEOMETRY/logprobs/ADAPTER.jsonl has sum and logprobs of each record's labels.
+check_scores() {
+    local geometry adapter
+    for geometry in gated relu shallow; do
+        for adapter in none qv all; do
+            # shellcheck disable=SC2046
+            t5-generate --device "$1" -j 2 -m "$golden/$geometry/model" --score --logprobs --batch-tokens 100 \
+                $([ $adapter = none ] || echo -a "$golden/$geometry/adapter-$adapter") "$records" >"$tmp/got"
+            jq -e -n --slurpfile got "$tmp/got" --slurpfile want "$golden/$geometry/logprobs/$adapter.jsonl" '
+                def near($x; $y): ($x - $y | fabs) < 1e-4;
+                ($want | length) == 24 and [$got[].id] == [$want[].id]
+                and all([$got, $want] | transpose[]; (.[0].logprobs | length) == (.[1].logprobs | length)
+                    and near(.[0].score / (.[0].labels | length); .[1].sum / (.[0].labels | length))
+                    and all([.[0].logprobs, .[1].logprobs] | transpose[]; near(.[0]; .[1])))' ||
+                { echo "$1 $geometry $adapter"; return 1; }
+        done
+    done
+}
+
+@test "ref: --score: transformers' log-probabilities" { check_scores ref; }
+@test "cpu: --score: transformers' log-probabilities" { check_scores cpu; }
+
+@test "--score: the same bytes whatever the batch and thread count; fields, order and a search's members are kept" {
+    for device in ref cpu; do
+        t5-generate --device $device -m "$model" -j 1 --score --logprobs "$records" >"$tmp/want"
+        for how in '--batch-tokens 1' '--batch-tokens 70' '-j 2'; do
+            # shellcheck disable=SC2086
+            t5-generate --device $device -m "$model" $how --score --logprobs "$records" | cmp - "$tmp/want"
+        done
+    done
+    printf '%s\n' '{"score":1,"id": "a" , "output_ids":[9],"input_ids":[5,6,1],"labels":[7,1],"logprobs":[2]}' >"$tmp/in"
+    run -0 sed -E 's/-[0-9.]+/X/' <(generate --score "$tmp/in")
+    [ "$output" = '{"id": "a" , "output_ids":[9],"input_ids":[5,6,1],"labels":[7,1],"score":X}' ]
+}
+
+@test "--score: records without labels or with bad ones are named" {
+    printf '{"input_ids":[5,1],"labels":[6,1]}\n' >"$tmp/good"
+    for bad in '{"input_ids":[5,1]}' '{"input_ids":[5,1],"labels":[]}' '{"input_ids":[5,1],"labels":[96]}' \
+        '{"input_ids":[5,1],"labels":"x"}' '{"labels":[5,1]}'; do
+        printf '%s\n' "$bad" | cat "$tmp/good" - "$tmp/good" >"$tmp/in"
+        run -1 --separate-stderr generate --score "$tmp/in"
+        [ "${#lines[@]}" = 1 ] && [[ $stderr == "t5-generate: $tmp/in:2: "* ]] && [ "${#stderr_lines[@]}" = 1 ]
+        run -3 --separate-stderr generate --score --skip-bad "$tmp/in"
+        [ "${#lines[@]}" = 2 ]
+    done
+}
+
 @test "fields pass through, made ones are replaced, order is kept" {
     printf '%s\n' '{"output_ids":[9],"id": "a" , "input_ids":[5,6,1],"score":1,"x":{"finish":2}}' '' \
         '{"input_ids":[7,1],"n":1.50}' >"$tmp/in"
@@ -224,6 +271,7 @@ bad_record() { # TEXT PATTERN: good, bad, good
     [[ $stderr == *'-m MODEL is missing'* ]]
     for args in '--sample --beams 4' '-n 2' '--beams 4 -n 5' '--top-k 5' '--top-p 0.5' '--temperature 0.5' \
         '--length-penalty 2' '--early-stopping true' '--beams 4 --early-stopping maybe' '--max-new-tokens 10x' \
+        '--score --beams 2' '--score --sample' '--score --no-repeat-ngram 2' '--logprobs' \
         '--max-new-tokens 0' '--min-new-tokens 51' '--beams 0x10' '--sample --top-p nan' '--sample --temperature 0' \
         '--sample --top-p 1.1' '--seed -1' '--repetition-penalty 1e400' '--batch-tokens 0' '--device gpu' '--nosuch'; do
         # shellcheck disable=SC2086
@@ -258,6 +306,8 @@ bad_record() { # TEXT PATTERN: good, bad, good
         run -1 --separate-stderr t5-generate --device ref -m "$tmp/broken" $search "$records"
         [ "$stderr" = "t5-generate: new token 1: the model's logits are not finite" ] && [ -z "$output" ]
     done
+    run -1 --separate-stderr t5-generate --device ref -m "$tmp/broken" --score "$records"
+    [ "$stderr" = "t5-generate: the model's logits are not finite" ] && [ -z "$output" ]
     run -1 --separate-stderr generate --no-repeat-ngram 1 --min-new-tokens 100 --max-new-tokens 100 "$records"
     [ "$stderr" = 't5-generate: new token 95: every token is banned by the n-gram and length rules' ]
 }
