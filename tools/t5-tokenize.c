@@ -10,7 +10,9 @@
 #include "base/utf8.h"
 #include "text/tokenize.h"
 
-static const char *spiece = "spiece.model", *prefix = "", *source = "dialogue", *target = "summary";
+static const char dialogue[] = "dialogue";
+static const char *spiece = "spiece.model", *prefix = "", *source = dialogue, *target = "summary";
+static const char *template;
 static const char *to = "jsonl", *on_long = "truncate", *segmentation = "viterbi", *output;
 static int64_t max_source = 255, max_target = 50, threads = 1, max_line = (int64_t)T5_MAX_LINE;
 static int special, decode, stats;
@@ -20,6 +22,8 @@ static const struct t5_option options[] = {
     {"spiece", 's', T5_OPT_STRING, "FILE", &spiece, 0, 0, "the SentencePiece model"},
     {"prefix", 'p', T5_OPT_STRING, "TEXT", &prefix, 0, 0, "put before each source"},
     {"source", 0, T5_OPT_STRING, "FIELD", &source, 0, 0, "the field that becomes input_ids"},
+    {"template", 0, T5_OPT_STRING, "TEXT", &template, 0, 0,
+     "make the source of fields: 'Dialogue:\\n{dialogue}\\nSummary:'"},
     {"target", 0, T5_OPT_STRING, "FIELD", &target, 0, 0, "the field that becomes labels, if there"},
     {"max-source", 0, T5_OPT_INT, "N", &max_source, 1, 1 << 30, "cut input_ids to N, </s> included"},
     {"max-target", 0, T5_OPT_INT, "N", &max_target, 1, 1 << 30, "cut labels to N, </s> included"},
@@ -60,7 +64,9 @@ static int check_options(const struct t5_list *files, struct t5_err *err)
     for (size_t n = strlen(prefix), i = 0, len; i < n; i += len)
         if (!(len = t5_utf8_length(prefix + i, n - i)))
             return t5_fail_as(err, T5_USAGE, "--prefix: not valid UTF-8");
-    if (strcmp(source, target) == 0)
+    if (template && (prefix[0] || source != dialogue))
+        return t5_fail_as(err, T5_USAGE, "--template excludes --prefix and --source");
+    if (!template && strcmp(source, target) == 0)
         return t5_fail_as(err, T5_USAGE, "--source and --target name the same field");
     for (int i = 0; output && i < files->n; i++)
         if (same_file(files->items[i], output))
@@ -87,7 +93,22 @@ static void report(const struct t5_tokenize_counts *counts)
                 (long long)counts->dropped, (long long)(counts->records + counts->dropped));
 }
 
-static int run(const struct t5_list *files, struct t5_err *err)
+/* Sets pattern where there is a template. */
+static int read_template(struct t5_template *pattern, struct t5_err *err)
+{
+    *pattern = (struct t5_template){0};
+    if (!template)
+        return 0;
+    if (t5_template_parse(pattern, template, err))
+        return t5_err_at(err, "--template");
+    if (t5_template_has(pattern, target)) {
+        t5_template_free(pattern);
+        return t5_fail_as(err, T5_USAGE, "--template and --target name the same field");
+    }
+    return 0;
+}
+
+static int run(const struct t5_list *files, const struct t5_template *pattern, struct t5_err *err)
 {
     struct t5_tokenizer *tokenizer = NULL;
     const struct t5_tokenize_options o = {
@@ -98,6 +119,7 @@ static int run(const struct t5_list *files, struct t5_err *err)
         .source = source,
         .target = target,
         .prefix = prefix,
+        .pattern = template ? pattern : NULL,
         .max_source = max_source,
         .max_target = max_target,
         .max_line = (size_t)max_line,
@@ -128,7 +150,12 @@ static int run(const struct t5_list *files, struct t5_err *err)
 
 static int work(const struct t5_list *files, struct t5_err *err)
 {
-    return check_options(files, err) || run(files, err) ? -1 : 0;
+    struct t5_template pattern;
+    if (check_options(files, err) || read_template(&pattern, err))
+        return -1;
+    int rc = run(files, &pattern, err);
+    t5_template_free(&pattern);
+    return rc;
 }
 
 int main(int argc, char **argv) { return t5_program_main(&program, argc, argv, work); }

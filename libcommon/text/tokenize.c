@@ -172,6 +172,23 @@ static int finish(struct stream *s, struct t5_err *err)
     return t5_atomic_commit(file, err);
 }
 
+/* What the pattern ends in, as ids. There must be room for it and for one token before it. */
+static int encode_tail(struct t5_tokenize_worker *w, struct t5_err *err)
+{
+    const struct t5_tokenize_options *o = w->options;
+    const char *tail = o->pattern ? t5_template_tail(o->pattern) : "";
+    if (t5_encode(&w->tail, w->encoder, tail, strlen(tail), 0, err))
+        return -1;
+    size_t n = w->tail.n / sizeof(int32_t); /* </s> included */
+    w->tail.n -= sizeof(int32_t);
+    if (n > 1 && n >= (size_t)o->max_source && o->mode != T5_TOKENIZE_STATS)
+        return t5_fail_as(err, T5_USAGE,
+                          "--template: %zu tokens behind the last field leave no room in "
+                          "--max-source %lld",
+                          n - 1, (long long)o->max_source);
+    return 0;
+}
+
 static int open_stream(struct stream *s, const struct t5_tokenizer *tokenizer,
                        const char *const *paths, int n_paths, struct t5_err *err)
 {
@@ -185,7 +202,8 @@ static int open_stream(struct stream *s, const struct t5_tokenizer *tokenizer,
         s->workers[i].options = o;
         s->workers[i].tokenizer = tokenizer;
         if (o->mode != T5_TOKENIZE_DECODE &&
-            t5_encoder_open(&s->workers[i].encoder, tokenizer, err))
+            (t5_encoder_open(&s->workers[i].encoder, tokenizer, err) ||
+             encode_tail(&s->workers[i], err)))
             return -1;
     }
     return 0;
@@ -201,6 +219,7 @@ static void close_stream(struct stream *s)
         t5_buf_free(&w->input);
         t5_buf_free(&w->labels);
         t5_buf_free(&w->members);
+        t5_buf_free(&w->tail);
     }
     free(s->workers);
     t5_jsonl_close(s->reader);

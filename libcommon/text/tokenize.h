@@ -5,6 +5,7 @@
 #define T5_TEXT_TOKENIZE_H
 
 #include "io/jsonl.h"
+#include "text/template.h"
 #include "text/tokenizer.h"
 
 enum t5_tokenize_mode {
@@ -24,6 +25,8 @@ struct t5_tokenize_options {
     enum t5_tokenize_mode mode;
     const char *source, *target; /* field names */
     const char *prefix;          /* put before each source; valid UTF-8 */
+    const struct t5_template *pattern; /* NULL, or what makes the source text of fields, in place
+                                          of source and prefix; its tail is never cut away */
     int64_t max_source, max_target; /* tokens, </s> included */
     enum t5_tokenize_long on_long;  /* not with STATS and DECODE: they cut nothing */
     size_t max_line;

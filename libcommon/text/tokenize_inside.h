@@ -13,6 +13,7 @@ struct t5_tokenize_worker { /* a thread's own */
     struct t5_encoder *encoder;
     struct t5_record record;
     struct t5_buf text, input, labels, members;
+    struct t5_buf tail; /* ids of the pattern's tail, without </s>: kept where a source is cut */
 };
 
 /* Appends to out what one line gives: for JSONL and decoding a line; for packing and counting, in

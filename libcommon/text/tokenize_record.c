@@ -28,32 +28,94 @@ int t5_append_ids(struct t5_buf *out, const int32_t *ids, size_t n, struct t5_er
 
 /* ---- text to ids -------------------------------------------------------------------------- */
 
-static int too_long(struct t5_buf *ids, struct t5_tokenize_worker *w, const struct t5_field *field,
-                    const char *option, int64_t max, struct t5_err *err)
+struct limit {
+    const char *option; /* its name, for messages */
+    int64_t max;        /* tokens, </s> included */
+};
+
+static int too_long(struct t5_buf *ids, struct t5_tokenize_worker *w, const char *at,
+                    struct limit limit, struct t5_err *err)
 {
     if (w->options->on_long == T5_LONG_DROP)
         return T5_DROPPED;
     if (t5_encode(ids, w->encoder, w->text.data, w->text.n, 0, err)) /* how long it is */
         return -1;
-    return t5_record_fail(&w->record, field->value, err, "%zu tokens, more than %s %lld",
-                          ids->n / sizeof(int32_t), option, (long long)max);
+    return t5_record_fail(&w->record, at, err, "%zu tokens, more than %s %lld",
+                          ids->n / sizeof(int32_t), limit.option, (long long)limit.max);
 }
 
-/* 0, T5_DROPPED or -1. */
-static int encode_field(struct t5_buf *ids, struct t5_tokenize_worker *w, const struct t5_field *field,
-                        const char *prefix, const char *option, int64_t max, struct t5_err *err)
+/* The text is too long and gives way before the tail. A tail that starts with white space has the
+ * same ids alone as behind a text. */
+static int cut_before_tail(struct t5_buf *ids, const struct t5_buf *tail, int64_t max,
+                           struct t5_err *err)
 {
-    int may_cut = w->options->on_long == T5_LONG_TRUNCATE;
-    w->text.n = 0;
-    if (t5_buf_append(&w->text, prefix, strlen(prefix), err) ||
-        t5_field_string(&w->text, &w->record, field, err))
-        return -1;
-    /* Counting is about the whole text, so that one can choose where to cut. */
-    size_t cut = w->options->mode == T5_TOKENIZE_STATS ? 0 : (size_t)max;
+    const int32_t end = T5_EOS;
+    ids->n = (size_t)(max - 1) * sizeof end - tail->n;
+    return t5_buf_append(ids, tail->data, tail->n, err) ||
+                   t5_buf_append(ids, &end, sizeof end, err)
+               ? -1
+               : 0;
+}
+
+/* w->text to ids; at: its place in the record, or NULL. 0, T5_DROPPED or -1. */
+static int encode_text(struct t5_buf *ids, struct t5_tokenize_worker *w, const char *at,
+                       struct limit limit, const struct t5_buf *tail, struct t5_err *err)
+{
+    const struct t5_tokenize_options *o = w->options;
+    int may_cut = o->on_long == T5_LONG_TRUNCATE;
     /* One id above the limit tells a text that is too long; the rest need not be known. */
-    if (t5_encode(ids, w->encoder, w->text.data, w->text.n, may_cut ? cut : cut + 1, err))
+    size_t enough = (size_t)limit.max + (!may_cut || tail->n);
+    if (o->mode == T5_TOKENIZE_STATS)
+        enough = 0; /* counting is about whole texts, so that one can choose where to cut */
+    if (t5_encode(ids, w->encoder, w->text.data, w->text.n, enough, err))
         return -1;
-    return may_cut || ids->n / sizeof(int32_t) <= cut ? 0 : too_long(ids, w, field, option, max, err);
+    if (!enough || ids->n <= (size_t)limit.max * sizeof(int32_t))
+        return 0;
+    return may_cut ? cut_before_tail(ids, tail, limit.max, err) : too_long(ids, w, at, limit, err);
+}
+
+/* Sets w->text to the source text, and *at to its place where it is one field. */
+static int source_text(struct t5_tokenize_worker *w, const char **at, struct t5_err *err)
+{
+    const struct t5_template_part one[] = {{.text = (char *)w->options->prefix},
+                                           {.field = (char *)w->options->source}};
+    const struct t5_template *pattern = w->options->pattern;
+    const struct t5_template_part *parts = pattern ? pattern->parts : one;
+    size_t n = pattern ? pattern->n : 2;
+    w->text.n = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *text = parts[i].text;
+        if (text) {
+            if (t5_buf_append(&w->text, text, strlen(text), err))
+                return -1;
+            continue;
+        }
+        const struct t5_field *field = t5_record_need(&w->record, parts[i].field, err);
+        if (!field || t5_field_string(&w->text, &w->record, field, err))
+            return -1;
+        *at = pattern ? NULL : field->value;
+    }
+    return 0;
+}
+
+static int encode_source(struct t5_tokenize_worker *w, struct t5_err *err)
+{
+    const struct limit limit = {"--max-source", w->options->max_source};
+    const char *at = NULL;
+    if (source_text(w, &at, err))
+        return -1;
+    return encode_text(&w->input, w, at, limit, &w->tail, err);
+}
+
+static int encode_target(struct t5_tokenize_worker *w, const struct t5_field *field,
+                         struct t5_err *err)
+{
+    static const struct t5_buf no_tail;
+    const struct limit limit = {"--max-target", w->options->max_target};
+    w->text.n = 0;
+    if (t5_field_string(&w->text, &w->record, field, err))
+        return -1;
+    return encode_text(&w->labels, w, field->value, limit, &no_tail, err);
 }
 
 static int put_members(struct t5_buf *out, struct t5_tokenize_worker *w, int has_labels,
@@ -91,13 +153,10 @@ static int put_binary(struct t5_buf *out, const struct t5_tokenize_worker *w, in
 static int encode_record(struct t5_buf *out, struct t5_tokenize_worker *w, struct t5_err *err)
 {
     const struct t5_tokenize_options *o = w->options;
-    const struct t5_field *source = t5_record_need(&w->record, o->source, err);
     const struct t5_field *target = t5_record_find(&w->record, o->target);
-    if (!source)
-        return -1;
-    int rc = encode_field(&w->input, w, source, o->prefix, "--max-source", o->max_source, err);
+    int rc = encode_source(w, err);
     if (rc >= 0 && target) { /* a record that is bad is so though it could be dropped */
-        int other = encode_field(&w->labels, w, target, "", "--max-target", o->max_target, err);
+        int other = encode_target(w, target, err);
         rc = other ? other : rc;
     }
     if (rc)

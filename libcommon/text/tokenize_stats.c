@@ -86,7 +86,7 @@ int t5_stats_print(struct t5_buf *out, const struct t5_stats *stats,
                    const struct t5_tokenize_options *options, struct t5_err *err)
 {
     if (t5_buf_append(out, "{\"source\":", 10, err) ||
-        print_counts(out, &stats->source, options->source, options->max_source, err) ||
+        print_counts(out, &stats->source, options->pattern ? options->pattern->given : options->source, options->max_source, err) ||
         t5_buf_append(out, ",\"target\":", 10, err) ||
         print_counts(out, &stats->target, options->target, options->max_target, err))
         return -1;

@@ -93,6 +93,57 @@ hash_of() { sha256sum | cut -d' ' -f1; }
     done
 }
 
+@test "--template fills in fields; braces and escapes" {
+    same() { # TEMPLATE SOURCE-TEXT: the ids are those of the text
+        jq -cn '{who: "Anna", dialogue: "hello {who}\\n"}' >"$tmp/record"
+        jq -cn --arg text "$2" '{dialogue: $text}' | tok | jq -c .input_ids >"$tmp/want"
+        [ -s "$tmp/want" ]
+        tok --template "$1" "$tmp/record" | jq -c .input_ids | diff - "$tmp/want"
+    }
+    same '{dialogue}' 'hello {who}\n'
+    same 'Summarize:\n{dialogue}\nSummary:' $'Summarize:\nhello {who}\\n\nSummary:'
+    same '{who}: {dialogue}{who}{who}' 'Anna: hello {who}\nAnnaAnna'
+    same '{{{who}}} {{who}} }}{{' '{Anna} {who} }{'
+    same 'a\\n\t\r{who}' $'a\\n\t\rAnna'
+    run -0 tok --template '{who}: {dialogue}' <<<'{"who":"Anna","dialogue":"hello","summary":"hello"}'
+    [ "$output" = '{"who":"Anna","dialogue":"hello","summary":"hello","input_ids":[88,4,236,23,48,1],"labels":[236,23,48,1]}' ]
+    tok --template 'x {a}' --stats <<<'{"a":"y"}' | jq -e '.source.field == "x {a}" and .source.count == 1'
+}
+
+@test "--template: what stands behind the last field is never cut" {
+    jq -cn '{dialogue: ("hello " * 300)}' >"$tmp/in"
+    for j in 1 2; do
+        tok -j $j --max-source 20 --template 'Anna: {dialogue}\nAnna:' "$tmp/in" | jq -c .input_ids >"$tmp/got"
+        tok --max-source 18 -p 'Anna: ' "$tmp/in" | jq -c '.input_ids[:-1] + [88, 4, 1]' | diff - "$tmp/got"
+    done
+    tok --max-source 20 --template '{dialogue} \n' "$tmp/in" | jq -c .input_ids >"$tmp/got"
+    tok --max-source 20 "$tmp/in" | jq -c .input_ids | diff - "$tmp/got"
+    # a text that just fits is not touched
+    run -0 tok --max-source 6 --template '{a} hello' <<<'{"a":"Anna:"}'
+    [[ $output == *'"input_ids":[88,4,236,23,48,1]}' ]]
+    run -1 tok --max-source 5 --on-long error --template '{a} hello' <<<'{"a":"Anna:"}'
+    [ "$output" = 't5-tokenize: <stdin>:1:1: 6 tokens, more than --max-source 5' ]
+    run -2 tok --max-source 3 --template '{dialogue} Anna:' "$tmp/in"
+    [ "$output" = 't5-tokenize: --template: 2 tokens behind the last field leave no room in --max-source 3' ]
+    run -0 tok --max-source 4 --template '{dialogue} Anna:' "$tmp/in"
+    [[ $output == *'"input_ids":[236,88,4,1]}' ]]
+}
+
+@test "--template: bad templates are usage, bad fields bad records" {
+    for bad in '{' '}' 'x' '' '{}' '{a' 'a}' '{a}{b' '{a{b}}' '{a}\' '{a}\x' '{a\n}' '{summary}' $'{a}\xff'; do
+        run -2 --separate-stderr tok --template "$bad" <<<'{"a":"b"}'
+        [[ -z $output && ${#stderr_lines[@]} == 1 && $stderr == 't5-tokenize: --template'* ]] || { echo "$bad: $stderr"; false; }
+    done
+    run -2 tok --template '{a}' -p 'x ' <<<'{"a":"b"}'
+    run -2 tok --template '{a}' --source dialogue <<<'{"a":"b"}'
+    run -1 tok --template '{a} {b}' <<<'{"a":"b"}'
+    [ "$output" = 't5-tokenize: <stdin>:1:1: no "b"' ]
+    run -1 tok --template '{a} {b}' <<<'{"a":"b","b":[1]}'
+    [ "$output" = 't5-tokenize: <stdin>:1:14: "b": expected a string, found an array' ]
+    run -3 --separate-stderr tok --skip-bad --template '{a}' <<<$'{"b":"b"}\n{"a":"Anna: hello"}'
+    [ "$output" = '{"a":"Anna: hello","input_ids":[88,4,236,23,48,1]}' ]
+}
+
 @test "blank text is the end alone" {
     run -0 tok <<<'{"dialogue":" \n\t\u3000","summary":""}'
     [[ $output == *'"input_ids":[1],"labels":[1]}' ]]
