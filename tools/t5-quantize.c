@@ -11,11 +11,12 @@
 
 #include "base/buf.h"
 #include "base/program.h"
+#include "io/list.h"
 #include "io/quantize.h"
 
 static const char *type, *report, *output, *merge, *to_dir;
 static struct t5_list keep;
-static int requantize;
+static int requantize, list;
 
 static const struct t5_option options[] = {
     {"type", 't', T5_OPT_CHOICE, "int8|bf16|f32", &type, 0, 0,
@@ -29,6 +30,8 @@ static const struct t5_option options[] = {
     {"report", 0, T5_OPT_STRING, "FILE", &report, 0, 0,
      "write a line of JSON per tensor: types, sizes, error"},
     {"requantize", 0, T5_OPT_FLAG, NULL, &requantize, 0, 0, "let int8 weights be quantised again"},
+    {"list", 0, T5_OPT_FLAG, NULL, &list, 0, 0,
+     "print the tensors of MODEL, any safetensors, as JSON lines"},
     {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
 };
 
@@ -81,6 +84,8 @@ static int check_options(const struct t5_list *operands, struct t5_err *err)
     if (operands->n != 1)
         return usage(err, operands->n ? "one MODEL expected, more found (see --help)"
                                       : "no MODEL (see --help)");
+    if (list && (type || keep.n || output || to_dir || merge || report || requantize))
+        return usage(err, "--list prints to standard output and goes with no other option");
     if (to_dir && output)
         return usage(err, "--to-dir and --output exclude each other");
     if (to_dir && type && strcmp(type, "int8") == 0)
@@ -94,7 +99,7 @@ static int check_options(const struct t5_list *operands, struct t5_err *err)
         return usage(err, "--report and the model cannot both go to standard output");
     if (report && output && strcmp(report, output) == 0)
         return usage(err, "--report and --output name the same file");
-    if (!to_dir && is_stdout(output) && isatty(STDOUT_FILENO))
+    if (!list && !to_dir && is_stdout(output) && isatty(STDOUT_FILENO))
         return usage(err, "standard output is a terminal: name a file with --output");
     return 0;
 }
@@ -248,7 +253,7 @@ int main(int argc, char **argv)
         rc = check_options(&operands, &err) || quote_command(&r.command, argc, argv, &err) ? -1 : 0;
         r.path = rc ? NULL : operands.items[0];
         if (rc == 0)
-            rc = run(&r, &err);
+            rc = list ? t5_list_tensors(stdout, r.path, &err) : run(&r, &err);
     }
     t5_buf_free(&r.command);
     t5_list_free(&operands);

@@ -259,3 +259,42 @@ data() {
     strace -f -o /dev/null -e inject=write:error=EINTR:when=1+2 t5-quantize "$model" >"$tmp/b"
     cmp "$tmp/a" "$tmp/b"
 }
+
+@test "--list: metadata, then the tensors in the order of their data, as the header has them" {
+    t5-quantize -o "$tmp/q" "$model"
+    t5-quantize --list "$tmp/q" >"$tmp/list"
+    header "$tmp/q" >"$tmp/header"
+    [ "$(jq -r '.__metadata__.sha256' "$tmp/header")" = "$(head -n 1 "$tmp/list" | jq -r .metadata.sha256)" ]
+    [ "$(head -n 1 "$tmp/list" | jq -r .file)" = "$tmp/q" ]
+    jq -c 'del(.__metadata__) | to_entries | sort_by(.value.data_offsets)[] |
+        [.key, .value.dtype, .value.shape, .value.data_offsets[1] - .value.data_offsets[0]]' "$tmp/header" >"$tmp/want"
+    tail -n +2 "$tmp/list" | jq -c '[.name, .dtype, .shape, .bytes]' | cmp - "$tmp/want"
+    [ "$(tail -n +2 "$tmp/list" | jq -s 'map(.bytes) | add')" = "$(data "$tmp/q" | wc -c)" ]
+    t5-quantize --list - <"$tmp/q" | tail -n +2 | jq -c '[.name, .dtype, .shape, .bytes]' | cmp - "$tmp/want"
+    cat "$tmp/q" | t5-quantize --list - | tail -n +2 | jq -c '[.name, .dtype, .shape, .bytes]' | cmp - "$tmp/want"
+}
+
+@test "--list: directories of shards and of adapters" {
+    t5-quantize --list "$golden/gated/model-sharded" >"$tmp/list"
+    jq -r '.weight_map | to_entries[] | .value + " " + .key' "$golden/gated/model-sharded/model.safetensors.index.json" |
+        sort >"$tmp/want"
+    jq -r 'select(.name) | .file + " " + .name' "$tmp/list" | sort | cmp - "$tmp/want"
+    jq -r 'select(.metadata) | .file' "$tmp/list" | cmp - <(cut -d' ' -f1 "$tmp/want" | uniq)
+    t5-quantize --list "$golden/gated/adapter-qv" | jq -e -s 'map(select(.name)) | length > 0 and
+        all(.[]; .file == "adapter_model.safetensors" and (.name | test("lora_[AB]")))'
+}
+
+@test "--list: bad input, one line, status 1; other options beside it, status 2" {
+    mkdir "$tmp/empty"
+    run -1 --separate-stderr t5-quantize --list "$tmp/empty"
+    [[ $output == '' && $stderr == "t5-quantize: "*"no .safetensors file in this directory" ]]
+    head -c 100 "$model/model.safetensors" >"$tmp/empty/a.safetensors"
+    run -1 --separate-stderr t5-quantize --list "$tmp/empty"
+    [[ $output == '' && $stderr == "t5-quantize: "*"/a.safetensors: ends at byte 100, inside its header"* ]]
+    run -4 --separate-stderr t5-quantize --list "$tmp/none"
+    [[ $output == '' && $stderr == "t5-quantize: "*"none: No such file or directory" ]]
+    run -2 --separate-stderr t5-quantize --list -t bf16 "$model"
+    [[ $output == '' && $stderr == "t5-quantize: --list "* ]]
+    run -4 bash -c "t5-quantize --list $model >/dev/full"
+    [ "$output" = "t5-quantize: <stdout>: No space left on device" ]
+}
