@@ -41,7 +41,7 @@ static const struct t5_option options[] = {
      "lower (above 1) the scores of tokens said"},
     {"returned", 'n', T5_OPT_INT, "N", &returned, 1, 1024, "sequences a record, of beams or samples"},
     {"score", 0, T5_OPT_FLAG, NULL, &score, 0, 0, "generate nothing: log-probability of each record's labels"},
-    {"logprobs", 0, T5_OPT_FLAG, NULL, &logprobs, 0, 0, "with --score: of each token, too"},
+    {"logprobs", 0, T5_OPT_FLAG, NULL, &logprobs, 0, 0, "add each token's log-probability"},
     {"batch-tokens", 0, T5_OPT_INT, "N", &batch_tokens, 1, 1 << 30,
      "most source and target tokens worked on at a time"},
     {"compute", 0, T5_OPT_CHOICE, "f32|bf16|int8", &compute, 0, 0,
@@ -77,8 +77,6 @@ static int check_options(struct t5_err *err)
         return t5_fail_as(err, T5_USAGE, "-m MODEL is missing (see --help)");
     if (score && (sample || beams > 1 || returned > 1 || min_new || no_repeat || repetition_penalty != 1))
         return t5_fail_as(err, T5_USAGE, "--score takes no options of a search");
-    if (logprobs && !score)
-        return t5_fail_as(err, T5_USAGE, "--logprobs needs --score");
     if (sample && beams > 1)
         return t5_fail_as(err, T5_USAGE, "--sample and --beams exclude each other");
     if (!sample && (top_k >= 0 || top_p >= 0 || temperature >= 0))

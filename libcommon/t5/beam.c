@@ -15,12 +15,15 @@ int t5_beam_init(struct t5_beam *beam, const struct t5_beam_rules *rules, struct
     beam->running = t5_alloc(beams, sizeof *beam->running, "beams", err);
     beam->finished = t5_alloc_zeroed(beams, sizeof *beam->finished, "beams", err);
     beam->ids = t5_alloc(beams, length * sizeof *beam->ids, "beams", err);
-    if (!beam->running || !beam->finished || !beam->ids) {
+    beam->logprobs = t5_alloc(beams, length * sizeof *beam->logprobs, "beams", err);
+    if (!beam->running || !beam->finished || !beam->ids || !beam->logprobs) {
         t5_beam_free(beam);
         return -1;
     }
-    for (size_t i = 0; i < beams; i++)
+    for (size_t i = 0; i < beams; i++) {
         beam->finished[i].ids = beam->ids + i * length;
+        beam->finished[i].logprobs = beam->logprobs + i * length;
+    }
     t5_beam_start(beam);
     return 0;
 }
@@ -30,6 +33,7 @@ void t5_beam_free(struct t5_beam *beam)
     free(beam->running);
     free(beam->finished);
     free(beam->ids);
+    free(beam->logprobs);
     *beam = (struct t5_beam){0};
 }
 
@@ -56,20 +60,27 @@ static float normalised(float sum, int64_t length, double length_penalty)
     return sum / (float)pow((double)length, length_penalty);
 }
 
-/* Enters a finished sequence unless `beams` better ones, or as good and earlier, are there. */
-static void finish(struct t5_beam *beam, float score, const int32_t *head, int64_t length, int32_t id)
+/* Enters a finished sequence, a beam's tokens and one more, unless `beams` better ones, or as good and earlier, are
+ * there. */
+static void finish(struct t5_beam *beam, const struct t5_beam_candidate *c, const int32_t *head,
+                   const float *head_logprobs, int64_t length)
 {
+    float score = normalised(c->score, length, beam->rules->length_penalty);
     int64_t beams = beam->rules->beams, at = beam->n_finished;
     while (at > 0 && beam->finished[at - 1].score < score)
         at--;
     if (at == beams)
         return;
     int64_t last = beam->n_finished < beams ? beam->n_finished++ : beams - 1;
-    int32_t *ids = beam->finished[last].ids; /* the memory of the one that falls out */
+    struct t5_beam_hypothesis h = beam->finished[last]; /* the memory of the one that falls out */
     memmove(&beam->finished[at + 1], &beam->finished[at], (size_t)(last - at) * sizeof *beam->finished);
-    memcpy(ids, head, (size_t)(length - 1) * sizeof *ids);
-    ids[length - 1] = id;
-    beam->finished[at] = (struct t5_beam_hypothesis){score, length, ids};
+    memcpy(h.ids, head, (size_t)(length - 1) * sizeof *head);
+    memcpy(h.logprobs, head_logprobs, (size_t)(length - 1) * sizeof *head_logprobs);
+    h.ids[length - 1] = c->id;
+    h.logprobs[length - 1] = c->logprob;
+    h.score = score;
+    h.n = length;
+    beam->finished[at] = h;
 }
 
 /* Whether a running beam may still enter the finished ones. */
@@ -85,9 +96,9 @@ static int can_improve(const struct t5_beam *beam, int64_t length)
     return best > beam->finished[rules->beams - 1].score;
 }
 
-int64_t t5_beam_advance(struct t5_beam *beam, struct t5_beam_candidate *candidates, int64_t n,
-                        const int32_t *sequences, int64_t stride, int64_t length, int32_t *parent,
-                        int32_t *token)
+int64_t t5_beam_advance(struct t5_beam *beam, struct t5_beam_candidate *next,
+                        struct t5_beam_candidate *candidates, int64_t n, const int32_t *sequences,
+                        const float *logprobs, int64_t stride, int64_t length)
 {
     const struct t5_beam_rules *rules = beam->rules;
     int64_t n_next = 0;
@@ -98,12 +109,11 @@ int64_t t5_beam_advance(struct t5_beam *beam, struct t5_beam_candidate *candidat
             break;
         if (c->id == rules->eos || length == rules->max_new) {
             if (i < rules->beams)
-                finish(beam, normalised(c->score, length, rules->length_penalty),
-                       sequences + c->beam * stride + 1, length, c->id);
+                finish(beam, c, sequences + c->beam * stride + 1, logprobs + c->beam * stride + 1,
+                       length);
         } else if (n_next < rules->beams) {
             beam->running[n_next] = c->score;
-            parent[n_next] = c->beam;
-            token[n_next++] = c->id;
+            next[n_next++] = *c;
         }
     }
     beam->n_running = n_next;

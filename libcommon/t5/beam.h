@@ -28,12 +28,14 @@ struct t5_beam_rules {
 struct t5_beam_candidate {
     float score;      /* sum of log-probabilities with this token */
     int32_t beam, id; /* which running beam it continues, with what */
+    float logprob;    /* of this token */
 };
 
 struct t5_beam_hypothesis {
     float score;
     int64_t n;
     int32_t *ids; /* (max_new) new tokens, </s> included where it ended so */
+    float *logprobs; /* (max_new) of each */
 };
 
 struct t5_beam {
@@ -42,7 +44,8 @@ struct t5_beam {
     int64_t n_running;
     struct t5_beam_hypothesis *finished; /* (beams) best first; owned */
     int64_t n_finished;
-    int32_t *ids; /* memory of the hypotheses */
+    int32_t *ids;    /* memory of the hypotheses, as the next */
+    float *logprobs;
 };
 
 int t5_beam_init(struct t5_beam *beam, const struct t5_beam_rules *rules, struct t5_err *err) T5_MUST_CHECK;
@@ -50,10 +53,11 @@ void t5_beam_free(struct t5_beam *beam);
 /* Forgets the last source: one running beam of score 0. */
 void t5_beam_start(struct t5_beam *beam);
 /* One step. candidates (n, any order, sorted here, -infinity left out): at least the 2 x beams best continuations.
- * sequences (running beams, stride): their tokens, the start token first; length: new tokens counting the
- * candidate's. Fills parent and token (beams) of the beams that go on and returns how many; 0: the search is over. */
-int64_t t5_beam_advance(struct t5_beam *beam, struct t5_beam_candidate *candidates, int64_t n,
-                        const int32_t *sequences, int64_t stride, int64_t length, int32_t *parent,
-                        int32_t *token);
+ * sequences (running beams, stride): their tokens, the start token first; logprobs (running beams, stride): those of
+ * the same places; length: new tokens counting the candidate's. Fills next (beams), the candidates that go on,
+ * and returns how many; 0: the search is over. */
+int64_t t5_beam_advance(struct t5_beam *beam, struct t5_beam_candidate *next,
+                        struct t5_beam_candidate *candidates, int64_t n, const int32_t *sequences,
+                        const float *logprobs, int64_t stride, int64_t length);
 
 #endif

@@ -22,6 +22,7 @@ struct rows {
     int64_t n;
     int32_t *token, *source, *lane; /* (rows); lane: which of the source's rows, and of its slots */
     int32_t *sequence;              /* (rows, max_new + 1), the start token first */
+    float *logprobs;                /* (rows, max_new + 1), of the sequence's tokens; none of the start's */
     int32_t *history;               /* (rows, max_new): slot that holds a position */
 };
 
@@ -49,9 +50,10 @@ struct t5_search {
     struct ranked *ranked;       /* (V), likewise */
     struct t5_beam_candidate *candidates; /* (lanes x most) */
     double *p;                            /* (most) */
-    int32_t *parent, *chosen;             /* (lanes) */
+    struct t5_beam_candidate *on;         /* (lanes), likewise beam search only */
     uint64_t *hash;                       /* (sources) */
     int32_t *results;                     /* (sources x lanes, max_new), greedy and sampling */
+    float *result_logprobs;               /* likewise */
 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -86,8 +88,9 @@ static int rows_init(struct rows *r, int64_t n, int64_t length, struct t5_err *e
     r->source = t5_alloc(rows, sizeof *r->source, "rows", err);
     r->lane = t5_alloc(rows, sizeof *r->lane, "rows", err);
     r->sequence = t5_alloc(rows, (positions + 1) * sizeof *r->sequence, "rows", err);
+    r->logprobs = t5_alloc_zeroed(rows, (positions + 1) * sizeof *r->logprobs, "rows", err);
     r->history = t5_alloc_zeroed(rows, positions * sizeof *r->history, "rows", err);
-    return r->token && r->source && r->lane && r->sequence && r->history ? 0 : -1;
+    return r->token && r->source && r->lane && r->sequence && r->logprobs && r->history ? 0 : -1;
 }
 
 static void rows_free(struct rows *r)
@@ -96,6 +99,7 @@ static void rows_free(struct rows *r)
     free(r->source);
     free(r->lane);
     free(r->sequence);
+    free(r->logprobs);
     free(r->history);
 }
 
@@ -105,7 +109,8 @@ static int alloc_beams(struct t5_search *s, struct t5_err *err)
                                            s->config->eos};
     s->beams = t5_alloc_zeroed((size_t)s->sources, sizeof *s->beams, "beams", err);
     s->candidates = t5_alloc((size_t)(s->lanes * s->most), sizeof *s->candidates, "candidates", err);
-    if (!s->beams || !s->candidates)
+    s->on = t5_alloc((size_t)s->lanes, sizeof *s->on, "candidates", err);
+    if (!s->beams || !s->candidates || !s->on)
         return -1;
     for (int64_t i = 0; i < s->sources; i++)
         if (t5_beam_init(&s->beams[i], &s->beam_rules, err))
@@ -128,10 +133,10 @@ static int alloc_arrays(struct t5_search *s, struct t5_err *err)
         !(s->id = t5_alloc(rows, most * sizeof *s->id, "candidates", err)) ||
         !(s->lse = t5_alloc(rows, sizeof *s->lse, "candidates", err)) ||
         !(s->p = t5_alloc(most, sizeof *s->p, "candidates", err)) ||
-        !(s->parent = t5_alloc((size_t)s->lanes, sizeof *s->parent, "rows", err)) ||
-        !(s->chosen = t5_alloc((size_t)s->lanes, sizeof *s->chosen, "rows", err)) ||
         !(s->hash = t5_alloc((size_t)s->sources, sizeof *s->hash, "rows", err)) ||
-        !(s->results = t5_alloc(rows, (size_t)s->o.max_new * sizeof *s->results, "results", err)))
+        !(s->results = t5_alloc(rows, (size_t)s->o.max_new * sizeof *s->results, "results", err)) ||
+        !(s->result_logprobs =
+              t5_alloc(rows, (size_t)s->o.max_new * sizeof *s->result_logprobs, "results", err)))
         return -1;
     if (s->most > DEVICE_CANDIDATES &&
         (!(s->logits = t5_alloc(rows, vocab * sizeof *s->logits, "logits", err)) ||
@@ -184,7 +189,7 @@ void t5_search_close(struct t5_search *s)
     rows_free(&s->next);
     void *const owned[] = {s->beams, s->position, s->slot, s->edit_row, s->edit_id, s->value,
                            s->lse, s->id, s->logits, s->ranked, s->candidates, s->p,
-                           s->parent, s->chosen, s->hash, s->results};
+                           s->on, s->hash, s->results, s->result_logprobs};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
     free(s);
@@ -207,15 +212,19 @@ static void start(struct t5_search *s, const int32_t *ids, const int32_t *offset
 }
 
 /* Adds to the next step the row that continues row `parent` of this one, which stood at position t. */
-static void push_row(struct t5_search *s, int64_t parent, int32_t token, int64_t lane, int64_t t)
+static void push_row(struct t5_search *s, int64_t parent, int32_t token, float logprob, int64_t lane,
+                     int64_t t)
 {
     struct rows *to = &s->next;
     const struct rows *from = &s->now;
     int64_t length = s->o.max_new, i = to->n++;
     int32_t *sequence = to->sequence + i * (length + 1), *history = to->history + i * length;
     memcpy(sequence, from->sequence + parent * (length + 1), (size_t)(t + 1) * sizeof *sequence);
+    float *logprobs = to->logprobs + i * (length + 1);
+    memcpy(logprobs, from->logprobs + parent * (length + 1), (size_t)(t + 1) * sizeof *logprobs);
     memcpy(history, from->history + parent * length, (size_t)t * sizeof *history);
     sequence[t + 1] = token;
+    logprobs[t + 1] = logprob;
     history[t] = (int32_t)(from->source[parent] * s->lanes + from->lane[parent]);
     to->token[i] = token;
     to->source[i] = from->source[parent];
@@ -337,26 +346,31 @@ static int rank(struct t5_search *s, int64_t k, int64_t t, struct t5_err *err)
     return rc ? -1 : check_logits(s, k, t, err);
 }
 
-/* Ends or continues the sequence of `row` by token. */
+/* Ends or continues the sequence of `row` by its candidate `which` of k. */
 static void take(struct t5_search *s, struct t5_hypothesis *out, int64_t row, int64_t lane,
-                 int32_t token, int64_t t)
+                 int64_t which, int64_t k, int64_t t)
 {
+    int32_t token = s->id[row * k + which];
+    float logprob = s->value[row * k + which] - s->lse[row];
     int eos = token == s->config->eos;
     if (!eos && t + 1 < s->o.max_new) {
-        push_row(s, row, token, lane, t);
+        push_row(s, row, token, logprob, lane, t);
         return;
     }
-    int64_t at = s->now.source[row] * s->lanes + lane;
+    int64_t at = s->now.source[row] * s->lanes + lane, from = row * (s->o.max_new + 1) + 1;
     int32_t *ids = s->results + at * s->o.max_new;
-    memcpy(ids, s->now.sequence + row * (s->o.max_new + 1) + 1, (size_t)t * sizeof *ids);
+    float *logprobs = s->result_logprobs + at * s->o.max_new;
+    memcpy(ids, s->now.sequence + from, (size_t)t * sizeof *ids);
+    memcpy(logprobs, s->now.logprobs + from, (size_t)t * sizeof *logprobs);
     ids[t] = token;
-    out[at] = (struct t5_hypothesis){.ids = ids, .n = t + 1, .eos = eos};
+    logprobs[t] = logprob;
+    out[at] = (struct t5_hypothesis){.ids = ids, .logprobs = logprobs, .n = t + 1, .eos = eos};
 }
 
 static void advance_greedy(struct t5_search *s, struct t5_hypothesis *out, int64_t k, int64_t t)
 {
     for (int64_t row = 0; row < s->now.n; row++)
-        take(s, out, row, 0, s->id[row * k], t);
+        take(s, out, row, 0, 0, k, t);
 }
 
 /* The first step's row of a source is the parent of all its samples. */
@@ -369,7 +383,7 @@ static void advance_samples(struct t5_search *s, struct t5_hypothesis *out, int6
         for (; lane < end; lane++) {
             double u = t5_sampling_uniform(s->o.seed, s->hash[s->now.source[row]], (uint32_t)lane,
                                            (uint32_t)t);
-            take(s, out, row, lane, s->id[row * k + t5_sampling_pick(s->p, kept, u)], t);
+            take(s, out, row, lane, t5_sampling_pick(s->p, kept, u), k, t);
         }
     }
 }
@@ -383,7 +397,8 @@ static void collect(struct t5_search *s, struct t5_hypothesis *out, int64_t sour
         if (i >= beam->n_finished)
             continue;
         const struct t5_beam_hypothesis *f = &beam->finished[i];
-        *h = (struct t5_hypothesis){f->ids, f->n, f->ids[f->n - 1] == s->config->eos, f->score};
+        *h = (struct t5_hypothesis){f->ids, f->logprobs, f->n, f->ids[f->n - 1] == s->config->eos,
+                                    f->score};
     }
 }
 
@@ -400,7 +415,7 @@ static int64_t beam_row(struct t5_search *s, struct t5_beam_candidate *to, int64
         float score = s->value[row * k + i] - lse;
         if (ruled)
             score = t5_constraints_score(&s->constraints, id, score);
-        to[i] = (struct t5_beam_candidate){score + sum, (int32_t)which, id};
+        to[i] = (struct t5_beam_candidate){score + sum, (int32_t)which, id, score};
     }
     return k;
 }
@@ -414,11 +429,11 @@ static void advance_beams(struct t5_search *s, struct t5_hypothesis *out, int64_
         int64_t n = 0;
         for (end = first; end < s->now.n && s->now.source[end] == source; end++)
             n += beam_row(s, s->candidates + n, end, end - first, k, t);
-        int64_t on = t5_beam_advance(&s->beams[source], s->candidates, n,
-                                     s->now.sequence + first * stride, stride, t + 1, s->parent,
-                                     s->chosen);
+        int64_t on = t5_beam_advance(&s->beams[source], s->on, s->candidates, n,
+                                     s->now.sequence + first * stride,
+                                     s->now.logprobs + first * stride, stride, t + 1);
         for (int64_t i = 0; i < on; i++)
-            push_row(s, first + s->parent[i], s->chosen[i], i, t);
+            push_row(s, first + s->on[i].beam, s->on[i].id, s->on[i].logprob, i, t);
         if (on == 0)
             collect(s, out, source);
     }

@@ -28,7 +28,10 @@ struct t5_search_options {
 int64_t t5_search_rows(const struct t5_search_options *options);
 
 struct t5_hypothesis {
-    const int32_t *ids; /* new tokens, </s> included; borrowed until the next batch */
+    const int32_t *ids; /* new tokens, </s> included; borrowed until the next batch, as the next */
+    /* (n) log-softmax of each token's logits after the rules, before sampling's filters; for beam search the
+     * log-probability after the rules, which act on those there */
+    const float *logprobs;
     int64_t n;          /* 0 only where the rules left nothing to say */
     int eos;            /* ended by itself, not by max_new */
     float score;        /* beam only: sum of log-probabilities / n^length_penalty */

@@ -139,6 +139,11 @@ static int put_finish(struct t5_buf *out, const struct t5_hypothesis *h, struct 
     return t5_buf_printf(out, err, h->eos ? "\"eos\"" : "\"length\"");
 }
 
+static int put_logprobs(struct t5_buf *out, const struct t5_hypothesis *h, struct t5_err *err)
+{
+    return put_numbers(out, h->logprobs, h->n, err);
+}
+
 /* A hypothesis that the rules left empty has no score. */
 static int put_score(struct t5_buf *out, const struct t5_hypothesis *h, struct t5_err *err)
 {
@@ -202,7 +207,8 @@ static int keep_answer(void *context, int64_t which, const struct t5_hypothesis 
     if (begin_members(&members, item, err) ||
         put_member(&members, "output_ids", h, o->returned, put_ids, err) ||
         put_member(&members, "finish", h, o->returned, put_finish, err) ||
-        (o->kind == T5_BEAM && put_member(&members, "score", h, o->returned, put_score, err))) {
+        (o->kind == T5_BEAM && put_member(&members, "score", h, o->returned, put_score, err)) ||
+        (w->options.logprobs && put_member(&members, "logprobs", h, o->returned, put_logprobs, err))) {
         t5_buf_free(&members);
         return -1;
     }

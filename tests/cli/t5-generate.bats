@@ -181,6 +181,45 @@ check_scores() {
     done
 }
 
+@test "--logprobs of greedy search and of samples are --score's of the same ids" {
+    for device in ref cpu; do
+        for search in '' '--sample --temperature 0.7 --top-p 0.9'; do
+            # shellcheck disable=SC2086
+            t5-generate --device $device -m "$model" $search --logprobs --max-new-tokens 12 "$records" >"$tmp/made"
+            jq -c '.labels = .output_ids | .made = .logprobs' "$tmp/made" |
+                t5-generate --device $device -m "$model" --score --logprobs >"$tmp/scored"
+            jq -e -n --slurpfile got "$tmp/scored" '($got | length) == 24 and all($got[];
+                (.made | length) == (.labels | length) and (.made | length) == (.logprobs | length)
+                and all([.made, .logprobs] | transpose[]; (.[0] - .[1] | fabs) < 1e-4))'
+        done
+    done
+}
+
+@test "--logprobs of beams sum to their scores, in lists like those of the ids" {
+    for rules in '' '--no-repeat-ngram 3 --repetition-penalty 1.2 --min-new-tokens 5'; do
+        # shellcheck disable=SC2086
+        generate --beams 4 -n 3 --length-penalty 0.6 $rules --logprobs --max-new-tokens 12 "$records" >"$tmp/out"
+        jq -e -n --slurpfile got "$tmp/out" '($got | length) == 24 and all($got[];
+            (.output_ids | map(length)) == (.logprobs | map(length))
+            and all([.logprobs, .score] | transpose[];
+                ((.[0] | add) / pow(.[0] | length; 0.6) - .[1] | fabs) < 1e-4))'
+    done
+}
+
+# golden/GEOMETRY/transitions.jsonl: compute_transition_scores of transformers' greedy search with rules and of beams.
+@test "--logprobs are transformers' transition scores" {
+    while read -r want; do
+        setting=$(jq -r .name <<<"$want")
+        # shellcheck disable=SC2046
+        jq -c 'select(.id == $id)' --arg id "$(jq -r .id <<<"$want")" "$records" |
+            generate --logprobs $(jq -r "select(.name == \"$setting\") | $options_for" "$golden/settings.jsonl") >"$tmp/got"
+        jq -e -n --slurpfile got "$tmp/got" --argjson want "$want" '$got[0].output_ids == $want.output_ids
+            and ($want.logprobs | flatten | length) == ($got[0].logprobs | flatten | length)
+            and all([$got[0].logprobs, $want.logprobs] | map(flatten) | transpose[]; (.[0] - .[1] | fabs) < 1e-4)' ||
+            { echo "$want"; cat "$tmp/got"; false; }
+    done <"$golden/gated/transitions.jsonl"
+}
+
 @test "fields pass through, made ones are replaced, order is kept" {
     printf '%s\n' '{"output_ids":[9],"id": "a" , "input_ids":[5,6,1],"score":1,"x":{"finish":2}}' '' \
         '{"input_ids":[7,1],"n":1.50}' >"$tmp/in"
@@ -271,7 +310,7 @@ bad_record() { # TEXT PATTERN: good, bad, good
     [[ $stderr == *'-m MODEL is missing'* ]]
     for args in '--sample --beams 4' '-n 2' '--beams 4 -n 5' '--top-k 5' '--top-p 0.5' '--temperature 0.5' \
         '--length-penalty 2' '--early-stopping true' '--beams 4 --early-stopping maybe' '--max-new-tokens 10x' \
-        '--score --beams 2' '--score --sample' '--score --no-repeat-ngram 2' '--logprobs' \
+        '--score --beams 2' '--score --sample' '--score --no-repeat-ngram 2' \
         '--max-new-tokens 0' '--min-new-tokens 51' '--beams 0x10' '--sample --top-p nan' '--sample --temperature 0' \
         '--sample --top-p 1.1' '--seed -1' '--repetition-penalty 1e400' '--batch-tokens 0' '--device gpu' '--nosuch'; do
         # shellcheck disable=SC2086

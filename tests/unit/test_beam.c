@@ -13,7 +13,8 @@ struct fixture {
     struct t5_beam_rules rules;
     struct t5_beam beam;
     int32_t sequences[4 * STRIDE]; /* running beams; row b starts 0, 10+b, 20+b, ... */
-    int32_t parent[4], token[4];
+    float logprobs[4 * STRIDE];    /* -sequences / 100 */
+    struct t5_beam_candidate next[4];
 };
 
 static void begin(struct fixture *f, int64_t beams, int64_t max_new, double length_penalty,
@@ -24,19 +25,34 @@ static void begin(struct fixture *f, int64_t beams, int64_t max_new, double leng
     f->rules = (struct t5_beam_rules){beams, max_new, length_penalty, early, EOS};
     assert_int_equal(t5_beam_init(&f->beam, &f->rules, &err), 0);
     for (int32_t b = 0; b < 4; b++)
-        for (int32_t i = 0; i < STRIDE; i++)
-            f->sequences[b * STRIDE + i] = i ? 10 * i + b : 0;
+        for (int32_t i = 0; i < STRIDE; i++) {
+            int32_t id = f->sequences[b * STRIDE + i] = i ? 10 * i + b : 0;
+            f->logprobs[b * STRIDE + i] = -(float)id / 100;
+        }
 }
 
-static int64_t advance(struct fixture *f, int64_t length, const struct t5_beam_candidate *c, int64_t n)
+struct given {
+    float score;
+    int32_t beam, id;
+};
+
+/* A token's log-probability is -id / 100 here, so that it can be seen to stay beside its token. */
+static int64_t advance(struct fixture *f, int64_t length, const struct given *c, int64_t n)
 {
-    struct t5_beam_candidate copy[16];
-    memcpy(copy, c, (size_t)n * sizeof *c);
-    return t5_beam_advance(&f->beam, copy, n, f->sequences, STRIDE, length, f->parent, f->token);
+    struct t5_beam_candidate candidates[16];
+    for (int64_t i = 0; i < n; i++)
+        candidates[i] = (struct t5_beam_candidate){c[i].score, c[i].beam, c[i].id, -(float)c[i].id / 100};
+    int64_t on = t5_beam_advance(&f->beam, f->next, candidates, n, f->sequences, f->logprobs, STRIDE, length);
+    for (int64_t i = 0; i < on; i++)
+        assert_true(f->next[i].logprob == -(float)f->next[i].id / 100);
+    for (int64_t i = 0; i < f->beam.n_finished; i++)
+        for (int64_t k = 0; k < f->beam.finished[i].n; k++)
+            assert_true(f->beam.finished[i].logprobs[k] == -(float)f->beam.finished[i].ids[k] / 100);
+    return on;
 }
 #define ADVANCE(f, length, ...)                                                                    \
-    advance(f, length, (const struct t5_beam_candidate[]){__VA_ARGS__},                            \
-            sizeof((const struct t5_beam_candidate[]){__VA_ARGS__}) / sizeof(struct t5_beam_candidate))
+    advance(f, length, (const struct given[]){__VA_ARGS__},                                        \
+            sizeof((const struct given[]){__VA_ARGS__}) / sizeof(struct given))
 
 static void best_go_on_in_order(void **state)
 {
@@ -44,14 +60,14 @@ static void best_go_on_in_order(void **state)
     struct fixture f;
     begin(&f, 2, 5, 1, T5_EARLY_FALSE);
     assert_int_equal(ADVANCE(&f, 1, {-3, 0, 7}, {-1, 0, 5}, {-2, 0, 6}, {-4, 0, 8}), 2);
-    assert_int_equal(f.token[0], 5);
-    assert_int_equal(f.token[1], 6);
+    assert_int_equal(f.next[0].id, 5);
+    assert_int_equal(f.next[1].id, 6);
     assert_true(f.beam.running[0] == -1 && f.beam.running[1] == -2);
     /* equal scores: the earlier beam, then the smaller id */
     assert_int_equal(ADVANCE(&f, 2, {-3, 1, 4}, {-3, 0, 9}, {-3, 0, 8}, {-9, 1, 5}), 2);
-    assert_int_equal(f.parent[0], 0);
-    assert_int_equal(f.token[0], 8);
-    assert_int_equal(f.token[1], 9);
+    assert_int_equal(f.next[0].beam, 0);
+    assert_int_equal(f.next[0].id, 8);
+    assert_int_equal(f.next[1].id, 9);
     t5_beam_free(&f.beam);
 }
 
@@ -133,7 +149,7 @@ static void banned_candidates_are_no_candidates(void **state)
     struct fixture f;
     begin(&f, 2, 2, 1, T5_EARLY_FALSE);
     assert_int_equal(ADVANCE(&f, 1, {-1, 0, 5}, {-INFINITY, 0, 6}, {-INFINITY, 0, EOS}), 1);
-    assert_int_equal(f.token[0], 5);
+    assert_int_equal(f.next[0].id, 5);
     assert_int_equal(ADVANCE(&f, 2, {-INFINITY, 0, 5}, {-INFINITY, 0, 6}), 0);
     assert_int_equal(f.beam.n_finished, 0);
     t5_beam_free(&f.beam);
