@@ -7,9 +7,10 @@
 #include "base/skip.h"
 #include "io/jsonl.h"
 #include "text/rouge.h"
+#include "text/rouge_other.h"
 #include "text/rouge_stats.h"
 
-static const char *prediction = "prediction", *reference = "summary";
+static const char *prediction = "prediction", *reference = "summary", *compare, *id;
 static int no_stem, per_record, table, intervals;
 static struct t5_skip skip = {.program = "rouge"};
 static int64_t max_line = (int64_t)T5_MAX_LINE, resamples = 1000, seed = 1;
@@ -23,8 +24,12 @@ static const struct t5_option options[] = {
     {"table", 0, T5_OPT_FLAG, NULL, &table, 0, 0, "write the means as a table in percent"},
     {"intervals", 0, T5_OPT_FLAG, NULL, &intervals, 0, 0, "add 95 % intervals of the means"},
     {"resamples", 0, T5_OPT_INT, "N", &resamples, 1, T5_ROUGE_MAX_RESAMPLES,
-     "how many resamples intervals come from"},
+     "how many resamples intervals and p values come from"},
     {"seed", 0, T5_OPT_INT, "N", &seed, 0, 1e15, "what the resamples are drawn from"},
+    {"compare", 0, T5_OPT_STRING, "OTHER", &compare, 0, 0,
+     "test the difference to the predictions in this file"},
+    {"id", 0, T5_OPT_STRING, "FIELD", &id, 0, 0,
+     "pair records of both by this field, not by order"},
     {"skip-bad", 0, T5_OPT_FLAG, NULL, &skip.on, 0, 0, "go on after a bad record; exit 3"},
     {"max-line", 0, T5_OPT_INT, "N", &max_line, 2, 1 << 30, "refuse longer lines (bytes)"},
     {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
@@ -40,7 +45,9 @@ struct run {
     struct t5_rouge *scorer;
     struct t5_buf texts[2], members, line;
     struct t5_rouge_total total;
-    struct t5_rouge_sample sample; /* kept for --intervals only */
+    struct t5_rouge_sample sample, others; /* kept for --intervals and --compare only */
+    struct t5_rouge_other *other;          /* NULL without --compare */
+    int64_t read;                          /* records, bad ones counted */
 };
 
 /* What is printed of all records together; NULL where there is none. */
@@ -48,6 +55,7 @@ struct result {
     int64_t count;
     const struct t5_rouge_scores *mean;
     const struct t5_rouge_interval *interval;
+    const struct t5_rouge_comparison *comparison;
 };
 
 static int check_options(struct t5_err *err)
@@ -56,6 +64,10 @@ static int check_options(struct t5_err *err)
         return t5_fail_as(err, T5_USAGE, "--table and --per-record exclude each other");
     if (intervals && per_record)
         return t5_fail_as(err, T5_USAGE, "--intervals and --per-record exclude each other");
+    if (compare && per_record)
+        return t5_fail_as(err, T5_USAGE, "--compare and --per-record exclude each other");
+    if (id && !compare)
+        return t5_fail_as(err, T5_USAGE, "--id needs --compare");
     return 0;
 }
 
@@ -77,14 +89,44 @@ static int put_interval(struct t5_buf *out, const struct t5_prf *low, const stru
                          high->fmeasure);
 }
 
+static int put_test(struct t5_buf *out, const char *name, double difference, double low,
+                    double high, double p_bootstrap, double p_randomisation, struct t5_err *err)
+{
+    return t5_buf_printf(out, err,
+                         "\"%s\":{\"difference\":%.17g,\"interval\":[%.17g,%.17g],"
+                         "\"p_bootstrap\":%.17g,\"p_randomisation\":%.17g}",
+                         name, difference, low, high, p_bootstrap, p_randomisation);
+}
+
+static int put_comparison(struct t5_buf *out, const struct t5_rouge_comparison *all, int k,
+                          struct t5_err *err)
+{
+    const struct t5_prf *d = &all->difference.of[k], *low = &all->interval.low.of[k],
+                        *high = &all->interval.high.of[k], *boot = &all->p_bootstrap.of[k],
+                        *rand = &all->p_randomisation.of[k];
+    if (t5_buf_printf(out, err, ",\"compare\":{") ||
+        put_test(out, "precision", d->precision, low->precision, high->precision, boot->precision,
+                 rand->precision, err) ||
+        t5_buf_append(out, ",", 1, err) ||
+        put_test(out, "recall", d->recall, low->recall, high->recall, boot->recall, rand->recall,
+                 err) ||
+        t5_buf_append(out, ",", 1, err) ||
+        put_test(out, "fmeasure", d->fmeasure, low->fmeasure, high->fmeasure, boot->fmeasure,
+                 rand->fmeasure, err))
+        return -1;
+    return t5_buf_append(out, "}", 1, err);
+}
+
 /* `"rouge1":{"precision":0.5,...},...` without the outer braces. */
 static int put_scores(struct t5_buf *out, const struct t5_rouge_scores *scores,
-                      const struct t5_rouge_interval *interval, struct t5_err *err)
+                      const struct t5_rouge_interval *interval,
+                      const struct t5_rouge_comparison *comparison, struct t5_err *err)
 {
     for (int k = 0; k < T5_ROUGE_KINDS; k++) {
         if (t5_buf_printf(out, err, "%s\"%s\":{", k ? "," : "", t5_rouge_names[k]) ||
             put_numbers(out, scores ? &scores->of[k] : NULL, err) ||
             (interval && put_interval(out, &interval->low.of[k], &interval->high.of[k], err)) ||
+            (comparison && put_comparison(out, comparison, k, err)) ||
             t5_buf_printf(out, err, "}"))
             return -1;
     }
@@ -114,9 +156,10 @@ static int write_out(const struct t5_buf *text, struct t5_err *err)
 static int print_json(struct t5_buf *out, const struct result *result, struct t5_err *err)
 {
     if (t5_buf_printf(out, err, "{\"count\":%lld,", (long long)result->count) ||
-        put_scores(out, result->mean, result->interval, err))
+        put_scores(out, result->mean, result->interval, result->comparison, err))
         return -1;
-    if (intervals && t5_buf_printf(out, err, ",\"level\":%g,\"resamples\":%lld,\"seed\":%lld",
+    if ((intervals || compare) &&
+        t5_buf_printf(out, err, ",\"level\":%g,\"resamples\":%lld,\"seed\":%lld",
                                    T5_ROUGE_LEVEL, (long long)resamples, (long long)seed))
         return -1;
     if (t5_buf_printf(out, err, ",\"signature\":") || put_signature(out, err) ||
@@ -140,6 +183,22 @@ static int put_row(struct t5_buf *out, const struct result *result, int k, struc
               : 0;
 }
 
+static int put_comparison_table(struct t5_buf *out, const struct t5_rouge_comparison *all,
+                                struct t5_err *err)
+{
+    if (t5_buf_printf(out, err, "\n%-10s %9s    95 %% interval   %9s %9s\n", "F", "less other",
+                      "bootstrap", "random"))
+        return -1;
+    for (int k = 0; k < T5_ROUGE_KINDS; k++)
+        if (t5_buf_printf(out, err, "%-10s %+10.3f  %+7.3f to %+7.3f  p %7.5f p %7.5f\n",
+                          t5_rouge_names[k], 100 * all->difference.of[k].fmeasure,
+                          100 * all->interval.low.of[k].fmeasure,
+                          100 * all->interval.high.of[k].fmeasure, all->p_bootstrap.of[k].fmeasure,
+                          all->p_randomisation.of[k].fmeasure))
+            return -1;
+    return 0;
+}
+
 static int print_table(struct t5_buf *out, const struct result *result, struct t5_err *err)
 {
     if (t5_buf_printf(out, err, "%-10s %9s %9s %9s%s\n", "percent", "precision", "recall", "F",
@@ -150,9 +209,11 @@ static int print_table(struct t5_buf *out, const struct result *result, struct t
             return -1;
     if (t5_buf_printf(out, err, "%lld record%s, %s", (long long)result->count,
                       result->count == 1 ? "" : "s", no_stem ? "not stemmed" : "stemmed") ||
-        (intervals && t5_buf_printf(out, err, ", %lld resamples, seed %lld", (long long)resamples,
+        ((intervals || compare) &&
+         t5_buf_printf(out, err, ", %lld resamples, seed %lld", (long long)resamples,
                                     (long long)seed)) ||
-        t5_buf_printf(out, err, "\n"))
+        t5_buf_printf(out, err, "\n") ||
+        (result->comparison && put_comparison_table(out, result->comparison, err)))
         return -1;
     return write_out(out, err);
 }
@@ -163,7 +224,7 @@ static int print_record(struct run *run, const struct t5_record *record,
     static const char *const replaced[] = {"rouge"};
     run->members.n = run->line.n = 0;
     if (t5_buf_printf(&run->members, err, "\"rouge\":{") ||
-        put_scores(&run->members, scores, NULL, err) || t5_buf_printf(&run->members, err, "}") ||
+        put_scores(&run->members, scores, NULL, NULL, err) || t5_buf_printf(&run->members, err, "}") ||
         t5_record_splice_replacing(&run->line, record, replaced, 1, run->members.data,
                                    run->members.n, err))
         return -1;
@@ -178,20 +239,42 @@ static int read_text(struct t5_buf *out, const struct t5_record *record, const c
     return field ? t5_field_string(out, record, field, err) : -1;
 }
 
+static int score_text(struct t5_rouge_scores *out, struct run *run, const struct t5_record *record,
+                      const char *text, size_t n, struct t5_err *err)
+{
+    const struct t5_buf *ref = &run->texts[0];
+    if (t5_rouge_score(out, run->scorer, ref->data, ref->n, text, n, err))
+        return err->skippable ? t5_record_fail(record, NULL, err, "%s", err->text) : -1;
+    return 0;
+}
+
+static int keep_scores(struct run *run, const struct t5_rouge_scores *scores,
+                       const struct t5_rouge_scores *others, struct t5_err *err)
+{
+    if ((intervals || compare) && t5_rouge_sample_add(&run->sample, scores, err))
+        return -1;
+    if (compare && t5_rouge_sample_add(&run->others, others, err))
+        return -1;
+    t5_rouge_total_add(&run->total, scores);
+    return 0;
+}
+
 static int score_record(struct run *run, const struct t5_record *record, struct t5_err *err)
 {
     struct t5_buf *ref = &run->texts[0], *pred = &run->texts[1];
-    struct t5_rouge_scores scores;
+    struct t5_rouge_scores scores, others;
+    const char *text;
+    size_t n;
     if (read_text(pred, record, prediction, err) || read_text(ref, record, reference, err))
         return -1;
-    if (t5_rouge_score(&scores, run->scorer, ref->data, ref->n, pred->data, pred->n, err))
-        return err->skippable ? t5_record_fail(record, NULL, err, "%s", err->text) : -1;
-    if (per_record && print_record(run, record, &scores, err))
+    if (compare &&
+        (t5_rouge_other_find(&text, &n, run->other, record, run->read - 1, err) ||
+         score_text(&others, run, record, text, n, err)))
         return -1;
-    if (intervals && t5_rouge_sample_add(&run->sample, &scores, err))
+    if (score_text(&scores, run, record, pred->data, pred->n, err) ||
+        (per_record && print_record(run, record, &scores, err)))
         return -1;
-    t5_rouge_total_add(&run->total, &scores);
-    return 0;
+    return keep_scores(run, &scores, &others, err);
 }
 
 static int score_all(struct run *run, struct t5_err *err)
@@ -199,18 +282,21 @@ static int score_all(struct run *run, struct t5_err *err)
     struct t5_record record;
     int rc;
     while ((rc = t5_jsonl_next(run->reader, &record, err)) != 0) {
+        run->read++;
         if (rc == 1)
             rc = score_record(run, &record, err);
         if (rc < 0 && !t5_skip_bad(&skip, err))
             return -1;
     }
-    return 0;
+    /* a skipped record's partner is left over by right */
+    return compare && !skip.skipped ? t5_rouge_other_end(run->other, err) : 0;
 }
 
 static int print_means(struct run *run, struct t5_err *err)
 {
     struct t5_rouge_scores mean;
     struct t5_rouge_interval interval;
+    struct t5_rouge_comparison comparison;
     struct result result = {.count = run->total.count};
     if (per_record)
         return 0;
@@ -221,6 +307,12 @@ static int print_means(struct run *run, struct t5_err *err)
             if (t5_rouge_bootstrap(&interval, &run->sample, resamples, (uint64_t)seed, err))
                 return -1;
             result.interval = &interval;
+        }
+        if (compare) {
+            if (t5_rouge_compare(&comparison, &run->sample, &run->others, resamples,
+                                 (uint64_t)seed, err))
+                return -1;
+            result.comparison = &comparison;
         }
     }
     run->line.n = 0;
@@ -236,13 +328,18 @@ static void run_free(struct run *run)
     t5_buf_free(&run->members);
     t5_buf_free(&run->line);
     t5_rouge_sample_free(&run->sample);
+    t5_rouge_sample_free(&run->others);
+    t5_rouge_other_close(run->other);
 }
 
 static int work(const struct t5_list *files, struct t5_err *err)
 {
+    const struct t5_rouge_other_fields fields = {prediction, reference, id};
     struct run run = {0};
     int rc = -1;
     if (check_options(err) ||
+        (compare &&
+         t5_rouge_other_open(&run.other, compare, &fields, (size_t)max_line, err)) ||
         t5_rouge_open(&run.scorer, !no_stem, err) ||
         t5_jsonl_open(&run.reader, files->items, files->n, (size_t)max_line, err) ||
         score_all(&run, err) || print_means(&run, err))

@@ -3,6 +3,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "text/rouge_stats.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@
 enum { NUMBERS = T5_ROUGE_KINDS * 3 }; /* of one record, seen as a row */
 
 /* Streams of the seed. */
-enum { RECORDS = 1 };
+enum { RECORDS = 1, SIGNS = 2 };
 
 _Static_assert(sizeof(struct t5_rouge_scores) == NUMBERS * sizeof(double), "scores are a row");
 
@@ -72,28 +73,132 @@ static double percentile(const double *sorted, size_t n, double q)
     return sorted[below] + (at - (double)below) * (sorted[above] - sorted[below]);
 }
 
-int t5_rouge_bootstrap(struct t5_rouge_interval *out, const struct t5_rouge_sample *sample,
-                       int64_t resamples, uint64_t seed, struct t5_err *err)
+/* Means of all resamples, each number's in order of size: (NUMBERS, b). NULL without memory. */
+static double *bootstrap(const double *rows, size_t n, size_t b, uint64_t seed, struct t5_err *err)
 {
-    size_t n = t5_rouge_sample_count(sample), b = (size_t)resamples;
-    double mean[NUMBERS], low[NUMBERS], high[NUMBERS];
-    double *means = t5_alloc(b * NUMBERS, sizeof *means, "resamples", err); /* (NUMBERS, b) */
+    double mean[NUMBERS];
+    double *means = t5_alloc(b, sizeof mean, "resamples", err);
     uint32_t key[2];
     if (!means)
-        return -1;
+        return NULL;
     t5_rng_key(key, seed, T5_RNG_SAMPLE, RECORDS);
     for (size_t r = 0; r < b; r++) {
-        resampled_mean(mean, rows_of(sample), n, key, r);
+        resampled_mean(mean, rows, n, key, r);
         for (size_t c = 0; c < NUMBERS; c++)
             means[c * b + r] = mean[c];
     }
-    for (size_t c = 0; c < NUMBERS; c++) {
+    for (size_t c = 0; c < NUMBERS; c++)
         qsort(means + c * b, b, sizeof *means, by_size);
+    return means;
+}
+
+static void set_interval(struct t5_rouge_interval *out, const double *means, size_t b)
+{
+    double low[NUMBERS], high[NUMBERS];
+    for (size_t c = 0; c < NUMBERS; c++) {
         low[c] = percentile(means + c * b, b, (1 - T5_ROUGE_LEVEL) / 2);
         high[c] = percentile(means + c * b, b, (1 + T5_ROUGE_LEVEL) / 2);
     }
     memcpy(&out->low, low, sizeof low);
     memcpy(&out->high, high, sizeof high);
+}
+
+int t5_rouge_bootstrap(struct t5_rouge_interval *out, const struct t5_rouge_sample *sample,
+                       int64_t resamples, uint64_t seed, struct t5_err *err)
+{
+    size_t b = (size_t)resamples;
+    double *means = bootstrap(rows_of(sample), t5_rouge_sample_count(sample), b, seed, err);
+    if (!means)
+        return -1;
+    set_interval(out, means, b);
     free(means);
     return 0;
+}
+
+/* What a mean may be off by rounding, so that an equal one counts as equal. */
+static void rounding(double slack[NUMBERS], const double *rows, size_t n)
+{
+    for (size_t c = 0; c < NUMBERS; c++) {
+        slack[c] = 0;
+        for (size_t i = 0; i < n; i++)
+            slack[c] += fabs(rows[i * NUMBERS + c]);
+        slack[c] *= 1e-12 / (double)n;
+    }
+}
+
+/* Under the null hypothesis the resampled means lie around 0 as they lie around the mean. */
+static void centred(double p[NUMBERS], const double *means, const double mean[NUMBERS],
+                    const double slack[NUMBERS], size_t b)
+{
+    for (size_t c = 0; c < NUMBERS; c++) {
+        size_t out = 0;
+        for (size_t r = 0; r < b; r++)
+            out += fabs(means[c * b + r] - mean[c]) >= fabs(mean[c]) - slack[c];
+        p[c] = (double)(1 + out) / (double)(1 + b);
+    }
+}
+
+/* Under the null hypothesis either system could have made either text: any sign is as likely. A
+ * record's sign is the same for all its numbers. */
+static void randomised(double p[NUMBERS], const double *rows, size_t n, const double mean[NUMBERS],
+                       const double slack[NUMBERS], size_t b, uint64_t seed)
+{
+    size_t out[NUMBERS] = {0};
+    struct t5_philox bits = {{0}};
+    uint32_t key[2];
+    t5_rng_key(key, seed, T5_RNG_SAMPLE, SIGNS);
+    for (size_t r = 0; r < b; r++) {
+        double sum[NUMBERS] = {0};
+        for (size_t i = 0; i < n; i++) {
+            if (i % 128 == 0)
+                bits = draw(key, i / 128, r);
+            double sign = bits.v[i / 32 % 4] >> i % 32 & 1 ? 1 : -1;
+            for (size_t c = 0; c < NUMBERS; c++)
+                sum[c] += sign * rows[i * NUMBERS + c];
+        }
+        for (size_t c = 0; c < NUMBERS; c++)
+            out[c] += fabs(sum[c] / (double)n) >= fabs(mean[c]) - slack[c];
+    }
+    for (size_t c = 0; c < NUMBERS; c++)
+        p[c] = (double)(1 + out[c]) / (double)(1 + b);
+}
+
+/* (n, NUMBERS), and their means. */
+static double *differences(double mean[NUMBERS], const double *a, const double *b, size_t n,
+                           struct t5_err *err)
+{
+    double *rows = t5_alloc(n, NUMBERS * sizeof *rows, "differences", err);
+    for (size_t c = 0; c < NUMBERS; c++)
+        mean[c] = 0;
+    for (size_t i = 0; rows && i < n * NUMBERS; i++) {
+        rows[i] = a[i] - b[i];
+        mean[i % NUMBERS] += rows[i];
+    }
+    for (size_t c = 0; c < NUMBERS; c++)
+        mean[c] /= (double)n;
+    return rows;
+}
+
+int t5_rouge_compare(struct t5_rouge_comparison *out, const struct t5_rouge_sample *a,
+                     const struct t5_rouge_sample *b, int64_t resamples, uint64_t seed,
+                     struct t5_err *err)
+{
+    size_t n = t5_rouge_sample_count(a);
+    double mean[NUMBERS], slack[NUMBERS], p[NUMBERS], *means = NULL;
+    double *rows = differences(mean, rows_of(a), rows_of(b), n, err);
+    int rc = -1;
+    if (!rows || !(means = bootstrap(rows, n, (size_t)resamples, seed, err)))
+        goto out;
+    memcpy(&out->difference, mean, sizeof mean);
+    set_interval(&out->interval, means, (size_t)resamples);
+    rounding(slack, rows, n);
+    centred(p, means, mean, slack, (size_t)resamples);
+    memcpy(&out->p_bootstrap, p, sizeof p);
+    randomised(p, rows, n, mean, slack, (size_t)resamples, seed);
+    memcpy(&out->p_randomisation, p, sizeof p);
+    rc = 0;
+out:
+    free(rows);
+    free(means);
+    return rc;
 }

@@ -236,3 +236,84 @@ differ='def off($a; $b): [("rouge1", "rouge2", "rougeL", "rougeLsum") as $k
         [[ $output == 'rouge: --resamples: '* ]]
     done
 }
+
+numbered() { # PREDICTION SUMMARY ID
+    jq -cn --arg p "$1" --arg s "$2" --argjson i "$3" '{id: $i, prediction: $p, summary: $s}'
+}
+
+# 40 records that are right in one file, and in the other but for every fourth.
+two_systems() {
+    for ((i = 0; i < 40; i++)); do numbered a a $i; done >"$tmp/a"
+    for ((i = 0; i < 40; i++)); do if ((i % 4)); then numbered a a $i; else numbered b a $i; fi; done >"$tmp/b"
+}
+
+@test "--compare: difference, interval and p values of a case known by hand" {
+    two_systems
+    rouge --compare "$tmp/b" --resamples 20000 "$tmp/a" >"$tmp/out"
+    # Ten records decide: all signs alike in 2 of 1,024 patterns. The interval is Binomial(40, 1/4)'s,
+    # whose P(X <= 15) is 0.9738; and P(|X - 10| >= 10) is 0.00058.
+    jq -e '.resamples == 20000 and .seed == 1 and (.rouge1.compare.fmeasure | .difference == 0.25
+        and (.interval | .[0] == 0.125 and (.[1] == 0.375 or .[1] == 0.4)) and (.p_randomisation - 2 / 1024 | fabs) < 0.0013
+        and (.p_bootstrap - 0.00058 | fabs) < 0.0007)
+        and (.rouge2.compare.recall | .difference == 0 and .p_bootstrap == 1 and .p_randomisation == 1)' "$tmp/out"
+    rouge --compare "$tmp/a" --resamples 20000 "$tmp/b" | jq -e '.rouge1.compare.fmeasure.difference == -0.25'
+    rouge --compare "$tmp/b" --resamples 20000 "$tmp/a" | cmp - "$tmp/out"
+    run -0 rouge --compare "$tmp/b" --table "$tmp/a"
+    [[ ${lines[5]} == '40 records, stemmed, 1000 resamples, seed 1' && ${lines[6]} == 'F '*'less other'*bootstrap*random ]]
+    [[ ${lines[7]} == 'rouge1        +25.000  +1'*' to +'*'  p 0.00'*' p 0.00'* && ${lines[8]} == 'rouge2 '*' p 1.00000 p 1.00000' ]]
+}
+
+@test "--compare --id: order does not matter, numbers and strings differ" {
+    two_systems
+    rouge --compare "$tmp/b" "$tmp/a" >"$tmp/want"
+    tac "$tmp/b" >"$tmp/turned"
+    rouge --compare "$tmp/turned" --id id "$tmp/a" | cmp - "$tmp/want"
+    { numbered a a '"\u0061"'; numbered a b 2; } >"$tmp/x"
+    { numbered b b 2; echo '{"id":"\u0061","prediction":"a"}'; } >"$tmp/y"
+    rouge --compare "$tmp/y" --id id "$tmp/x" | jq -e '.rouge1.compare.recall.difference == -0.5'
+    sed 's/2/"2"/' "$tmp/y" >"$tmp/z"
+    run -1 rouge --compare "$tmp/z" --id id "$tmp/x"
+    [ "$output" = "rouge: $tmp/x:2:1: no partner in $tmp/z" ]
+}
+
+@test "--compare: files that do not pair, status 1 and the record named" {
+    two_systems
+    tac "$tmp/b" | sed 's/"summary":"a"/"summary":"c"/' >"$tmp/other"
+    run -1 --separate-stderr rouge --compare "$tmp/other" "$tmp/a"
+    [[ $output == '' && $stderr == "rouge: $tmp/a:1:"*": the reference differs from that of its partner, $tmp/other:1" ]]
+    head -n 39 "$tmp/b" >"$tmp/other"
+    run -1 rouge --compare "$tmp/other" "$tmp/a"
+    [ "$output" = "rouge: $tmp/a:40:1: no partner in $tmp/other" ]
+    { cat "$tmp/b"; numbered a a 77; } >"$tmp/other"
+    for by in '' '--id=id'; do
+        run -1 rouge --compare "$tmp/other" $by "$tmp/a"
+        [ "$output" = "rouge: $tmp/other:41: 1 record without a partner, this one first" ]
+    done
+    { cat "$tmp/b"; numbered a a 5; } >"$tmp/other"
+    run -1 rouge --compare "$tmp/other" --id id "$tmp/a"
+    [ "$output" = "rouge: $tmp/other:41: the \"id\" of line 6 again" ]
+    run -1 rouge --compare "$tmp/a" --id id "$tmp/other"
+    [ "$output" = "rouge: $tmp/other:41:1: its partner, $tmp/a:6, is another record's, too" ]
+    echo '{"prediction":"a","id":null}' >"$tmp/other"
+    run -1 rouge --compare "$tmp/other" --id id "$tmp/a"
+    [ "$output" = "rouge: $tmp/other:1:24: \"id\" is no string and no number" ]
+}
+
+@test "--compare with --skip-bad: pairs stay pairs, OTHER must be good" {
+    two_systems
+    { head -n 3 "$tmp/a"; echo nonsense; tail -n +5 "$tmp/a"; } >"$tmp/bad"
+    run -3 --separate-stderr rouge --skip-bad --compare "$tmp/b" "$tmp/bad"
+    jq -e '.count == 39 and (.rouge1.compare.recall.difference - 10 / 39 | fabs) < 1e-12' <<<"$output"
+    run -1 --separate-stderr rouge --skip-bad --compare "$tmp/bad" "$tmp/a"
+    [[ $output == '' && ${#stderr_lines[@]} == 1 && $stderr == "rouge: $tmp/bad:4:1: "* ]]
+    run -4 rouge --compare "$tmp/none" "$tmp/a"
+    [[ $output == *"$tmp/none"* ]]
+}
+
+@test "--compare of no records, --id alone, --per-record" {
+    rouge --compare /dev/null /dev/null | jq -e '.count == 0 and .rouge1.fmeasure == null'
+    run -2 rouge --id id /dev/null
+    [ "$output" = 'rouge: --id needs --compare' ]
+    run -2 rouge --compare /dev/null --per-record /dev/null
+    [ "$output" = 'rouge: --compare and --per-record exclude each other' ]
+}
