@@ -12,7 +12,7 @@
 
 static const char dialogue[] = "dialogue";
 static const char *spiece = "spiece.model", *prefix = "", *source = dialogue, *target = "summary";
-static const char *template;
+static const char *template, *report_unk;
 static const char *to = "jsonl", *on_long = "truncate", *segmentation = "viterbi", *output;
 static int64_t max_source = 255, max_target = 50, threads = 1, max_line = (int64_t)T5_MAX_LINE;
 static int special, decode, stats;
@@ -33,6 +33,8 @@ static const struct t5_option options[] = {
     {"output", 'o', T5_OPT_STRING, "FILE", &output, 0, 0, "write there, not to standard output"},
     {"decode", 0, T5_OPT_FLAG, NULL, &decode, 0, 0, "turn output_ids into prediction"},
     {"stats", 0, T5_OPT_FLAG, NULL, &stats, 0, 0, "write token counts of both fields as JSON"},
+    {"report-unk", 0, T5_OPT_STRING, "FILE", &report_unk, 0, 0,
+     "write there which characters become <unk>, how often"},
     {"special-in-text", 0, T5_OPT_FLAG, NULL, &special, 0, 0,
      "read </s>, <extra_id_0> etc. in text as those ids"},
     {"segmentation", 0, T5_OPT_CHOICE, "viterbi|sentencepiece", &segmentation, 0, 0,
@@ -54,6 +56,16 @@ static int same_file(const char *a, const char *b)
            x.st_ino == y.st_ino;
 }
 
+static int check_report(struct t5_err *err)
+{
+    if (decode || strcmp(segmentation, "viterbi") != 0)
+        return t5_fail_as(err, T5_USAGE, "--report-unk excludes --decode and --segmentation sentencepiece");
+    if (strcmp(report_unk, "-") == 0 ||
+        (output && (strcmp(output, report_unk) == 0 || same_file(output, report_unk))))
+        return t5_fail_as(err, T5_USAGE, "--report-unk needs a file of its own");
+    return 0;
+}
+
 static int check_options(const struct t5_list *files, struct t5_err *err)
 {
     int pack = strcmp(to, "safetensors") == 0;
@@ -68,10 +80,12 @@ static int check_options(const struct t5_list *files, struct t5_err *err)
         return t5_fail_as(err, T5_USAGE, "--template excludes --prefix and --source");
     if (!template && strcmp(source, target) == 0)
         return t5_fail_as(err, T5_USAGE, "--source and --target name the same field");
-    for (int i = 0; output && i < files->n; i++)
-        if (same_file(files->items[i], output))
+    for (int i = 0; i < files->n; i++)
+        if (output && same_file(files->items[i], output))
             return t5_fail_as(err, T5_USAGE, "--output is an input, too");
-    return 0;
+        else if (report_unk && same_file(files->items[i], report_unk))
+            return t5_fail_as(err, T5_USAGE, "--report-unk is an input, too");
+    return report_unk ? check_report(err) : 0;
 }
 
 static struct t5_progress progress;
@@ -91,6 +105,9 @@ static void report(const struct t5_tokenize_counts *counts)
     if (counts->dropped)
         t5_warn(program.name, "%lld of %lld records dropped: longer than the limits",
                 (long long)counts->dropped, (long long)(counts->records + counts->dropped));
+    if (report_unk)
+        t5_warn(program.name, "%lld of %lld records have characters that become <unk>",
+                (long long)counts->unknown, (long long)counts->records);
 }
 
 /* Sets pattern where there is a template. */
@@ -128,6 +145,7 @@ static int run(const struct t5_list *files, const struct t5_template *pattern, s
                                                    : T5_LONG_TRUNCATE,
         .threads = (int)threads,
         .output = output,
+        .report_unk = report_unk,
         .bad = pass_over,
         .bad_arg = &skip,
         .progress = isatty(STDIN_FILENO) || isatty(STDOUT_FILENO) ? NULL : show_progress,

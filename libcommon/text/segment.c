@@ -102,6 +102,40 @@ static size_t step_length(const struct t5_segmenter *s, const char *word, size_t
 
 static int is_unknown(int32_t id) { return id == UNKNOWN || id == T5_UNK; }
 
+static uint32_t character(const char *p, size_t n)
+{
+    const unsigned char *s = (const unsigned char *)p;
+    uint32_t c = n == 1 ? s[0] : s[0] & (0x7fu >> n);
+    for (size_t i = 1; i < n; i++)
+        c = c << 6 | (s[i] & 0x3f);
+    return c;
+}
+
+/* Appends what is unknown on the best path, in the order of the text. */
+static int collect(struct t5_buf *out, const struct t5_segmenter *s, const int32_t *ends,
+                   const char *word, size_t n, struct t5_err *err)
+{
+    size_t before = out->n, len;
+    int32_t last = -1;
+    for (size_t at = n; at > 0; at -= len) {
+        len = step_length(s, word, at, ends[at]);
+        struct t5_unknown u = {ends[at] == UNKNOWN ? character(word + at - len, len)
+                                                   : T5_NO_CHARACTER,
+                               !is_unknown(last)};
+        if (is_unknown(ends[at]) && t5_buf_append(out, &u, sizeof u, err))
+            return -1;
+        last = ends[at];
+    }
+    size_t count = (out->n - before) / sizeof(struct t5_unknown);
+    struct t5_unknown *u = (struct t5_unknown *)(out->data + before);
+    for (size_t i = 0; i < count / 2; i++) {
+        struct t5_unknown other = u[i];
+        u[i] = u[count - 1 - i];
+        u[count - 1 - i] = other;
+    }
+    return 0;
+}
+
 int t5_segment(struct t5_buf *out, const struct t5_segmenter *s, struct t5_lattice *lattice,
                const char *word, size_t n, struct t5_err *err)
 {
@@ -126,5 +160,5 @@ int t5_segment(struct t5_buf *out, const struct t5_segmenter *s, struct t5_latti
         last = ends[at];
     }
     out->n += count * sizeof(int32_t);
-    return 0;
+    return lattice->unknown ? collect(lattice->unknown, s, ends, word, n, err) : 0;
 }

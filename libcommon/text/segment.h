@@ -17,10 +17,18 @@ int t5_segmenter_init(struct t5_segmenter *out, const struct t5_spiece *model, i
                       struct t5_err *err) T5_MUST_CHECK;
 void t5_segmenter_free(struct t5_segmenter *segmenter);
 
+/* A character of the text behind an id T5_UNK; neighbours share one. */
+#define T5_NO_CHARACTER UINT32_MAX /* <unk> itself, written in the text */
+struct t5_unknown {
+    uint32_t character;
+    int32_t ends; /* 1: the last one of its id */
+};
+
 /* A thread's arrays; zero-initialised. */
 struct t5_lattice {
     double *score;       /* ring of the last positions */
     struct t5_buf ends;  /* int32_t a byte: the piece that ends there on the best path, or -1 */
+    struct t5_buf *unknown; /* struct t5_unknown: where they are appended; borrowed, may be NULL */
 };
 void t5_lattice_free(struct t5_lattice *lattice);
 /* Appends the ids (int32_t) of word, which no piece crosses. Time is linear in n. */

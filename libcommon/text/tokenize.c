@@ -36,7 +36,7 @@ struct stream {
     struct t5_jsonl *reader;
     int reader_failed;
     struct t5_tokenize_worker *workers; /* one a thread */
-    struct t5_atomic *file;
+    struct t5_atomic *file, *report; /* report NULL: none */
     struct t5_stats stats;
     struct t5_pack *pack;
     struct t5_tokenize_counts *counts;
@@ -153,6 +153,26 @@ static int write_batch(void *arg, void *batch, struct t5_err *err)
 
 /* ---- the whole ---------------------------------------------------------------------------- */
 
+static int finish_report(struct stream *s, struct t5_err *err)
+{
+    struct t5_unk *all = &s->workers[0].unk;
+    struct t5_buf text = {0};
+    int rc = 0;
+    for (int i = 1; i < s->options->threads && rc == 0; i++)
+        rc = t5_unk_merge(all, &s->workers[i].unk, err);
+    s->counts->unknown = all->records;
+    if (rc == 0)
+        rc = t5_unk_print(&text, all, err) || t5_atomic_write(s->report, text.data, text.n, err)
+                 ? -1
+                 : 0;
+    t5_buf_free(&text);
+    if (rc)
+        return -1;
+    struct t5_atomic *report = s->report;
+    s->report = NULL;
+    return t5_atomic_commit(report, err);
+}
+
 static int finish(struct stream *s, struct t5_err *err)
 {
     struct t5_buf text = {0};
@@ -169,7 +189,7 @@ static int finish(struct stream *s, struct t5_err *err)
         return -1;
     struct t5_atomic *file = s->file;
     s->file = NULL;
-    return t5_atomic_commit(file, err);
+    return t5_atomic_commit(file, err) || (s->report && finish_report(s, err)) ? -1 : 0;
 }
 
 /* What the pattern ends in, as ids. There must be room for it and for one token before it. */
@@ -196,6 +216,7 @@ static int open_stream(struct stream *s, const struct t5_tokenizer *tokenizer,
     s->workers = t5_alloc_zeroed((size_t)o->threads, sizeof *s->workers, "workers", err);
     if (!s->workers || t5_jsonl_open(&s->reader, paths, n_paths, o->max_line, err) ||
         t5_atomic_open(&s->file, o->output, err) ||
+        (o->report_unk && t5_atomic_open(&s->report, o->report_unk, err)) ||
         (o->mode == T5_TOKENIZE_PACK && t5_pack_open(&s->pack, err)))
         return -1;
     for (int i = 0; i < o->threads; i++) {
@@ -220,12 +241,16 @@ static void close_stream(struct stream *s)
         t5_buf_free(&w->labels);
         t5_buf_free(&w->members);
         t5_buf_free(&w->tail);
+        t5_buf_free(&w->found);
+        t5_buf_free(&w->scratch);
+        t5_unk_free(&w->unk);
     }
     free(s->workers);
     t5_jsonl_close(s->reader);
     t5_pack_close(s->pack);
     t5_stats_free(&s->stats);
     t5_atomic_abandon(s->file);
+    t5_atomic_abandon(s->report);
 }
 
 int t5_tokenize(struct t5_tokenize_counts *counts, const struct t5_tokenize_options *options,

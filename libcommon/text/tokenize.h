@@ -32,6 +32,8 @@ struct t5_tokenize_options {
     size_t max_line;
     int threads;
     const char *output; /* a file, or NULL: standard output */
+    const char *report_unk; /* a file for the characters that become <unk>, or NULL; not with DECODE
+                               and a tokenizer of T5_SEGMENT_LIBRARY */
     /* Called in order, one call at a time, for each bad record; 1: go on behind it, 0: stop. */
     int (*bad)(void *arg, const struct t5_err *err);
     void *bad_arg;
@@ -42,6 +44,7 @@ struct t5_tokenize_options {
 struct t5_tokenize_counts {
     int64_t records; /* good ones */
     int64_t dropped; /* by T5_LONG_DROP, besides */
+    int64_t unknown; /* good ones with a character that became <unk>; with report_unk only */
 };
 
 /* Runs over the inputs (as t5_jsonl_open takes them). */

@@ -7,6 +7,20 @@
 #include "io/atomic.h"
 #include "text/tokenize.h"
 
+/* Counts of unknown characters: see tokenize_unk.c. Zero-initialised. */
+#define T5_UNK_PAGES 0x1100 /* of 256 characters */
+struct t5_unk {
+    struct t5_unk_count *pages[T5_UNK_PAGES]; /* owned; NULL: none of them */
+    int64_t records;                          /* that have any */
+};
+/* Counts those of one record. */
+int t5_unk_add(struct t5_unk *unk, const struct t5_unknown *found, size_t n,
+               struct t5_err *err) T5_MUST_CHECK;
+int t5_unk_merge(struct t5_unk *into, const struct t5_unk *from, struct t5_err *err) T5_MUST_CHECK;
+/* JSON lines, the most frequent first. */
+int t5_unk_print(struct t5_buf *out, const struct t5_unk *unk, struct t5_err *err) T5_MUST_CHECK;
+void t5_unk_free(struct t5_unk *unk);
+
 struct t5_tokenize_worker { /* a thread's own */
     const struct t5_tokenize_options *options;
     const struct t5_tokenizer *tokenizer;
@@ -14,6 +28,8 @@ struct t5_tokenize_worker { /* a thread's own */
     struct t5_record record;
     struct t5_buf text, input, labels, members;
     struct t5_buf tail; /* ids of the pattern's tail, without </s>: kept where a source is cut */
+    struct t5_buf found, scratch; /* struct t5_unknown of this record; ids */
+    struct t5_unk unk;
 };
 
 /* Appends to out what one line gives: for JSONL and decoding a line; for packing and counting, in

@@ -57,6 +57,23 @@ static int cut_before_tail(struct t5_buf *ids, const struct t5_buf *tail, int64_
                : 0;
 }
 
+/* Finds the characters behind the <unk> of ids, which w->text gave; cut: behind it came the tail. */
+static int find_unknown(struct t5_tokenize_worker *w, const struct t5_buf *ids,
+                        const struct t5_buf *tail, int cut, struct t5_err *err)
+{
+    const int32_t *id = (const int32_t *)ids->data;
+    size_t n = ids->n / sizeof *id, i = 0;
+    while (i < n && id[i] != T5_UNK)
+        i++;
+    if (i == n)
+        return 0;
+    size_t head = n - (cut ? tail->n / sizeof *id : 0);
+    if (t5_encode_unknown(&w->found, &w->scratch, w->encoder, w->text.data, w->text.n, head, err))
+        return -1;
+    const char *end = cut ? t5_template_tail(w->options->pattern) : "";
+    return t5_encode_unknown(&w->found, &w->scratch, w->encoder, end, strlen(end), 0, err);
+}
+
 /* w->text to ids; at: its place in the record, or NULL. 0, T5_DROPPED or -1. */
 static int encode_text(struct t5_buf *ids, struct t5_tokenize_worker *w, const char *at,
                        struct limit limit, const struct t5_buf *tail, struct t5_err *err)
@@ -69,9 +86,12 @@ static int encode_text(struct t5_buf *ids, struct t5_tokenize_worker *w, const c
         enough = 0; /* counting is about whole texts, so that one can choose where to cut */
     if (t5_encode(ids, w->encoder, w->text.data, w->text.n, enough, err))
         return -1;
-    if (!enough || ids->n <= (size_t)limit.max * sizeof(int32_t))
-        return 0;
-    return may_cut ? cut_before_tail(ids, tail, limit.max, err) : too_long(ids, w, at, limit, err);
+    int cut = enough && ids->n > (size_t)limit.max * sizeof(int32_t);
+    if (cut && !may_cut)
+        return too_long(ids, w, at, limit, err);
+    if (cut && cut_before_tail(ids, tail, limit.max, err))
+        return -1;
+    return o->report_unk ? find_unknown(w, ids, tail, cut, err) : 0;
 }
 
 /* Sets w->text to the source text, and *at to its place where it is one field. */
@@ -154,6 +174,7 @@ static int encode_record(struct t5_buf *out, struct t5_tokenize_worker *w, struc
 {
     const struct t5_tokenize_options *o = w->options;
     const struct t5_field *target = t5_record_find(&w->record, o->target);
+    w->found.n = 0;
     int rc = encode_source(w, err);
     if (rc >= 0 && target) { /* a record that is bad is so though it could be dropped */
         int other = encode_target(w, target, err);
@@ -161,6 +182,9 @@ static int encode_record(struct t5_buf *out, struct t5_tokenize_worker *w, struc
     }
     if (rc)
         return rc;
+    if (t5_unk_add(&w->unk, (struct t5_unknown *)w->found.data,
+                   w->found.n / sizeof(struct t5_unknown), err))
+        return -1;
     return o->mode == T5_TOKENIZE_JSONL ? put_members(out, w, target != NULL, err)
                                         : put_binary(out, w, target != NULL, err);
 }

@@ -197,7 +197,7 @@ static int encode_raw(struct t5_buf *out, struct t5_encoder *e, const char *word
 static int encode_word(struct t5_buf *out, struct t5_encoder *e, const char *word, size_t n,
                        int after_space, struct t5_err *err)
 {
-    if (n > SLOT_KEY || t5_word_starts_with_mark(word, n))
+    if (n > SLOT_KEY || e->lattice.unknown || t5_word_starts_with_mark(word, n))
         return encode_raw(out, e, word, n, after_space, err);
     struct slot *slot = slot_of(e, word, n);
     if (slot->n_key == n && memcmp(slot->key, word, n) == 0)
@@ -272,6 +272,16 @@ static size_t special_at(const struct t5_tokenizer *t, const char *text, size_t 
     return len;
 }
 
+/* A special token's id; <unk> stands for no character. */
+static int put_special(struct t5_buf *out, struct t5_encoder *e, int32_t id, struct t5_err *err)
+{
+    const struct t5_unknown itself = {T5_NO_CHARACTER, 1};
+    if (id == T5_UNK && e->lattice.unknown &&
+        t5_buf_append(e->lattice.unknown, &itself, sizeof itself, err))
+        return -1;
+    return t5_buf_append(out, &id, sizeof id, err);
+}
+
 static int encode_special(struct t5_buf *out, struct t5_encoder *e, const char *text, size_t n,
                           size_t enough, struct t5_err *err)
 {
@@ -283,7 +293,7 @@ static int encode_special(struct t5_buf *out, struct t5_encoder *e, const char *
         len = hit ? special_at(e->tokenizer, hit, n - i, &id) : 0;
         if (len) {
             if (encode_text(out, e, text + start, i - start, enough, err) ||
-                t5_buf_append(out, &id, sizeof id, err))
+                put_special(out, e, id, err))
                 return -1;
             start = i + len;
         } else {
@@ -305,4 +315,23 @@ int t5_encode(struct t5_buf *out, struct t5_encoder *encoder, const char *text, 
     if (out->n > enough)
         out->n = enough;
     return t5_buf_append(out, &end, sizeof end, err);
+}
+
+int t5_encode_unknown(struct t5_buf *unknown, struct t5_buf *out, struct t5_encoder *encoder,
+                      const char *text, size_t n, size_t max, struct t5_err *err)
+{
+    size_t before = unknown->n, ids = 0, kept = 0;
+    encoder->lattice.unknown = unknown;
+    int rc = t5_encode(out, encoder, text, n, max, err);
+    encoder->lattice.unknown = NULL;
+    if (rc)
+        return -1;
+    /* The last word may have been cut: as many stay as the ids left have. */
+    for (size_t i = 0; i < out->n / sizeof(int32_t); i++)
+        ids += ((int32_t *)out->data)[i] == T5_UNK;
+    const struct t5_unknown *u = (struct t5_unknown *)(unknown->data + before);
+    for (; ids > 0; kept++)
+        ids -= (size_t)u[kept].ends;
+    unknown->n = before + kept * sizeof *u;
+    return 0;
 }

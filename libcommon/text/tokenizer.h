@@ -6,6 +6,7 @@
 #define T5_TEXT_TOKENIZER_H
 
 #include "base/buf.h"
+#include "text/segment.h"
 #include "text/spiece.h"
 
 enum t5_segmentation { T5_SEGMENT_VITERBI, T5_SEGMENT_LIBRARY };
@@ -34,6 +35,11 @@ void t5_encoder_close(struct t5_encoder *encoder);
  * at most max ids: the first max - 1 and </s>. */
 int t5_encode(struct t5_buf *out, struct t5_encoder *encoder, const char *text, size_t n, size_t max,
               struct t5_err *err) T5_MUST_CHECK;
+
+/* The same, and appends to unknown the characters (struct t5_unknown, after normalisation) that
+ * became T5_UNK among these ids. Slower, and only for T5_SEGMENT_VITERBI. */
+int t5_encode_unknown(struct t5_buf *unknown, struct t5_buf *out, struct t5_encoder *encoder,
+                      const char *text, size_t n, size_t max, struct t5_err *err) T5_MUST_CHECK;
 
 /* Appends the text of ids, which lie in [0, t5_tokenizer_vocab): special ids and ids without text
  * are left out, and spaces before punctuation are closed up as transformers'

@@ -144,6 +144,58 @@ hash_of() { sha256sum | cut -d' ' -f1; }
     [ "$output" = '{"a":"Anna: hello","input_ids":[88,4,236,23,48,1]}' ]
 }
 
+@test "--report-unk: characters, how often, in how many records" {
+    { echo '{"id":1,"dialogue":"hello 😂😂 \u4e2d hello😂","summary":"😂"}'
+      echo '{"id":2,"dialogue":"hello","summary":"hello"}'
+      echo '{"id":3,"dialogue":"中 <unk> \u0416","summary":"\u4e2d😂中"}'
+      echo '{"id":4,"dialogue":"😂","summary":5}'; } >"$tmp/in"
+    for j in 1 2; do
+        run -3 --separate-stderr tok -j $j --skip-bad --report-unk "$tmp/unk" "$tmp/in"
+        [ "${stderr_lines[1]}" = 't5-tokenize: 2 of 3 records have characters that become <unk>' ]
+        [ "$(head -n 2 "$tmp/unk")" = '{"character":"😂","code":"U+1F602","count":5,"records":2}
+{"character":"中","code":"U+4E2D","count":4,"records":2}' ]
+        jq -e -s 'all(.count > 0) and any(.character == "Ж")' "$tmp/unk"
+        [ "$output" = "$(tok --skip-bad "$tmp/in" 2>/dev/null)" ]
+    done
+    run -0 --separate-stderr tok --report-unk "$tmp/unk" <<<'{"dialogue":"hello"}'
+    [ "$stderr" = 't5-tokenize: 0 of 1 records have characters that become <unk>' ]
+    [ -f "$tmp/unk" ] && [ ! -s "$tmp/unk" ]
+}
+
+@test "--report-unk: as far as the ids go" {
+    echo '{"dialogue":"hello Ж hello中 😂","summary":"x"}' >"$tmp/in"
+    codes() { tok --report-unk "$tmp/unk" --max-source "$@" "$tmp/in" 2>/dev/null; jq -j .character "$tmp/unk"; }
+    [ "$(codes 4 -o /dev/null)" = '' ]                       # 3 ids of hello
+    [ "$(codes 100 -o /dev/null | grep -o . | sort | tr -d '\n')" = "$(printf '%s\n' Ж 中 😂 | sort | tr -d '\n')" ]
+    n=$(tok "$tmp/in" | jq '.input_ids | index(2)')
+    [ "$(codes $((n + 1)) -o /dev/null)" = '' ]
+    [ "$(codes $((n + 2)) -o /dev/null)" = 'Ж' ]
+    [ "$(codes $((n + 2)) --template '{dialogue}' -o /dev/null)" = 'Ж' ]
+    [ "$(codes $((n + 4)) --template '{dialogue} 😂' -o /dev/null | grep -o . | sort | tr -d '\n')" = "$(printf '%s\n' Ж 😂 | sort | tr -d '\n')" ]
+    [ "$(codes 4 --stats -o /dev/null | wc -m)" = 3 ]
+    [ "$(codes 4 --on-long drop -o /dev/null)" = '' ]
+    echo '{"dialogue":"a <unk>","summary":"b"}' >"$tmp/in"
+    [ "$(codes 100 --special-in-text -o /dev/null)" = '' ]
+}
+
+@test "--report-unk: the same file on any number of threads; none after a failure" {
+    many 3000 | sed 's/the 7/the 😂/; s/Ben:9/中/g' >"$tmp/in"
+    tok --report-unk "$tmp/1" "$tmp/in" >"$tmp/out" 2>"$tmp/err1"
+    [ "$(wc -l <"$tmp/1")" -ge 2 ]
+    for j in 2 5; do
+        tok -j $j --report-unk "$tmp/$j" "$tmp/in" 2>"$tmp/err" | cmp - "$tmp/out"
+        cmp "$tmp/1" "$tmp/$j"
+        cmp "$tmp/err1" "$tmp/err"
+    done
+    run -1 tok --report-unk "$tmp/none" <<<'{"dialogue":1}'
+    [ ! -e "$tmp/none" ]
+    run -4 tok --report-unk "$tmp/no/dir" /dev/null
+    for bad in "--report-unk $tmp/in" '--report-unk -' "--report-unk $tmp/o -o $tmp/o" "--report-unk $tmp/o --decode" \
+        "--report-unk $tmp/o --segmentation sentencepiece"; do
+        run -2 tok $bad "$tmp/in"
+    done
+}
+
 @test "blank text is the end alone" {
     run -0 tok <<<'{"dialogue":" \n\t\u3000","summary":""}'
     [[ $output == *'"input_ids":[1],"labels":[1]}' ]]
