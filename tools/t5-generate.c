@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "base/program.h"
 #include "base/skip.h"
 #include "io/tokens.h"
@@ -13,7 +14,7 @@
 #define MOST_TARGET 8192
 
 static const char *model_path, *adapter_path, *early_stopping, *compute, *device = "auto";
-static int sample, score, logprobs;
+static int sample, score, logprobs, stats;
 static struct t5_skip skip = {.program = "t5-generate"};
 /* -1 and NAN: not given */
 static int64_t beams = 1, top_k = -1, seed = 42, max_new = 50, min_new, no_repeat, returned = 1;
@@ -42,6 +43,7 @@ static const struct t5_option options[] = {
     {"returned", 'n', T5_OPT_INT, "N", &returned, 1, 1024, "sequences a record, of beams or samples"},
     {"score", 0, T5_OPT_FLAG, NULL, &score, 0, 0, "generate nothing: log-probability of each record's labels"},
     {"logprobs", 0, T5_OPT_FLAG, NULL, &logprobs, 0, 0, "add each token's log-probability"},
+    {"stats", 0, T5_OPT_FLAG, NULL, &stats, 0, 0, "at the end, a line of JSON on standard error: speed, memory"},
     {"batch-tokens", 0, T5_OPT_INT, "N", &batch_tokens, 1, 1 << 30,
      "most source and target tokens worked on at a time"},
     {"compute", 0, T5_OPT_CHOICE, "f32|bf16|int8", &compute, 0, 0,
@@ -68,7 +70,7 @@ struct run {
     struct t5_window *window;
     struct t5_tokens_reader *reader;
     struct t5_progress progress;
-    int64_t records;
+    int64_t records, tokens;
 };
 
 static int check_options(struct t5_err *err)
@@ -171,6 +173,7 @@ static void show_progress(void *context, int64_t records, int64_t tokens)
     char note[64];
     double spent = t5_now() - run->progress.started;
     run->records = records;
+    run->tokens = tokens;
     snprintf(note, sizeof note, "%.3g tokens/s", spent > 0 ? (double)tokens / spent : 0);
     t5_progress_update(&run->progress, records, note);
 }
@@ -193,6 +196,18 @@ static int fill_window(struct run *run, struct t5_err *err)
     return 1;
 }
 
+static void print_stats(struct run *run)
+{
+    double seconds = t5_now() - run->progress.started;
+    double rate = seconds > 0 ? 1 / seconds : 0;
+    t5_progress_end(&run->progress);
+    fprintf(stderr,
+            "{\"records\":%lld,\"tokens\":%lld,\"seconds\":%.6f,\"records_per_s\":%.6g,\"tokens_per_s\":%.6g,"
+            "\"peak_bytes\":%lld}\n",
+            (long long)run->records, (long long)run->tokens, seconds, (double)run->records * rate,
+            (double)run->tokens * rate, (long long)t5_memory_peak());
+}
+
 /* What came before a bad record is answered before that record is reported. */
 static int generate(struct run *run, struct t5_err *err)
 {
@@ -205,6 +220,8 @@ static int generate(struct run *run, struct t5_err *err)
             return -1;
         }
     } while (rc > 0);
+    if (rc == 0 && stats)
+        print_stats(run);
     return rc < 0 ? -1 : t5_skip_end(&skip, run->records, err);
 }
 

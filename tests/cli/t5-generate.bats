@@ -220,6 +220,25 @@ check_scores() {
     done <"$golden/gated/transitions.jsonl"
 }
 
+@test "--stats: one line of JSON on standard error, whose counts are those of the output, and the same output" {
+    for how in '' '--beams 4 -n 2' '--score'; do
+        # shellcheck disable=SC2086
+        generate $how --stats "$records" >"$tmp/out" 2>"$tmp/err"
+        # shellcheck disable=SC2086
+        generate $how "$records" | cmp - "$tmp/out"
+        [ "$(wc -l <"$tmp/err")" = 1 ]
+        jq -e -n --slurpfile out "$tmp/out" --slurpfile s "$tmp/err" --arg how "$how" 'def near($x; $y): ($x - $y | fabs) <= 1e-4 * $y;
+            $s[0] | .records == 24 and .tokens == ([$out[] | if $how == "--score" then .labels else .output_ids end] | flatten | length)
+                and .seconds > 0 and near(.records_per_s * .seconds; .records) and near(.tokens_per_s * .seconds; .tokens)
+                and .peak_bytes > 1e6 and .peak_bytes < 4e9'
+    done
+    printf '{"input_ids":[5,1]}\n{}\n' >"$tmp/in"
+    run -3 --separate-stderr generate --stats --skip-bad "$tmp/in"
+    [ "${#stderr_lines[@]}" = 3 ] && [ "$(jq .records <<<"${stderr_lines[1]}")" = 1 ]
+    run -0 --separate-stderr generate --stats /dev/null
+    [ "$(jq -c '[.records, .tokens, .tokens_per_s]' <<<"$stderr")" = '[0,0,0]' ]
+}
+
 @test "fields pass through, made ones are replaced, order is kept" {
     printf '%s\n' '{"output_ids":[9],"id": "a" , "input_ids":[5,6,1],"score":1,"x":{"finish":2}}' '' \
         '{"input_ids":[7,1],"n":1.50}' >"$tmp/in"
