@@ -3,6 +3,7 @@
 
 PREFIX   ?= /usr/local
 DESTDIR  ?=
+COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
 SAN      ?=
 T5_PEER_PYTHON ?= python3
 B        := $(if $(SAN),build-san,build)
@@ -43,7 +44,7 @@ gpu_units := $(patsubst tests/gpu/%.c,$(B)/gpu/%,$(wildcard tests/gpu/*.c)) \
              $(patsubst tests/gpu/%.cu,$(B)/gpu/%,$(wildcard tests/gpu/*.cu))
 
 .PHONY: all deps demo check check-gpu bench golden install uninstall clean help
-all: $(programs) $(backends) ## build the programs into build/bin
+all: $(programs) $(backends) $(B)/completions/t5-tools.bash ## build the programs into build/bin
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -82,6 +83,11 @@ $(B)/bin/t5-tokenize: EXTRA := -lsentencepiece -lstdc++
 $(B)/bin/%: $(B)/tools/%.o $(B)/libt5.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LD) -rdynamic -o $@ $^ $(EXTRA) $(LIBS)
+
+# Made of what --help says. Left half done, it would be taken for made.
+$(B)/completions/t5-tools.bash: completions/make-bash $(programs)
+	@mkdir -p $(@D)
+	sh completions/make-bash $(programs) > $@.tmp && mv $@.tmp $@
 
 # Backends are opened at run time from ../lib beside the programs.
 $(B)/lib/t5-cpu.so: $(cpu_o) $(B)/libt5.a
@@ -137,11 +143,14 @@ install: all ## install under PREFIX [/usr/local]
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/t5-tools
 	install -m755 $(programs) $(DESTDIR)$(PREFIX)/bin
 	install -m755 $(backends) $(DESTDIR)$(PREFIX)/lib/t5-tools
+	install -Dm644 $(B)/completions/t5-tools.bash $(DESTDIR)$(COMPLETIONS)/t5-tools.bash
+	for p in $(tools); do ln -sf t5-tools.bash $(DESTDIR)$(COMPLETIONS)/$$p; done
 	for s in 1 5 7; do for p in man/*.$$s; do [ -f $$p ] || continue; \
 	    install -Dm644 $$p $(DESTDIR)$(PREFIX)/share/man/man$$s/$${p##*/}; done; done
 
 uninstall: ## remove what install put there
 	rm -f $(tools:%=$(DESTDIR)$(PREFIX)/bin/%)
+	rm -f $(patsubst %,$(DESTDIR)$(COMPLETIONS)/%,$(tools) t5-tools.bash)
 	rm -rf $(DESTDIR)$(PREFIX)/lib/t5-tools
 	for s in 1 5 7; do for p in man/*.$$s; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$$s/$${p##*/}; done; done
 
