@@ -13,7 +13,7 @@
 #define MOST_SOURCE 8192 /* tokens of a record */
 #define MOST_TARGET 8192
 
-static const char *model_path, *adapter_path, *early_stopping, *compute, *device = "auto";
+static const char *model_path, *adapter_path, *early_stopping, *preset, *compute, *device = "auto";
 static int sample, score, logprobs, stats;
 static struct t5_skip skip = {.program = "t5-generate"};
 /* -1 and NAN: not given */
@@ -30,6 +30,7 @@ static const struct t5_option options[] = {
     {"top-k", 0, T5_OPT_INT, "K", &top_k, 0, 1 << 30, "sampling: from the K likeliest; 0: from all [50]"},
     {"top-p", 0, T5_OPT_REAL, "P", &top_p, 0, 1,
      "sampling: from the likeliest that make up P together [1]"},
+    {"preset", 0, T5_OPT_CHOICE, "recipe", &preset, 0, 0, "the published settings: --sample --top-k 50 --top-p 0.9"},
     {"seed", 0, T5_OPT_INT, "N", &seed, 0, 1e15, "sampling: key of the draws"},
     {"max-new-tokens", 0, T5_OPT_INT, "N", &max_new, 1, 8192, "stop after N tokens"},
     {"min-new-tokens", 0, T5_OPT_INT, "N", &min_new, 0, 8192, "no end before N tokens"},
@@ -73,14 +74,25 @@ struct run {
     int64_t records, tokens;
 };
 
+/* Beneath what the command line gives. max_new_tokens is 50 in the recipe, as by default. */
+static void apply_preset(void)
+{
+    if (!preset)
+        return;
+    sample = 1;
+    top_k = top_k < 0 ? 50 : top_k;
+    top_p = top_p < 0 ? 0.9 : top_p;
+}
+
 static int check_options(struct t5_err *err)
 {
+    apply_preset();
     if (!model_path)
         return t5_fail_as(err, T5_USAGE, "-m MODEL is missing (see --help)");
     if (score && (sample || beams > 1 || returned > 1 || min_new || no_repeat || repetition_penalty != 1))
         return t5_fail_as(err, T5_USAGE, "--score takes no options of a search");
     if (sample && beams > 1)
-        return t5_fail_as(err, T5_USAGE, "--sample and --beams exclude each other");
+        return t5_fail_as(err, T5_USAGE, "%s and --beams exclude each other", preset ? "--preset recipe" : "--sample");
     if (!sample && (top_k >= 0 || top_p >= 0 || temperature >= 0))
         return t5_fail_as(err, T5_USAGE, "--temperature, --top-k and --top-p need --sample");
     if (beams == 1 && (early_stopping || !isnan(length_penalty)))

@@ -239,6 +239,14 @@ check_scores() {
     [ "$(jq -c '[.records, .tokens, .tokens_per_s]' <<<"$stderr")" = '[0,0,0]' ]
 }
 
+@test "--preset recipe samples as published; options given win" {
+    generate --sample --top-k 50 --top-p 0.9 --max-new-tokens 50 "$records" >"$tmp/want"
+    generate --preset recipe "$records" | cmp - "$tmp/want"
+    generate --preset recipe --top-k 0 --top-p 1 --max-new-tokens 9 --seed 3 "$records" >"$tmp/got"
+    generate --sample --top-k 0 --top-p 1 --max-new-tokens 9 --seed 3 "$records" | cmp - "$tmp/got"
+    run ! cmp -s "$tmp/got" "$tmp/want"
+}
+
 @test "fields pass through, made ones are replaced, order is kept" {
     printf '%s\n' '{"output_ids":[9],"id": "a" , "input_ids":[5,6,1],"score":1,"x":{"finish":2}}' '' \
         '{"input_ids":[7,1],"n":1.50}' >"$tmp/in"
@@ -330,6 +338,7 @@ bad_record() { # TEXT PATTERN: good, bad, good
     for args in '--sample --beams 4' '-n 2' '--beams 4 -n 5' '--top-k 5' '--top-p 0.5' '--temperature 0.5' \
         '--length-penalty 2' '--early-stopping true' '--beams 4 --early-stopping maybe' '--max-new-tokens 10x' \
         '--score --beams 2' '--score --sample' '--score --no-repeat-ngram 2' \
+        '--preset recipe --beams 2' '--preset recipe --score' '--preset other' \
         '--max-new-tokens 0' '--min-new-tokens 51' '--beams 0x10' '--sample --top-p nan' '--sample --temperature 0' \
         '--sample --top-p 1.1' '--seed -1' '--repetition-penalty 1e400' '--batch-tokens 0' '--device gpu' '--nosuch'; do
         # shellcheck disable=SC2086
