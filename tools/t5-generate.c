@@ -19,7 +19,7 @@ static struct t5_skip skip = {.program = "t5-generate"};
 /* -1 and NAN: not given */
 static int64_t beams = 1, top_k = -1, seed = 42, max_new = 50, min_new, no_repeat, returned = 1;
 static int64_t batch_tokens = T5_BATCH_TOKENS, threads, max_line = (int64_t)T5_MAX_LINE;
-static double temperature = -1, top_p = -1, length_penalty = NAN, repetition_penalty = 1;
+static double temperature = -1, top_p = -1, min_p = -1, typical = -1, length_penalty = NAN, repetition_penalty = 1;
 
 static const struct t5_option options[] = {
     {"model", 'm', T5_OPT_STRING, "MODEL", &model_path, 0, 0, "HF directory or tensor file"},
@@ -30,6 +30,9 @@ static const struct t5_option options[] = {
     {"top-k", 0, T5_OPT_INT, "K", &top_k, 0, 1 << 30, "sampling: from the K likeliest; 0: from all [50]"},
     {"top-p", 0, T5_OPT_REAL, "P", &top_p, 0, 1,
      "sampling: from the likeliest that make up P together [1]"},
+    {"min-p", 0, T5_OPT_REAL, "P", &min_p, 0, 1, "sampling: of these at least P times as likely as the likeliest [0]"},
+    {"typical", 0, T5_OPT_REAL, "P", &typical, 1e-6, 1,
+     "sampling: of these the most typical that make up P together [1]"},
     {"preset", 0, T5_OPT_CHOICE, "recipe", &preset, 0, 0, "the published settings: --sample --top-k 50 --top-p 0.9"},
     {"seed", 0, T5_OPT_INT, "N", &seed, 0, 1e15, "sampling: key of the draws"},
     {"max-new-tokens", 0, T5_OPT_INT, "N", &max_new, 1, 8192, "stop after N tokens"},
@@ -93,8 +96,9 @@ static int check_options(struct t5_err *err)
         return t5_fail_as(err, T5_USAGE, "--score takes no options of a search");
     if (sample && beams > 1)
         return t5_fail_as(err, T5_USAGE, "%s and --beams exclude each other", preset ? "--preset recipe" : "--sample");
-    if (!sample && (top_k >= 0 || top_p >= 0 || temperature >= 0))
-        return t5_fail_as(err, T5_USAGE, "--temperature, --top-k and --top-p need --sample");
+    if (!sample && (top_k >= 0 || top_p >= 0 || temperature >= 0 || min_p >= 0 || typical >= 0))
+        return t5_fail_as(err, T5_USAGE,
+                          "--temperature, --top-k, --top-p, --min-p and --typical need --sample");
     if (beams == 1 && (early_stopping || !isnan(length_penalty)))
         return t5_fail_as(err, T5_USAGE, "--early-stopping and --length-penalty need --beams");
     if (!sample && returned > beams)
@@ -118,7 +122,9 @@ static struct t5_search_options search_options(void)
                                   .length_penalty = isnan(length_penalty) ? 1 : length_penalty,
                                   .sampling = {.temperature = temperature < 0 ? 1 : temperature,
                                                .top_k = top_k < 0 ? 50 : top_k,
-                                               .top_p = top_p < 0 ? 1 : top_p},
+                                               .top_p = top_p < 0 ? 1 : top_p,
+                                               .min_p = min_p < 0 ? 0 : min_p,
+                                               .typical = typical < 0 ? 1 : typical},
                                   .seed = (uint64_t)seed};
     if (early_stopping)
         o.early = strcmp(early_stopping, "true") == 0    ? T5_EARLY_TRUE

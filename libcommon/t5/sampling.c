@@ -1,4 +1,4 @@
-/* sampling.c - temperature, top-p, and the draw. Philox: see base/rng.h. */
+/* sampling.c - temperature, the filters, and the draw. Philox: see base/rng.h. */
 /* SPDX-License-Identifier: MIT */
 #include "t5/sampling.h"
 
@@ -9,6 +9,39 @@
 static float scaled(const float *logit, int64_t i, const struct t5_sampling *how)
 {
     return logit[i] / (float)how->temperature;
+}
+
+static void normalise(double *p, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += p[i];
+    for (int64_t i = 0; i < n; i++)
+        p[i] /= sum;
+}
+
+/* p falls, so that surprise rises with the index: the ones nearest to the entropy are a run [low, high), which grows on
+ * the nearer side until it weighs enough. Returns high; p is 0 before low. */
+static int64_t keep_typical(double *p, int64_t n, double mass)
+{
+    double entropy = 0, weight = 0, reached = 0;
+    for (int64_t i = 0; i < n; i++)
+        entropy -= p[i] > 0 ? p[i] * log(p[i]) : 0;
+    int64_t low = 0, high;
+    while (low < n && -log(p[low]) < entropy)
+        low++;
+    for (high = low; low > 0 || high < n;) {
+        double below = low > 0 ? entropy + log(p[low - 1]) : INFINITY;
+        double above = high < n ? -log(p[high]) - entropy : INFINITY;
+        double nearer = below < above ? below : above;
+        if (weight >= mass && nearer > reached)
+            break;
+        reached = nearer;
+        weight += below < above ? p[--low] : high < n ? p[high++] : p[--low];
+    }
+    for (int64_t i = 0; i < low; i++)
+        p[i] = 0;
+    return high;
 }
 
 int64_t t5_sampling_filter(double *p, const float *logit, int64_t n, const struct t5_sampling *how)
@@ -24,8 +57,13 @@ int64_t t5_sampling_filter(double *p, const float *logit, int64_t n, const struc
     if (how->top_p < 1)
         while (kept > 1 && dropped + p[kept - 1] <= (1 - how->top_p) * sum)
             dropped += p[--kept];
-    for (int64_t i = 0; i < kept; i++)
-        p[i] /= sum - dropped;
+    while (kept > 1 && p[kept - 1] < how->min_p * p[0])
+        kept--;
+    normalise(p, kept);
+    if (how->typical > 0 && how->typical < 1) {
+        kept = keep_typical(p, kept, how->typical);
+        normalise(p, kept);
+    }
     return kept;
 }
 

@@ -61,7 +61,8 @@ check_golden() {
 
 searches=('' '--no-repeat-ngram 2 --repetition-penalty 1.3 --min-new-tokens 5'
     '--beams 4 -n 2 --length-penalty 0.6 --no-repeat-ngram 3' '--sample -n 3 --top-p 0.9'
-    '--sample --top-k 0 --temperature 0.8 --repetition-penalty 1.2' '--beams 3 --repetition-penalty 0.7')
+    '--sample --top-k 0 --temperature 0.8 --repetition-penalty 1.2'
+    '--sample --top-k 0 --min-p 0.02 --typical 0.7' '--beams 3 --repetition-penalty 0.7')
 
 @test "the same bytes whatever the batch" {
     for search in "${searches[@]}"; do
@@ -118,6 +119,7 @@ searches=('' '--no-repeat-ngram 2 --repetition-penalty 1.3 --min-new-tokens 5'
     generate "$records" >"$tmp/greedy"
     generate --sample --top-k 1 "$records" | cmp - "$tmp/greedy"
     generate --sample --top-p 0 "$records" | cmp - "$tmp/greedy"
+    generate --sample --min-p 1 "$records" | cmp - "$tmp/greedy"
 }
 
 # 3,000 draws of a first token against the model's own probabilities, which a softmax over its beams' scores gives:
@@ -338,7 +340,7 @@ bad_record() { # TEXT PATTERN: good, bad, good
     for args in '--sample --beams 4' '-n 2' '--beams 4 -n 5' '--top-k 5' '--top-p 0.5' '--temperature 0.5' \
         '--length-penalty 2' '--early-stopping true' '--beams 4 --early-stopping maybe' '--max-new-tokens 10x' \
         '--score --beams 2' '--score --sample' '--score --no-repeat-ngram 2' \
-        '--preset recipe --beams 2' '--preset recipe --score' '--preset other' \
+        '--preset recipe --beams 2' '--min-p 0.1' '--typical 0.5' '--sample --min-p 1.1' '--sample --typical 0' '--preset recipe --score' '--preset other' \
         '--max-new-tokens 0' '--min-new-tokens 51' '--beams 0x10' '--sample --top-p nan' '--sample --temperature 0' \
         '--sample --top-p 1.1' '--seed -1' '--repetition-penalty 1e400' '--batch-tokens 0' '--device gpu' '--nosuch'; do
         # shellcheck disable=SC2086

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """sampling.py - what transformers leaves of a logits vector before it draws from it: repetition penalty, then temperature,
-top-k, top-p, then softmax."""
+top-k, top-p, min-p, typical, then softmax."""
 import os
 
 import torch
@@ -22,6 +22,15 @@ CASES = [
     ("penalty", 40, 2.0, [0, 7, 7, 11, 30], dict(repetition_penalty=1.5)),
     ("recipe", 96, 2.0, [0, 4, 5], dict(top_k=50, top_p=0.9)),
     ("everything", 96, 3.0, [0, 4, 80, 80], dict(repetition_penalty=1.3, temperature=1.8, top_k=20, top_p=0.8)),
+    ("min-p", 40, 2.0, [0], dict(min_p=0.1)),
+    ("min-p-one-left", 40, 2.0, [0], dict(min_p=1.0)),
+    ("min-p-behind-top-p", 40, 2.0, [0], dict(temperature=1.5, top_p=0.9, min_p=0.05)),
+    ("typical", 40, 2.0, [0], dict(typical_p=0.8)),
+    ("typical-few", 40, 2.0, [0], dict(typical_p=0.2)),
+    ("typical-peaked", 40, 6.0, [0], dict(typical_p=0.9)),
+    ("typical-behind-top-k", 96, 2.0, [0], dict(top_k=30, typical_p=0.5)),
+    ("all-filters", 96, 3.0, [0, 4, 80, 80], dict(repetition_penalty=1.3, temperature=1.8, top_k=40, top_p=0.95,
+                                                  min_p=0.02, typical_p=0.7)),
 ]
 
 
@@ -35,10 +44,12 @@ def warp(model, logits, previous, options):
 
 def check_clear(model, logits, previous, options, kept):
     """What stays must depend neither on rounding nor on how a sort orders equals."""
-    for nudge in (-1e-5, 1e-5):
-        near = dict(options, top_p=options["top_p"] + nudge)
-        assert torch.equal(warp(model, logits, previous, near)[0] > 0, kept)
-    assert logits[kept].min() > logits[~kept].max() or "repetition_penalty" in options
+    for name in {"top_p", "min_p", "typical_p"} & set(options):
+        for nudge in (-1e-5, 1e-5):
+            near = dict(options, **{name: min(options[name] + nudge, 1.0)})
+            assert torch.equal(warp(model, logits, previous, near)[0] > 0, kept)
+    if not {"typical_p", "repetition_penalty"} & set(options):
+        assert logits[kept].min() > logits[~kept].max()
 
 
 def main():
@@ -53,7 +64,7 @@ def main():
             third = torch.sort(logits, descending=True)[0][2]
             logits[[20, 33]] = third
         probs, processors = warp(model, logits, previous, options)
-        if "top_p" in options:
+        if {"top_p", "min_p", "typical_p"} & set(options):
             check_clear(model, logits, previous, options, probs > 0)
         rows.append({"name": name, "previous": previous, **options, "logits": logits.tolist(),
                      "probs": [common.number(p) for p in probs], "processors": processors})
