@@ -19,7 +19,7 @@ static int special, decode, stats;
 static struct t5_skip skip = {.program = "t5-tokenize"};
 
 static const struct t5_option options[] = {
-    {"spiece", 's', T5_OPT_STRING, "FILE", &spiece, 0, 0, "the SentencePiece model"},
+    {"spiece", 's', T5_OPT_STRING, "FILE", &spiece, 0, 0, "the SentencePiece model, or its directory"},
     {"prefix", 'p', T5_OPT_STRING, "TEXT", &prefix, 0, 0, "put before each source"},
     {"source", 0, T5_OPT_STRING, "FIELD", &source, 0, 0, "the field that becomes input_ids"},
     {"template", 0, T5_OPT_STRING, "TEXT", &template, 0, 0,

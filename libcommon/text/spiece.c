@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -299,10 +300,35 @@ static int read_file(struct t5_buf *out, const char *path, struct t5_err *err)
     return got < 0 ? -1 : 0;
 }
 
-int t5_spiece_load(struct t5_spiece *out, const char *path, struct t5_err *err)
+/* Sets *out (caller frees) to the file that path means, which need not be there. A directory
+ * of Hugging Face's form may have tokenizer.json alone, which holds no spiece.model. */
+static int find_file(char **out, const char *path, struct t5_err *err)
+{
+    struct stat st;
+    char shown[T5_ESCAPED], *json = NULL;
+    int is_dir = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    *out = NULL;
+    if (asprintf(out, is_dir ? "%s/spiece.model" : "%s", path) < 0) {
+        *out = NULL;
+        return t5_fail_memory(err, strlen(path), "a path");
+    }
+    if (!is_dir || access(*out, F_OK) == 0)
+        return 0;
+    if (asprintf(&json, "%s/tokenizer.json", path) < 0)
+        return t5_fail_memory(err, strlen(path), "a path");
+    int only_json = access(json, F_OK) == 0;
+    free(json);
+    if (!only_json)
+        return 0;
+    return t5_fail_as(err, T5_ENVIRONMENT,
+                      "%s: has tokenizer.json but no spiece.model, which is what is read (it lies "
+                      "beside the weights that the model came from)",
+                      t5_escape(shown, path, strlen(path)));
+}
+
+static int load_file(struct t5_spiece *out, const char *path, struct t5_err *err)
 {
     struct t5_buf file = {0};
-    *out = (struct t5_spiece){0};
     if (read_file(&file, path, err)) {
         t5_buf_free(&file);
         return -1;
@@ -310,6 +336,15 @@ int t5_spiece_load(struct t5_spiece *out, const char *path, struct t5_err *err)
     out->bytes = file.data;
     out->n_bytes = file.n;
     return parse_named(out, path, err);
+}
+
+int t5_spiece_load(struct t5_spiece *out, const char *path, struct t5_err *err)
+{
+    char *file;
+    *out = (struct t5_spiece){0};
+    int rc = find_file(&file, path, err) || load_file(out, file, err) ? -1 : 0;
+    free(file);
+    return rc;
 }
 
 void t5_spiece_free(struct t5_spiece *model)

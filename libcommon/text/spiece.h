@@ -52,7 +52,8 @@ struct t5_spiece {
     float min_score; /* over all pieces */
 };
 
-/* Reads and checks path. err names the file, and the byte where that helps. */
+/* Reads and checks path, or spiece.model in path where that is a directory. err names the file, and
+ * the byte where that helps. */
 int t5_spiece_load(struct t5_spiece *out, const char *path, struct t5_err *err) T5_MUST_CHECK;
 /* The same from memory, which is copied; name is for messages. */
 int t5_spiece_parse(struct t5_spiece *out, const void *bytes, size_t n, const char *name,

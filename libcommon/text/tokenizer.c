@@ -3,8 +3,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "text/tokenizer_inside.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <nettle/sha2.h>
 
 #include "text/spm.h"
 
@@ -68,6 +71,17 @@ int32_t t5_tokenizer_size(const struct t5_tokenizer *tokenizer) { return tokeniz
 int32_t t5_tokenizer_vocab(const struct t5_tokenizer *tokenizer)
 {
     return (tokenizer->size + 127) / 128 * 128;
+}
+
+void t5_tokenizer_digest(char out[65], const struct t5_tokenizer *tokenizer)
+{
+    struct sha256_ctx sha;
+    uint8_t digest[SHA256_DIGEST_SIZE];
+    sha256_init(&sha);
+    sha256_update(&sha, tokenizer->model.n_bytes, (const uint8_t *)tokenizer->model.bytes);
+    sha256_digest(&sha, sizeof digest, digest);
+    for (size_t i = 0; i < sizeof digest; i++)
+        snprintf(out + 2 * i, 3, "%02x", digest[i]);
 }
 
 /* ---- the word memory ---------------------------------------------------------------------- */

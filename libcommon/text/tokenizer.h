@@ -14,7 +14,7 @@ enum t5_segmentation { T5_SEGMENT_VITERBI, T5_SEGMENT_LIBRARY };
 struct t5_tokenizer; /* read-only once open: threads share it */
 struct t5_encoder;   /* a thread's own scratch and word memory */
 
-/* Reads spiece.model, checks it, and (T5_SEGMENT_LIBRARY) gives it to the library. special: "</s>",
+/* Reads spiece.model (or that of a directory), checks it, and (T5_SEGMENT_LIBRARY) gives it to the library. special: "</s>",
  * "<pad>", "<unk>" and "<extra_id_N>" in text are those ids, as transformers does it; else they are
  * text like any other. */
 int t5_tokenizer_open(struct t5_tokenizer **out, const char *path,
@@ -27,6 +27,9 @@ int32_t t5_tokenizer_size(const struct t5_tokenizer *tokenizer);
 /* The size of T5's embedding for it: that number rounded up to a multiple of 128 (32,100 to
  * 32,128). */
 int32_t t5_tokenizer_vocab(const struct t5_tokenizer *tokenizer);
+
+/* SHA-256 of spiece.model, 64 hexadecimal digits and NUL. */
+void t5_tokenizer_digest(char out[65], const struct t5_tokenizer *tokenizer);
 
 int t5_encoder_open(struct t5_encoder **out, const struct t5_tokenizer *tokenizer,
                     struct t5_err *err) T5_MUST_CHECK;

@@ -403,6 +403,25 @@ ROWS
     [[ $output == *'/none: No such file or directory' ]]
 }
 
+@test "-s takes a directory with spiece.model" {
+    mkdir "$tmp/hf"
+    echo '{}' >"$tmp/hf/tokenizer.json"
+    run -4 t5-tokenize -s "$tmp/hf" /dev/null
+    [[ ${#lines[@]} == 1 && $output == "t5-tokenize: $tmp/hf: has tokenizer.json but no spiece.model, "* ]]
+    rm "$tmp/hf/tokenizer.json"
+    run -4 t5-tokenize -s "$tmp/hf" /dev/null
+    [ "$output" = "t5-tokenize: $tmp/hf/spiece.model: No such file or directory" ]
+    cp $model "$tmp/hf/spiece.model"
+    for dir in "$tmp/hf" "$tmp/hf/"; do
+        t5-tokenize -s "$dir" <<<'{"dialogue":"Anna: hello"}' >"$tmp/out"
+        grep -q '"input_ids":\[88,4,236,23,48,1\]' "$tmp/out"
+        t5-tokenize -s "$dir" --decode <<<'{"output_ids":[88,4]}' | jq -e '.prediction == "Anna:"'
+    done
+    head -c 100 $model >"$tmp/hf/spiece.model"
+    run -1 t5-tokenize -s "$tmp/hf" /dev/null
+    [[ $output == "t5-tokenize: $tmp/hf/spiece.model: "* ]]
+}
+
 @test "damaged models are refused, by both segmentations" {
     for how in viterbi sentencepiece; do
         for cut in 0 100 5000 200000; do
