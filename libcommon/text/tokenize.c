@@ -178,7 +178,7 @@ static int finish(struct stream *s, struct t5_err *err)
     struct t5_buf text = {0};
     int rc = 0;
     if (s->options->mode == T5_TOKENIZE_PACK)
-        rc = t5_pack_finish(s->pack, s->file, s->options, err);
+        rc = t5_pack_finish(s->pack, s->file, s->options, s->workers[0].tokenizer, err);
     else if (s->options->mode == T5_TOKENIZE_STATS)
         rc = t5_stats_print(&text, &s->stats, s->options, err) ||
                      t5_atomic_write(s->file, text.data, text.n, err)

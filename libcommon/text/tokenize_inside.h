@@ -60,7 +60,8 @@ struct t5_pack;
 int t5_pack_open(struct t5_pack **out, struct t5_err *err) T5_MUST_CHECK;
 int t5_pack_add(struct t5_pack *pack, const char *bytes, size_t n, struct t5_err *err) T5_MUST_CHECK;
 int t5_pack_finish(struct t5_pack *pack, struct t5_atomic *file,
-                   const struct t5_tokenize_options *options, struct t5_err *err) T5_MUST_CHECK;
+                   const struct t5_tokenize_options *options, const struct t5_tokenizer *tokenizer,
+                   struct t5_err *err) T5_MUST_CHECK;
 void t5_pack_close(struct t5_pack *pack);
 
 #endif

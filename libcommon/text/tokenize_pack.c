@@ -117,10 +117,50 @@ static struct t5_tensor describe(const char *name, enum t5_dtype type, int64_t n
     return (struct t5_tensor){.name = name, .type = type, .rank = 1, .shape = {n}, .elements = n};
 }
 
-int t5_pack_finish(struct t5_pack *pack, struct t5_atomic *file,
-                   const struct t5_tokenize_options *options, struct t5_err *err)
+#define MAX_SETTINGS 12
+
+/* What the ids depend on, so that a token file says how it was made; texts are borrowed from it. */
+struct settings {
+    struct t5_metadata row[MAX_SETTINGS];
+    int n;
+    char max_source[24], max_target[24], digest[65];
+};
+
+static void put(struct settings *s, const char *name, const char *value)
 {
-    char max_source[24], max_target[24];
+    s->row[s->n++] = (struct t5_metadata){name, value};
+}
+
+static void describe_settings(struct settings *s, const struct t5_tokenize_options *o,
+                              const struct t5_tokenizer *t)
+{
+    static const char *const on_long[] = {"truncate", "drop", "error"};
+    int library = t5_tokenizer_segmentation(t) == T5_SEGMENT_LIBRARY;
+    s->n = 0;
+    snprintf(s->max_source, sizeof s->max_source, "%lld", (long long)o->max_source);
+    snprintf(s->max_target, sizeof s->max_target, "%lld", (long long)o->max_target);
+    t5_tokenizer_digest(s->digest, t);
+    put(s, "format", "t5-tokens");
+    if (o->pattern) {
+        put(s, "template", o->pattern->given);
+    } else {
+        put(s, "prefix", o->prefix);
+        put(s, "source", o->source);
+    }
+    put(s, "target", o->target);
+    put(s, "max_source", s->max_source);
+    put(s, "max_target", s->max_target);
+    put(s, "on_long", on_long[o->on_long]);
+    put(s, "segmentation", library ? "sentencepiece" : "viterbi");
+    put(s, "special_in_text", t5_tokenizer_special(t) ? "true" : "false");
+    put(s, "tokenizer_sha256", s->digest);
+}
+
+int t5_pack_finish(struct t5_pack *pack, struct t5_atomic *file,
+                   const struct t5_tokenize_options *options, const struct t5_tokenizer *tokenizer,
+                   struct t5_err *err)
+{
+    struct settings settings;
     struct ragged *in = &pack->input, *out = &pack->labels;
     const struct t5_tensor tensors[] = {
         describe("input_ids", T5_I32, in->ids),
@@ -128,16 +168,11 @@ int t5_pack_finish(struct t5_pack *pack, struct t5_atomic *file,
         describe("labels", T5_I32, out->ids),
         describe("label_offsets", T5_I64, out->records + 1),
     };
-    const struct t5_metadata metadata[] = {{"format", "t5-tokens"},
-                                           {"prefix", options->prefix},
-                                           {"max_source", max_source},
-                                           {"max_target", max_target}};
     FILE *const from[] = {in->file[IDS], in->file[OFFSETS], out->file[IDS], out->file[OFFSETS]};
     int n = out->filled ? 4 : 2; /* no labels at all: none are written */
-    snprintf(max_source, sizeof max_source, "%lld", (long long)options->max_source);
-    snprintf(max_target, sizeof max_target, "%lld", (long long)options->max_target);
+    describe_settings(&settings, options, tokenizer);
     struct t5_safetensors_writer *writer;
-    if (t5_safetensors_write_open(&writer, file, tensors, n, metadata, 4, err))
+    if (t5_safetensors_write_open(&writer, file, tensors, n, settings.row, settings.n, err))
         return -1;
     int rc = 0;
     for (int i = 0; i < n && rc == 0; i++)

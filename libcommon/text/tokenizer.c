@@ -73,6 +73,13 @@ int32_t t5_tokenizer_vocab(const struct t5_tokenizer *tokenizer)
     return (tokenizer->size + 127) / 128 * 128;
 }
 
+enum t5_segmentation t5_tokenizer_segmentation(const struct t5_tokenizer *tokenizer)
+{
+    return tokenizer->library ? T5_SEGMENT_LIBRARY : T5_SEGMENT_VITERBI;
+}
+
+int t5_tokenizer_special(const struct t5_tokenizer *tokenizer) { return tokenizer->special; }
+
 void t5_tokenizer_digest(char out[65], const struct t5_tokenizer *tokenizer)
 {
     struct sha256_ctx sha;

@@ -28,6 +28,9 @@ int32_t t5_tokenizer_size(const struct t5_tokenizer *tokenizer);
  * 32,128). */
 int32_t t5_tokenizer_vocab(const struct t5_tokenizer *tokenizer);
 
+/* As it was opened. */
+enum t5_segmentation t5_tokenizer_segmentation(const struct t5_tokenizer *tokenizer);
+int t5_tokenizer_special(const struct t5_tokenizer *tokenizer);
 /* SHA-256 of spiece.model, 64 hexadecimal digits and NUL. */
 void t5_tokenizer_digest(char out[65], const struct t5_tokenizer *tokenizer);
 
