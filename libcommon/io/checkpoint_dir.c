@@ -1,5 +1,5 @@
 /* checkpoint_dir.c - the files of an HF directory: config.json, and model.safetensors or shards
- * with their index. Does not look at tensors beyond their names: checkpoint.c does. */
+ * with their index, or the same as PyTorch .bin files. Does not look at tensors beyond their names: checkpoint.c does. */
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,11 +11,17 @@
 #include "io/checkpoint_files.h"
 #include "io/document.h"
 #include "io/mapping.h"
+#include "io/torch_archive.h"
 
 #define MAX_CONFIG ((size_t)1 << 20)
 #define MAX_INDEX ((size_t)64 << 20)
 #define MAX_SHARDS 1024
-#define INDEX "model.safetensors.index.json"
+#define SAFE_INDEX "model.safetensors.index.json"
+#define TORCH "pytorch_model.bin"
+#define TORCH_INDEX "pytorch_model.bin.index.json"
+
+/* Opens one kind of tensor file. */
+typedef int opener(struct t5_safetensors **out, int fd, const char *shown, struct t5_err *err);
 
 struct placed { /* one member of weight_map, borrowed from the JSON */
     const char *tensor, *shard;
@@ -68,7 +74,7 @@ static int list_map(struct placed **out, json_t *map, const char *shown, struct 
 
 /* Opens a file of the directory and adds it to the model's. needed_by may be NULL. */
 static int add_file(struct t5_checkpoint *m, int dirfd, const char *name, const char *needed_by,
-                    struct t5_err *err)
+                    opener *open_fd, struct t5_err *err)
 {
     char shown[T5_ESCAPED], what[T5_ESCAPED], path[2 * T5_ESCAPED];
     size_t size;
@@ -83,8 +89,8 @@ static int add_file(struct t5_checkpoint *m, int dirfd, const char *name, const 
     }
     /* messages are cut at one name's length: keep the end, which tells shards apart */
     size_t n = strlen(path);
-    if (t5_safetensors_open_fd(&m->files[m->n_files], fd,
-                               n < T5_ESCAPED ? path : path + n - (T5_ESCAPED - 1), err))
+    if (open_fd(&m->files[m->n_files], fd, n < T5_ESCAPED ? path : path + n - (T5_ESCAPED - 1),
+                err))
         return -1;
     m->n_files++;
     return 0;
@@ -140,8 +146,8 @@ static void check_total(struct t5_checkpoint *m, const json_t *root, const char 
                  json_number_value(said), (long long)total);
 }
 
-static int open_shards(struct t5_checkpoint *m, int dirfd, const json_t *root, const char *shown,
-                       struct t5_err *err)
+static int open_shards(struct t5_checkpoint *m, int dirfd, const json_t *root, opener *open_fd,
+                       const char *shown, struct t5_err *err)
 {
     json_t *map = json_object_get(root, "weight_map");
     struct placed *list = NULL;
@@ -163,10 +169,12 @@ static int open_shards(struct t5_checkpoint *m, int dirfd, const json_t *root, c
             goto out;
         }
         names[n++] = list[i].shard;
-        if (add_file(m, dirfd, list[i].shard, list[i].tensor, err))
+        if (add_file(m, dirfd, list[i].shard, list[i].tensor, open_fd, err))
             goto out;
     }
-    check_total(m, root, shown);
+    /* of .bin files the sum counts a tensor with two names once or twice, as its writer liked */
+    if (open_fd == t5_safetensors_open_fd)
+        check_total(m, root, shown);
     rc = check_shards(m, map, names, shown, err);
 out:
     free(list);
@@ -174,19 +182,20 @@ out:
     return rc;
 }
 
-static int read_index(struct t5_checkpoint *m, int dirfd, struct t5_err *err)
+static int read_index(struct t5_checkpoint *m, int dirfd, const char *index, opener *open_fd,
+                      struct t5_err *err)
 {
     char shown[2 * T5_ESCAPED];
     size_t n;
-    snprintf(shown, sizeof shown, "%.200s/" INDEX, m->shown);
-    char *text = t5_read_regular(dirfd, INDEX, shown, MAX_INDEX, &n, err);
+    snprintf(shown, sizeof shown, "%.200s/%s", m->shown, index);
+    char *text = t5_read_regular(dirfd, index, shown, MAX_INDEX, &n, err);
     if (!text)
         return -1;
     json_t *root = t5_document_load(text, n, err);
     free(text);
     if (!root)
         return t5_err_at(err, "%s", shown);
-    int rc = open_shards(m, dirfd, root, shown, err);
+    int rc = open_shards(m, dirfd, root, open_fd, shown, err);
     json_decref(root);
     return rc;
 }
@@ -195,6 +204,30 @@ static int exists(int dirfd, const char *name)
 {
     struct stat st; /* of a link itself: a dangling one is there, and is then reported as missing */
     return fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int read_one(struct t5_checkpoint *m, int dirfd, const char *name, opener *open_fd,
+                    struct t5_err *err)
+{
+    m->files = t5_alloc_zeroed(1, sizeof(*m->files), "the model", err);
+    return m->files ? add_file(m, dirfd, name, NULL, open_fd, err) : -1;
+}
+
+/* What is there decides, before it is opened: a bad .safetensors is never passed over for a .bin
+ * beside it. */
+static int read_weights(struct t5_checkpoint *m, int dirfd, struct t5_err *err)
+{
+    static const char safe[] = "model.safetensors";
+    if (exists(dirfd, safe))
+        return read_one(m, dirfd, safe, t5_safetensors_open_fd, err);
+    if (exists(dirfd, SAFE_INDEX))
+        return read_index(m, dirfd, SAFE_INDEX, t5_safetensors_open_fd, err);
+    if (exists(dirfd, TORCH))
+        return read_one(m, dirfd, TORCH, t5_torch_open_fd, err);
+    if (exists(dirfd, TORCH_INDEX))
+        return read_index(m, dirfd, TORCH_INDEX, t5_torch_open_fd, err);
+    return t5_fail(err, "%s: neither model.safetensors nor " SAFE_INDEX ", nor " TORCH " or its index",
+                   m->shown);
 }
 
 int t5_checkpoint_read_dir(struct t5_checkpoint *m, const char *path, struct t5_err *err)
@@ -207,16 +240,7 @@ int t5_checkpoint_read_dir(struct t5_checkpoint *m, const char *path, struct t5_
     m->config_text = t5_read_regular(dirfd, "config.json", shown, MAX_CONFIG, &m->config_n, err);
     if (!m->config_text)
         goto out;
-    /* a bad .safetensors is never passed over for a .bin beside it */
-    if (exists(dirfd, "model.safetensors")) {
-        m->files = t5_alloc_zeroed(1, sizeof(*m->files), "the model", err);
-        rc = m->files ? add_file(m, dirfd, "model.safetensors", NULL, err) : -1;
-    } else if (exists(dirfd, INDEX))
-        rc = read_index(m, dirfd, err);
-    else if (exists(dirfd, "pytorch_model.bin") || exists(dirfd, "pytorch_model.bin.index.json"))
-        t5_fail(err, "%s: holds PyTorch .bin weights only; model.safetensors expected", m->shown);
-    else
-        t5_fail(err, "%s: neither model.safetensors nor " INDEX, m->shown);
+    rc = read_weights(m, dirfd, err);
 out:
     close(dirfd);
     return rc;

@@ -12,7 +12,9 @@
 #include "io/mapping.h"
 #include "io/peft_config.h"
 #include "io/peft_modules.h"
+#include "io/torch_archive.h"
 
+#define TORCH_WEIGHTS "adapter_model.bin"
 #define PREFIX "base_model.model."
 #define MAX_CONFIG ((size_t)1 << 20)
 
@@ -21,7 +23,7 @@ struct loader {
     struct t5_adapter *adapter;
     struct t5_peft_targets targets;
     struct t5_safetensors *file;
-    char shown[T5_ESCAPED + 32]; /* DIR/adapter_model.safetensors */
+    char shown[T5_ESCAPED + 32]; /* DIR/adapter_model.safetensors or .bin */
     struct t5_err *err;
 };
 
@@ -195,19 +197,27 @@ static int read_config(struct loader *l, int dirfd, const char *dir)
     return rc ? t5_err_at(l->err, "%s", shown) : 0;
 }
 
-static int read_weights(struct loader *l, int dirfd)
+/* adapter_model.safetensors, or where there is none, adapter_model.bin. */
+static int open_weights(struct loader *l, int dirfd, const char *dir)
 {
     size_t size;
     struct stat st;
-    if (fstatat(dirfd, T5_ADAPTER_WEIGHTS, &st, AT_SYMLINK_NOFOLLOW) != 0 &&
-        fstatat(dirfd, "adapter_model.bin", &st, 0) == 0)
-        return t5_fail(l->err, "%s: no such file, only adapter_model.bin", l->shown);
-    int fd = t5_open_regular(dirfd, T5_ADAPTER_WEIGHTS, l->shown, 0, &size, l->err);
+    int is_torch = fstatat(dirfd, T5_ADAPTER_WEIGHTS, &st, AT_SYMLINK_NOFOLLOW) != 0 &&
+                   fstatat(dirfd, TORCH_WEIGHTS, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    const char *name = is_torch ? TORCH_WEIGHTS : T5_ADAPTER_WEIGHTS;
+    snprintf(l->shown, sizeof l->shown, "%s/%s", dir, name);
+    int fd = t5_open_regular(dirfd, name, l->shown, 0, &size, l->err);
     size_t n = strlen(l->shown);
-    if (fd < 0 ||
-        t5_safetensors_open_fd(&l->file, fd, l->shown + (n < T5_ESCAPED ? 0 : n - T5_ESCAPED + 1),
-                               l->err) ||
-        t5_safetensors_verify(l->file, l->err))
+    const char *shown = l->shown + (n < T5_ESCAPED ? 0 : n - T5_ESCAPED + 1);
+    if (fd < 0)
+        return -1;
+    return is_torch ? t5_torch_open_fd(&l->file, fd, shown, l->err)
+                    : t5_safetensors_open_fd(&l->file, fd, shown, l->err);
+}
+
+static int read_weights(struct loader *l, int dirfd, const char *dir)
+{
+    if (open_weights(l, dirfd, dir) || t5_safetensors_verify(l->file, l->err))
         return -1;
     for (int i = 0; i < t5_safetensors_count(l->file); i++)
         if (read_tensor(l, t5_safetensors_at(l->file, i)))
@@ -225,13 +235,12 @@ int t5_adapter_load(struct t5_adapter *out, const char *dir, const struct t5_che
     int rc = -1;
     *out = (struct t5_adapter){0};
     escaped(shown, dir);
-    snprintf(l.shown, sizeof l.shown, "%s/" T5_ADAPTER_WEIGHTS, shown);
     int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dirfd < 0)
         return t5_fail_errno(err, "%s", shown);
     if (t5_peft_modules(&out->modules, &out->n_modules, t5_checkpoint_config(base), err) == 0 &&
         read_config(&l, dirfd, shown) == 0)
-        rc = read_weights(&l, dirfd);
+        rc = read_weights(&l, dirfd, shown);
     close(dirfd);
     t5_safetensors_close(l.file);
     if (rc)

@@ -31,4 +31,11 @@ int t5_header_parse(struct t5_header *out, const char *text, size_t n, const cha
                     struct t5_err *err) T5_MUST_CHECK;
 void t5_header_free(struct t5_header *header);
 
+/* Opens a regular file of another format as a tensor file: it is mapped, `read` fills out's tensors,
+ * their data included, and by_name, and need not tidy up after a failure. Closes fd in every case. */
+typedef int t5_table_reader(struct t5_header *out, const unsigned char *bytes, size_t n,
+                            const char *shown, struct t5_err *err);
+int t5_safetensors_open_as(struct t5_safetensors **out, int fd, const char *shown,
+                           t5_table_reader *read, struct t5_err *err) T5_MUST_CHECK;
+
 #endif

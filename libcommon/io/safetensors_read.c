@@ -217,6 +217,34 @@ out:
     return rc;
 }
 
+int t5_safetensors_open_as(struct t5_safetensors **out, int fd, const char *shown,
+                           t5_table_reader *read_table, struct t5_err *err)
+{
+    struct t5_safetensors *f = t5_alloc_zeroed(1, sizeof *f, "a tensor file", err);
+    struct stat st = {0};
+    int rc = -1;
+    *out = NULL;
+    if (!f)
+        goto out;
+    snprintf(f->shown, sizeof f->shown, "%s", shown);
+    if (fstat(fd, &st) != 0) {
+        t5_fail_errno(err, "%s", shown);
+        goto out;
+    }
+    f->device = st.st_dev;
+    f->inode = st.st_ino;
+    f->map = t5_mapping_open(fd, (size_t)st.st_size, f->shown, err);
+    f->map_n = (size_t)st.st_size;
+    rc = f->map ? read_table(&f->header, f->map, f->map_n, f->shown, err) : -1;
+out:
+    close(fd);
+    if (rc)
+        t5_safetensors_close(f);
+    else
+        *out = f;
+    return rc;
+}
+
 int t5_safetensors_open_fd(struct t5_safetensors **out, int fd, const char *shown,
                            struct t5_err *err)
 {

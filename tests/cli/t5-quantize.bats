@@ -298,3 +298,31 @@ data() {
     run -4 bash -c "t5-quantize --list $model >/dev/full"
     [ "$output" = "t5-quantize: <stdout>: No space left on device" ]
 }
+
+@test "PyTorch .bin files, single and in shards: the bytes that safetensors give" {
+    for kind in safetensors f32 sharded; do
+        t5-quantize "$golden/bin/$kind" >"$tmp/$kind"
+        data "$tmp/$kind" >"$tmp/$kind.data"
+    done
+    [ -s "$tmp/f32.data" ]
+    cmp "$tmp/safetensors.data" "$tmp/f32.data"
+    cmp "$tmp/safetensors.data" "$tmp/sharded.data"
+    for kind in safetensors f32; do
+        adapter=adapter
+        [ "$kind" = f32 ] || adapter=adapter-safetensors
+        printf '{"id":1,"input_ids":[5,9,1]}\n' |
+            t5-generate -m "$golden/bin/$kind" -a "$golden/bin/$adapter" >"$tmp/$kind.ids"
+    done
+    [ -s "$tmp/f32.ids" ]
+    cmp "$tmp/safetensors.ids" "$tmp/f32.ids"
+}
+
+@test "a damaged .bin file is refused with one line, and leaves no output" {
+    cp -r "$golden/bin/f32" "$tmp/m"
+    printf 'X' | dd of="$tmp/m/pytorch_model.bin" bs=1 seek=8000 conv=notrunc 2>"$tmp/dd"
+    run -1 --separate-stderr t5-quantize "$tmp/m" -o "$tmp/out"
+    [ -z "$output" ]
+    [ "${#stderr_lines[@]}" -eq 1 ]
+    [[ $stderr == *"damaged (CRC-32"* ]]
+    [ ! -e "$tmp/out" ]
+}

@@ -161,7 +161,7 @@ static void files_of_a_directory(void **state)
     files_write("m/model.safetensors", lfs, sizeof lfs - 1); /* never the .bin instead */
     refuse(files_path("m"), "Git LFS pointer");
     unlink(files_path("m/model.safetensors"));
-    refuse(files_path("m"), "PyTorch .bin weights only");
+    refuse(files_path("m"), "pytorch_model.bin: byte 0: not a zip archive");
     unlink(files_path("m/pytorch_model.bin"));
     refuse(files_path("m"), "neither model.safetensors nor");
     assert_int_equal(mkfifo(files_path("m/model.safetensors"), 0666), 0);
