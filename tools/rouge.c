@@ -43,7 +43,8 @@ static const struct t5_program program = {
 struct run {
     struct t5_jsonl *reader;
     struct t5_rouge *scorer;
-    struct t5_buf texts[2], members, line;
+    struct t5_buf references, ends; /* of one record, one behind the other; size_t in bytes */
+    struct t5_buf prediction, members, line;
     struct t5_rouge_total total;
     struct t5_rouge_sample sample, others; /* kept for --intervals and --compare only */
     struct t5_rouge_other *other;          /* NULL without --compare */
@@ -138,7 +139,7 @@ static int put_signature(struct t5_buf *out, struct t5_err *err)
     struct t5_buf text = {0};
     int rc = t5_buf_printf(&text, err,
                            "rouge_score-0.1.2|prediction:%s|reference:%s|words:a-z0-9|"
-                           "stem:%s|lsum:lines|mean:arithmetic|t5-tools:%s",
+                           "stem:%s|lsum:lines|several:best-f|mean:arithmetic|t5-tools:%s",
                            prediction, reference, no_stem ? "no" : "porter-nltk", t5_version);
     if (rc == 0)
         rc = t5_json_quote(out, text.data, text.n, err);
@@ -224,27 +225,64 @@ static int print_record(struct run *run, const struct t5_record *record,
     static const char *const replaced[] = {"rouge"};
     run->members.n = run->line.n = 0;
     if (t5_buf_printf(&run->members, err, "\"rouge\":{") ||
-        put_scores(&run->members, scores, NULL, NULL, err) || t5_buf_printf(&run->members, err, "}") ||
+        put_scores(&run->members, scores, NULL, NULL, err) ||
+        t5_buf_printf(&run->members, err, "}") ||
         t5_record_splice_replacing(&run->line, record, replaced, 1, run->members.data,
                                    run->members.n, err))
         return -1;
     return write_out(&run->line, err);
 }
 
-static int read_text(struct t5_buf *out, const struct t5_record *record, const char *name,
-                     struct t5_err *err)
+static int read_prediction(struct run *run, const struct t5_record *record, struct t5_err *err)
 {
-    const struct t5_field *field = t5_record_need(record, name, err);
-    out->n = 0;
-    return field ? t5_field_string(out, record, field, err) : -1;
+    const struct t5_field *field = t5_record_need(record, prediction, err);
+    run->prediction.n = 0;
+    return field ? t5_field_string(&run->prediction, record, field, err) : -1;
 }
 
+static int add_reference(struct run *run, const struct t5_record *record,
+                         const struct t5_field *field, struct t5_err *err)
+{
+    if (t5_field_string(&run->references, record, field, err))
+        return -1;
+    return t5_buf_append(&run->ends, &run->references.n, sizeof run->references.n, err);
+}
+
+/* A string, or a list of at least one. */
+static int read_references(struct run *run, const struct t5_record *record, struct t5_err *err)
+{
+    const struct t5_field *field = t5_record_need(record, reference, err);
+    struct t5_field item;
+    const char *at = NULL;
+    int rc;
+    run->references.n = run->ends.n = 0;
+    if (!field)
+        return -1;
+    if (field->type != T5_JSON_ARRAY)
+        return add_reference(run, record, field, err);
+    while ((rc = t5_field_next_string(&item, &at, record, field, err)) == 1)
+        if (add_reference(run, record, &item, err))
+            return -1;
+    if (rc == 0 && run->ends.n == 0)
+        return t5_record_fail(record, field->value, err, "a list of no references");
+    return rc;
+}
+
+/* Against the reference, of several, that is best for each kind. */
 static int score_text(struct t5_rouge_scores *out, struct run *run, const struct t5_record *record,
                       const char *text, size_t n, struct t5_err *err)
 {
-    const struct t5_buf *ref = &run->texts[0];
-    if (t5_rouge_score(out, run->scorer, ref->data, ref->n, text, n, err))
-        return err->skippable ? t5_record_fail(record, NULL, err, "%s", err->text) : -1;
+    const size_t *ends = (const size_t *)(const void *)run->ends.data;
+    struct t5_rouge_scores one;
+    size_t begin = 0;
+    for (size_t i = 0; i < run->ends.n / sizeof *ends; begin = ends[i++]) {
+        if (t5_rouge_score(&one, run->scorer, run->references.data + begin, ends[i] - begin, text,
+                           n, err))
+            return err->skippable ? t5_record_fail(record, NULL, err, "%s", err->text) : -1;
+        if (i == 0)
+            *out = one;
+        t5_rouge_best(out, &one);
+    }
     return 0;
 }
 
@@ -261,11 +299,11 @@ static int keep_scores(struct run *run, const struct t5_rouge_scores *scores,
 
 static int score_record(struct run *run, const struct t5_record *record, struct t5_err *err)
 {
-    struct t5_buf *ref = &run->texts[0], *pred = &run->texts[1];
+    const struct t5_buf *pred = &run->prediction;
     struct t5_rouge_scores scores, others;
     const char *text;
     size_t n;
-    if (read_text(pred, record, prediction, err) || read_text(ref, record, reference, err))
+    if (read_prediction(run, record, err) || read_references(run, record, err))
         return -1;
     if (compare &&
         (t5_rouge_other_find(&text, &n, run->other, record, run->read - 1, err) ||
@@ -323,8 +361,9 @@ static void run_free(struct run *run)
 {
     t5_jsonl_close(run->reader);
     t5_rouge_close(run->scorer);
-    t5_buf_free(&run->texts[0]);
-    t5_buf_free(&run->texts[1]);
+    t5_buf_free(&run->references);
+    t5_buf_free(&run->ends);
+    t5_buf_free(&run->prediction);
     t5_buf_free(&run->members);
     t5_buf_free(&run->line);
     t5_rouge_sample_free(&run->sample);

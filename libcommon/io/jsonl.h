@@ -97,6 +97,10 @@ const struct t5_field *t5_record_need(const struct t5_record *record, const char
 /* Appends the string with escapes undone (it may hold NUL bytes); another type is an error. */
 int t5_field_string(struct t5_buf *out, const struct t5_record *record,
                     const struct t5_field *field, struct t5_err *err) T5_MUST_CHECK;
+/* Walks an array of strings: *at is NULL before the first call. 1: *item is the next string, for
+ * t5_field_string, borrowed like the record; 0: end; -1: an item that is no string. */
+int t5_field_next_string(struct t5_field *item, const char **at, const struct t5_record *record,
+                         const struct t5_field *array, struct t5_err *err) T5_MUST_CHECK;
 /* Reads an array of whole numbers in [0, limit) into out->data as int32_t (out->n in bytes, set
  * not appended). Floats, negative numbers and nested values are errors naming the position. */
 int t5_field_ids(struct t5_buf *out, const struct t5_record *record, const struct t5_field *field,

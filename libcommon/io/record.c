@@ -185,6 +185,32 @@ int t5_field_string(struct t5_buf *out, const struct t5_record *record,
     return 0;
 }
 
+/* The text is checked JSON: only its punctuation is looked for. */
+int t5_field_next_string(struct t5_field *item, const char **at, const struct t5_record *record,
+                         const struct t5_field *array, struct t5_err *err)
+{
+    const char *p = *at ? *at : array->value + 1, *end;
+    if (array->type != T5_JSON_ARRAY)
+        return wrong_type(record, array, "an array", err);
+    while (*p == ' ' || *p == '\t' || *p == ',')
+        p++;
+    if (*p == ']')
+        return 0;
+    if (*p != '"') {
+        char name[T5_ESCAPED];
+        return t5_record_fail(record, p, err, "an item of \"%s\" is not a string",
+                              t5_escape(name, array->key, array->key_n));
+    }
+    for (end = p + 1; *end != '"'; end++)
+        end += *end == '\\';
+    *item = *array;
+    item->type = T5_JSON_STRING;
+    item->value = p;
+    item->value_n = (size_t)(end + 1 - p);
+    *at = end + 1;
+    return 1;
+}
+
 static int bad_id(const struct t5_record *record, const struct t5_field *field, const char *item,
                   const char *end, size_t index, int64_t limit, struct t5_err *err)
 {

@@ -327,6 +327,13 @@ int t5_rouge_score(struct t5_rouge_scores *out, struct t5_rouge *rouge, const ch
     return score_lcs_by_line(&out->of[T5_ROUGE_LSUM], rouge, err);
 }
 
+void t5_rouge_best(struct t5_rouge_scores *best, const struct t5_rouge_scores *scores)
+{
+    for (int k = 0; k < T5_ROUGE_KINDS; k++)
+        if (scores->of[k].fmeasure > best->of[k].fmeasure)
+            best->of[k] = scores->of[k];
+}
+
 /* Neumaier's summation: *lost collects what rounding *sum dropped. */
 static void add(double *sum, double *lost, double x)
 {

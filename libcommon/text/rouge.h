@@ -42,6 +42,10 @@ int t5_rouge_score(struct t5_rouge_scores *out, struct t5_rouge *rouge, const ch
                    size_t reference_n, const char *prediction, size_t prediction_n,
                    struct t5_err *err) T5_MUST_CHECK;
 
+/* Several references: *best, of those before, takes over each kind in which scores has the higher
+ * F, as rouge_score's score_multi. */
+void t5_rouge_best(struct t5_rouge_scores *best, const struct t5_rouge_scores *scores);
+
 /* Running means. The caller's struct, zero-initialised; owns nothing. Sums are compensated, so that
  * a mean over millions of records is as good as one over ten. */
 struct t5_rouge_total {

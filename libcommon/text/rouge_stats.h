@@ -1,6 +1,6 @@
 /* rouge_stats.h - how far means of ROUGE can be trusted: percentile bootstrap intervals (Efron and
- * Tibshirani, "An introduction to the bootstrap", 1993, chapter 13), and whether two systems differ:
- * the paired bootstrap, centred (the same, chapter 16), and approximate randomisation (Noreen,
+ * Tibshirani, "An introduction to the bootstrap", 1993, chapter 13), and whether two systems
+ * differ: the paired bootstrap, centred (the same, chapter 16), and approximate randomisation (Noreen,
  * "Computer-intensive methods for testing hypotheses", 1989).
  *
  * Draws come from base/rng.h: the same scores in the same order, number of resamples and seed give
@@ -30,7 +30,7 @@ struct t5_rouge_interval {
 };
 
 /* Where the mean of as many records, drawn with replacement, lies in 95 % of the resamples: the
- * 2.5th and 97.5th percentile, interpolated linearly. Needs at least one record and one resample. */
+ * 2.5th and 97.5th percentile, interpolated linearly. Needs at least one record, one resample. */
 int t5_rouge_bootstrap(struct t5_rouge_interval *out, const struct t5_rouge_sample *sample,
                        int64_t resamples, uint64_t seed, struct t5_err *err) T5_MUST_CHECK;
 

@@ -317,3 +317,38 @@ two_systems() {
     run -2 rouge --compare /dev/null --per-record /dev/null
     [ "$output" = 'rouge: --compare and --per-record exclude each other' ]
 }
+
+# Each record of the golden file with its own summary and those of the next two.
+@test "several references: the best F of each measure, as one by one" {
+    jq -c -s '. as $all | range(length) as $i | {prediction: $all[$i].prediction,
+        refs: [$all[$i, ($i + 1) % length, ($i + 2) % length].summary]}' "$golden" >"$tmp/in"
+    rouge --reference refs --per-record "$tmp/in" | jq -c .rouge >"$tmp/got"
+    for n in 0 1 2; do
+        jq -c "{prediction, summary: .refs[$n]}" "$tmp/in" | rouge --per-record | jq -c .rouge >"$tmp/$n"
+    done
+    jq -e -n --slurpfile got "$tmp/got" --slurpfile a "$tmp/0" --slurpfile b "$tmp/1" --slurpfile c "$tmp/2" '
+        [range($got | length) as $i | ("rouge1", "rouge2", "rougeL", "rougeLsum") as $k
+            | [$a[$i][$k], $b[$i][$k], $c[$i][$k]] as $all | ($all | map(.fmeasure) | max) as $best
+            | $got[$i][$k] == ($all | map(select(.fmeasure == $best)) | first)] | length == 348 and all'
+    # not all from the same reference
+    ! cmp -s "$tmp/got" "$tmp/0"
+}
+
+@test "several references: spelling, one, none, what is no string" {
+    echo '{"prediction":"a b","summary":[ "c\"]" ,	"\u0061 \\","b a"]}' >"$tmp/in"
+    rouge "$tmp/in" | jq -e '.rouge1.fmeasure == 1 and .rougeL.fmeasure > 0.6 and .rouge1.precision == 1'
+    rouge --compare "$tmp/in" "$tmp/in" | jq -e '.rouge1.compare.recall.difference == 0'
+    echo '{"prediction":"a b","summary":["a"]}' | rouge >"$tmp/list"
+    echo '{"prediction":"a b","summary":"a"}' | rouge | cmp - "$tmp/list"
+    echo '{"prediction":"a","summary":[]}' >"$tmp/in"
+    run -1 rouge "$tmp/in"
+    [ "$output" = "rouge: $tmp/in:1:29: a list of no references" ]
+    for item in 1 null '["a"]' '{}'; do
+        echo '{"prediction":"a","summary":["a", '"$item"']}' >"$tmp/in"
+        run -1 rouge "$tmp/in"
+        [ "$output" = "rouge: $tmp/in:1:35: an item of \"summary\" is not a string" ]
+    done
+    record a a >>"$tmp/in"
+    run -3 --separate-stderr rouge --skip-bad "$tmp/in"
+    jq -e '.count == 1' <<<"$output"
+}

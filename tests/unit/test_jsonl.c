@@ -468,6 +468,35 @@ static void splice(void **state)
     t5_buf_free(&b);
 }
 
+/* Punctuation inside strings and escapes does not end them. */
+static void next_string(void **state)
+{
+    (void)state;
+    static const char *const want[] = {"", "],\"", "\\", "x"};
+    struct t5_record r = parse(
+        "{\"a\":[ \"\",\"],\\\"\"\t,\"\\\\\" , \"\\u0078\" ],"
+        "\"b\":[],\"c\":[\"d\",[]]}");
+    struct t5_buf b = {0};
+    struct t5_field item;
+    struct t5_err err;
+    const char *at = NULL;
+    for (size_t i = 0; i < 4; i++) {
+        b.n = 0;
+        assert_int_equal(t5_field_next_string(&item, &at, &r, t5_record_find(&r, "a"), &err), 1);
+        assert_int_equal(t5_field_string(&b, &r, &item, &err), 0);
+        assert_int_equal(t5_buf_append(&b, "", 1, &err), 0);
+        assert_string_equal(b.data, want[i]);
+    }
+    assert_int_equal(t5_field_next_string(&item, &at, &r, t5_record_find(&r, "a"), &err), 0);
+    at = NULL;
+    assert_int_equal(t5_field_next_string(&item, &at, &r, t5_record_find(&r, "b"), &err), 0);
+    at = NULL;
+    assert_int_equal(t5_field_next_string(&item, &at, &r, t5_record_find(&r, "c"), &err), 1);
+    assert_int_equal(t5_field_next_string(&item, &at, &r, t5_record_find(&r, "c"), &err), -1);
+    assert_true(err.skippable && strstr(err.text, "an item of \"c\" is not a string"));
+    t5_buf_free(&b);
+}
+
 static void quote(void **state)
 {
     (void)state;
@@ -511,6 +540,7 @@ int main(void)
         cmocka_unit_test(strings),
         cmocka_unit_test(ids),
         cmocka_unit_test(splice),
+        cmocka_unit_test(next_string),
         cmocka_unit_test(quote),
         cmocka_unit_test(documents),
     };

@@ -1,5 +1,6 @@
-/* test_rouge_stats.c - bootstrap intervals and tests of a difference: against the exact distribution where it is known, their
- * coverage, the tests' false positives and power, and what they must not depend on. */
+/* test_rouge_stats.c - bootstrap intervals and tests of a difference: against the exact
+ * distribution where it is known, their coverage, the tests' false positives and power, and what
+ * they must not depend on. */
 /* SPDX-License-Identifier: MIT */
 #include "compare.h"
 
