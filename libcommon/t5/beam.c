@@ -60,8 +60,8 @@ static float normalised(float sum, int64_t length, double length_penalty)
     return sum / (float)pow((double)length, length_penalty);
 }
 
-/* Enters a finished sequence, a beam's tokens and one more, unless `beams` better ones, or as good and earlier, are
- * there. */
+/* Enters a finished sequence, a beam's tokens and one more, unless `beams` better ones, or as good
+ * and earlier, are there. */
 static void finish(struct t5_beam *beam, const struct t5_beam_candidate *c, const int32_t *head,
                    const float *head_logprobs, int64_t length)
 {
@@ -73,7 +73,8 @@ static void finish(struct t5_beam *beam, const struct t5_beam_candidate *c, cons
         return;
     int64_t last = beam->n_finished < beams ? beam->n_finished++ : beams - 1;
     struct t5_beam_hypothesis h = beam->finished[last]; /* the memory of the one that falls out */
-    memmove(&beam->finished[at + 1], &beam->finished[at], (size_t)(last - at) * sizeof *beam->finished);
+    memmove(&beam->finished[at + 1], &beam->finished[at],
+            (size_t)(last - at) * sizeof *beam->finished);
     memcpy(h.ids, head, (size_t)(length - 1) * sizeof *head);
     memcpy(h.logprobs, head_logprobs, (size_t)(length - 1) * sizeof *head_logprobs);
     h.ids[length - 1] = c->id;
@@ -92,7 +93,8 @@ static int can_improve(const struct t5_beam *beam, int64_t length)
     if (rules->early == T5_EARLY_TRUE)
         return 0;
     int longest = rules->early == T5_EARLY_NEVER && rules->length_penalty > 0;
-    float best = normalised(beam->running[0], longest ? rules->max_new : length, rules->length_penalty);
+    float best =
+        normalised(beam->running[0], longest ? rules->max_new : length, rules->length_penalty);
     return best > beam->finished[rules->beams - 1].score;
 }
 

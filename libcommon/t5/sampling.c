@@ -20,8 +20,8 @@ static void normalise(double *p, int64_t n)
         p[i] /= sum;
 }
 
-/* p falls, so that surprise rises with the index: the ones nearest to the entropy are a run [low, high), which grows on
- * the nearer side until it weighs enough. Returns high; p is 0 before low. */
+/* p falls, so that surprise rises with the index: the ones nearest to the entropy are a run [low,
+ * high), which grows on the nearer side until it weighs enough. Returns high; p is 0 before low. */
 static int64_t keep_typical(double *p, int64_t n, double mass)
 {
     double entropy = 0, weight = 0, reached = 0;
@@ -37,7 +37,7 @@ static int64_t keep_typical(double *p, int64_t n, double mass)
         if (weight >= mass && nearer > reached)
             break;
         reached = nearer;
-        weight += below < above ? p[--low] : high < n ? p[high++] : p[--low];
+        weight += below < above ? p[--low] : p[high++];
     }
     for (int64_t i = 0; i < low; i++)
         p[i] = 0;

@@ -34,9 +34,12 @@ static int reserve(struct t5_scorer *s, const struct t5_pass_limits *limits, str
     s->limits = *limits;
     if (!(s->input = t5_alloc((size_t)limits->input_tokens, sizeof *s->input, "a batch", err)) ||
         !(s->labels = t5_alloc((size_t)limits->label_tokens, sizeof *s->labels, "a batch", err)) ||
-        !(s->input_offsets = t5_alloc((size_t)limits->seqs + 1, sizeof *s->input_offsets, "a batch", err)) ||
-        !(s->label_offsets = t5_alloc((size_t)limits->seqs + 1, sizeof *s->label_offsets, "a batch", err)) ||
-        !(s->logprobs = t5_alloc((size_t)limits->label_tokens, sizeof *s->logprobs, "a batch", err)))
+        !(s->input_offsets =
+              t5_alloc((size_t)limits->seqs + 1, sizeof *s->input_offsets, "a batch", err)) ||
+        !(s->label_offsets =
+              t5_alloc((size_t)limits->seqs + 1, sizeof *s->label_offsets, "a batch", err)) ||
+        !(s->logprobs =
+              t5_alloc((size_t)limits->label_tokens, sizeof *s->logprobs, "a batch", err)))
         return -1;
     return t5_model_reserve(s->model, limits, err);
 }
@@ -62,9 +65,15 @@ void t5_scorer_close(struct t5_scorer *scorer)
     free(scorer);
 }
 
-int64_t t5_scorer_batch_tokens(const struct t5_scorer *s) { return s->batch_tokens; }
+int64_t t5_scorer_batch_tokens(const struct t5_scorer *s)
+{
+    return s->batch_tokens;
+}
 
-static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
 
 /* Room grows with what batches need: a few short records do not take the memory of a full batch. */
 static int make_room(struct t5_scorer *s, const struct t5_pass_limits *need, struct t5_err *err)
@@ -72,8 +81,8 @@ static int make_room(struct t5_scorer *s, const struct t5_pass_limits *need, str
     struct t5_pass_limits most = {larger(need->input_tokens, s->limits.input_tokens),
                                   larger(need->label_tokens, s->limits.label_tokens),
                                   larger(need->seqs, s->limits.seqs)};
-    if (most.input_tokens == s->limits.input_tokens && most.label_tokens == s->limits.label_tokens &&
-        most.seqs == s->limits.seqs)
+    if (most.input_tokens == s->limits.input_tokens &&
+        most.label_tokens == s->limits.label_tokens && most.seqs == s->limits.seqs)
         return 0;
     return reserve(s, &most, err);
 }
@@ -97,7 +106,8 @@ static int run_batch(struct t5_scorer *s, const struct t5_pair *pairs, int64_t f
         in[1] = in[0] + (int32_t)p->n_input;
         label[1] = label[0] + (int32_t)p->n_labels;
     }
-    const struct t5_batch batch = {need.seqs, s->input, s->input_offsets, s->labels, s->label_offsets, NULL};
+    const struct t5_batch batch = {need.seqs, s->input,         s->input_offsets,
+                                   s->labels, s->label_offsets, NULL};
     if (t5_model_score(s->model, &batch, s->logprobs, err))
         return -1;
     for (int64_t i = 0; i < need.label_tokens; i++)

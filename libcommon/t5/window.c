@@ -27,13 +27,14 @@ struct t5_window {
     FILE *out;
     struct t5_buf line;
     struct t5_record record;
-    int64_t n_written; /* of this window */
+    int64_t n_written;       /* of this window */
     int64_t records, tokens; /* answered, over all windows */
     t5_window_progress *progress;
     void *context;
 };
 
-int t5_window_open(struct t5_window **out, const struct t5_window_options *options, struct t5_err *err)
+int t5_window_open(struct t5_window **out, const struct t5_window_options *options,
+                   struct t5_err *err)
 {
     *out = t5_alloc_zeroed(1, sizeof **out, "a window", err);
     if (!*out)
@@ -97,8 +98,8 @@ int t5_window_add(struct t5_window *w, const struct t5_token_record *record, str
                           .index = record->index};
     if ((record->record && t5_buf_append(&w->text, record->record->text, item->text_n, err)) ||
         t5_buf_append(&w->ids, record->input, ids_n, err) ||
-        (item->n_labels &&
-         t5_buf_append(&w->ids, record->labels, (size_t)item->n_labels * sizeof *record->labels, err)))
+        (item->n_labels && t5_buf_append(&w->ids, record->labels,
+                                         (size_t)item->n_labels * sizeof *record->labels, err)))
         return -1;
     w->n++;
     w->positions += record->n_input + target_positions(w, record);
@@ -112,7 +113,10 @@ int t5_window_full(const struct t5_window *w)
     return w->positions >= BATCHES * batch || w->text.n >= MOST_TEXT;
 }
 
-int64_t t5_window_count(const struct t5_window *w) { return w->n; }
+int64_t t5_window_count(const struct t5_window *w)
+{
+    return w->n;
+}
 
 static int put_ids(struct t5_buf *out, const struct t5_hypothesis *h, struct t5_err *err)
 {
@@ -147,11 +151,13 @@ static int put_logprobs(struct t5_buf *out, const struct t5_hypothesis *h, struc
 /* A hypothesis that the rules left empty has no score. */
 static int put_score(struct t5_buf *out, const struct t5_hypothesis *h, struct t5_err *err)
 {
-    return h->n ? t5_buf_printf(out, err, "%.9g", (double)h->score) : t5_buf_printf(out, err, "null");
+    return h->n ? t5_buf_printf(out, err, "%.9g", (double)h->score)
+                : t5_buf_printf(out, err, "null");
 }
 
 /* "name":value, or "name":[value,...] where the search returns several. */
-static int put_member(struct t5_buf *out, const char *name, const struct t5_hypothesis *h, int64_t n,
+static int put_member(struct t5_buf *out, const char *name, const struct t5_hypothesis *h,
+                      int64_t n,
                       int (*put)(struct t5_buf *, const struct t5_hypothesis *, struct t5_err *),
                       struct t5_err *err)
 {
@@ -197,7 +203,8 @@ static int keep_score(void *context, int64_t which, const float *logprobs, struc
     return 0;
 }
 
-static int keep_answer(void *context, int64_t which, const struct t5_hypothesis *h, struct t5_err *err)
+static int keep_answer(void *context, int64_t which, const struct t5_hypothesis *h,
+                       struct t5_err *err)
 {
     struct t5_window *w = context;
     const struct t5_search_options *o = t5_generator_options(w->options.generator);
@@ -208,7 +215,8 @@ static int keep_answer(void *context, int64_t which, const struct t5_hypothesis 
         put_member(&members, "output_ids", h, o->returned, put_ids, err) ||
         put_member(&members, "finish", h, o->returned, put_finish, err) ||
         (o->kind == T5_BEAM && put_member(&members, "score", h, o->returned, put_score, err)) ||
-        (w->options.logprobs && put_member(&members, "logprobs", h, o->returned, put_logprobs, err))) {
+        (w->options.logprobs &&
+         put_member(&members, "logprobs", h, o->returned, put_logprobs, err))) {
         t5_buf_free(&members);
         return -1;
     }
@@ -264,7 +272,8 @@ static int generate(struct t5_window *w, struct t5_err *err)
         return -1;
     for (int64_t i = 0; i < w->n; i++)
         prompts[i] = (struct t5_prompt){ids_of(w, &w->items[i]), w->items[i].n_ids};
-    int rc = t5_generator_run(w->options.generator, prompts, w->n, keep_answer, write_answered, w, err);
+    int rc =
+        t5_generator_run(w->options.generator, prompts, w->n, keep_answer, write_answered, w, err);
     free(prompts);
     return rc;
 }
@@ -275,7 +284,8 @@ static int score(struct t5_window *w, struct t5_err *err)
     if (!pairs)
         return -1;
     for (int64_t i = 0; i < w->n; i++)
-        pairs[i] = (struct t5_pair){ids_of(w, &w->items[i]), w->items[i].n_ids, w->items[i].n_labels};
+        pairs[i] =
+            (struct t5_pair){ids_of(w, &w->items[i]), w->items[i].n_ids, w->items[i].n_labels};
     int rc = t5_scorer_run(w->options.scorer, pairs, w->n, keep_score, write_answered, w, err);
     free(pairs);
     return rc;

@@ -1,5 +1,5 @@
-/* window.h - records read ahead, answered together, written in the order they came. Bounded: a window is full
- * after 16 batches' worth of tokens or 32 MiB of records, whichever comes first. */
+/* window.h - records read ahead, answered together, written in the order they came. Bounded: a
+ * window is full after 16 batches' worth of tokens or 32 MiB of records, whichever comes first. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_T5_WINDOW_H
 #define T5_T5_WINDOW_H
@@ -29,11 +29,11 @@ int64_t t5_window_count(const struct t5_window *window); /* records waiting */
 
 /* Called behind each batch: records answered and target tokens so far, over all windows. */
 typedef void t5_window_progress(void *context, int64_t records, int64_t tokens);
-/* Answers the records and writes each, in order and as early as that allows, to out: with "output_ids", "finish" and,
- * for beam search, "score" replaced or added; lists of them where the search returns several. A scorer gives "score"
- * alone. "logprobs" comes last where asked for. Records of a packed file become {"index": ..., ...}. Empties the
- * window; out is flushed. */
-int t5_window_answer(struct t5_window *window, FILE *out, t5_window_progress *progress, void *context,
-                     struct t5_err *err) T5_MUST_CHECK;
+/* Answers the records and writes each, in order and as early as that allows, to out: with
+ * "output_ids", "finish" and, for beam search, "score" replaced or added; lists of them where the
+ * search returns several. A scorer gives "score" alone. "logprobs" comes last where asked for.
+ * Records of a packed file become {"index": ..., ...}. Empties the window; out is flushed. */
+int t5_window_answer(struct t5_window *window, FILE *out, t5_window_progress *progress,
+                     void *context, struct t5_err *err) T5_MUST_CHECK;
 
 #endif

@@ -171,6 +171,23 @@ check_scores() {
     [ "$output" = '{"id": "a" , "output_ids":[9],"input_ids":[5,6,1],"labels":[7,1],"score":X}' ]
 }
 
+# A packed file of two records, [5,6,1] with labels [9,1] and [7,1] with labels [8,3,1], written by hand.
+@test "--score of a packed token file" {
+    header='{"input_ids":{"dtype":"I32","shape":[5],"data_offsets":[48,68]},"input_offsets":{"dtype":"I64","shape":[3],"data_offsets":[0,24]}'
+    header+=',"labels":{"dtype":"I32","shape":[5],"data_offsets":[68,88]},"label_offsets":{"dtype":"I64","shape":[3],"data_offsets":[24,48]}}'
+    while [ $((${#header} % 8)) != 0 ]; do header+=' '; done
+    long() { printf '%b' "$(printf '\\x%02x\\0\\0\\0\\0\\0\\0\\0' "$@")"; }
+    int() { printf '%b' "$(printf '\\x%02x\\0\\0\\0' "$@")"; }
+    { int $((${#header} % 256)) | head -c 1; int $((${#header} / 256)) | head -c 1; printf '\0\0\0\0\0\0%s' "$header"
+        long 0 3 5; long 0 2 5; int 5 6 1 7 1; int 9 1 8 3 1
+    } >"$tmp/packed"
+    printf '{"input_ids":[5,6,1],"labels":[9,1]}\n{"input_ids":[7,1],"labels":[8,3,1]}\n' |
+        generate --score --logprobs | jq -c '{score,logprobs}' >"$tmp/want"
+    generate --score --logprobs "$tmp/packed" >"$tmp/got"
+    [ "$(jq -c .index "$tmp/got" | tr '\n' ' ')" = '0 1 ' ]
+    jq -c '{score,logprobs}' "$tmp/got" | cmp - "$tmp/want"
+}
+
 @test "--score: records without labels or with bad ones are named" {
     printf '{"input_ids":[5,1],"labels":[6,1]}\n' >"$tmp/good"
     for bad in '{"input_ids":[5,1]}' '{"input_ids":[5,1],"labels":[]}' '{"input_ids":[5,1],"labels":[96]}' \
