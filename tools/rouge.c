@@ -9,11 +9,12 @@
 #include "text/rouge.h"
 #include "text/rouge_other.h"
 #include "text/rouge_stats.h"
+#include "text/rouge_worst.h"
 
 static const char *prediction = "prediction", *reference = "summary", *compare, *id;
 static int no_stem, per_record, table, intervals;
 static struct t5_skip skip = {.program = "rouge"};
-static int64_t max_line = (int64_t)T5_MAX_LINE, resamples = 1000, seed = 1;
+static int64_t max_line = (int64_t)T5_MAX_LINE, resamples = 1000, seed = 1, worst;
 
 static const struct t5_option options[] = {
     {"prediction", 0, T5_OPT_STRING, "FIELD", &prediction, 0, 0, "the field that is scored"},
@@ -21,6 +22,8 @@ static const struct t5_option options[] = {
     {"no-stem", 0, T5_OPT_FLAG, NULL, &no_stem, 0, 0, "compare words as they are, not their stems"},
     {"per-record", 0, T5_OPT_FLAG, NULL, &per_record, 0, 0,
      "write each record with its scores added, and no means"},
+    {"worst", 0, T5_OPT_INT, "N", &worst, 0, 10000,
+     "write the N records of lowest ROUGE-L so, and no means"},
     {"table", 0, T5_OPT_FLAG, NULL, &table, 0, 0, "write the means as a table in percent"},
     {"intervals", 0, T5_OPT_FLAG, NULL, &intervals, 0, 0, "add 95 % intervals of the means"},
     {"resamples", 0, T5_OPT_INT, "N", &resamples, 1, T5_ROUGE_MAX_RESAMPLES,
@@ -47,6 +50,7 @@ struct run {
     struct t5_buf prediction, members, line;
     struct t5_rouge_total total;
     struct t5_rouge_sample sample, others; /* kept for --intervals and --compare only */
+    struct t5_rouge_worst worst;
     struct t5_rouge_other *other;          /* NULL without --compare */
     int64_t read;                          /* records, bad ones counted */
 };
@@ -67,6 +71,9 @@ static int check_options(struct t5_err *err)
         return t5_fail_as(err, T5_USAGE, "--intervals and --per-record exclude each other");
     if (compare && per_record)
         return t5_fail_as(err, T5_USAGE, "--compare and --per-record exclude each other");
+    if (worst && (per_record || table || intervals || compare))
+        return t5_fail_as(err, T5_USAGE,
+                          "--worst goes with none of --per-record, --table, --intervals, --compare");
     if (id && !compare)
         return t5_fail_as(err, T5_USAGE, "--id needs --compare");
     return 0;
@@ -219,7 +226,7 @@ static int print_table(struct t5_buf *out, const struct result *result, struct t
     return write_out(out, err);
 }
 
-static int print_record(struct run *run, const struct t5_record *record,
+static int make_record(struct run *run, const struct t5_record *record,
                         const struct t5_rouge_scores *scores, struct t5_err *err)
 {
     static const char *const replaced[] = {"rouge"};
@@ -230,6 +237,8 @@ static int print_record(struct run *run, const struct t5_record *record,
         t5_record_splice_replacing(&run->line, record, replaced, 1, run->members.data,
                                    run->members.n, err))
         return -1;
+    if (worst)
+        return t5_rouge_worst_add(&run->worst, scores->of[T5_ROUGE_L].fmeasure, &run->line, err);
     return write_out(&run->line, err);
 }
 
@@ -310,7 +319,7 @@ static int score_record(struct run *run, const struct t5_record *record, struct 
          score_text(&others, run, record, text, n, err)))
         return -1;
     if (score_text(&scores, run, record, pred->data, pred->n, err) ||
-        (per_record && print_record(run, record, &scores, err)))
+        ((per_record || worst) && make_record(run, record, &scores, err)))
         return -1;
     return keep_scores(run, &scores, &others, err);
 }
@@ -336,7 +345,10 @@ static int print_means(struct run *run, struct t5_err *err)
     struct t5_rouge_interval interval;
     struct t5_rouge_comparison comparison;
     struct result result = {.count = run->total.count};
-    if (per_record)
+    for (size_t i = 0; i < run->worst.n; i++)
+        if (write_out(&run->worst.lines[i].text, err))
+            return -1;
+    if (per_record || worst)
         return 0;
     if (result.count > 0) {
         mean = t5_rouge_total_mean(&run->total);
@@ -368,13 +380,14 @@ static void run_free(struct run *run)
     t5_buf_free(&run->line);
     t5_rouge_sample_free(&run->sample);
     t5_rouge_sample_free(&run->others);
+    t5_rouge_worst_free(&run->worst);
     t5_rouge_other_close(run->other);
 }
 
 static int work(const struct t5_list *files, struct t5_err *err)
 {
     const struct t5_rouge_other_fields fields = {prediction, reference, id};
-    struct run run = {0};
+    struct run run = {.worst.limit = (size_t)worst};
     int rc = -1;
     if (check_options(err) ||
         (compare &&

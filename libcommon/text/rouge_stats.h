@@ -1,7 +1,7 @@
 /* rouge_stats.h - how far means of ROUGE can be trusted: percentile bootstrap intervals (Efron and
  * Tibshirani, "An introduction to the bootstrap", 1993, chapter 13), and whether two systems
- * differ: the paired bootstrap, centred (the same, chapter 16), and approximate randomisation (Noreen,
- * "Computer-intensive methods for testing hypotheses", 1989).
+ * differ: the paired bootstrap, centred (the same, chapter 16), and approximate randomisation
+ * (Noreen, "Computer-intensive methods for testing hypotheses", 1989).
  *
  * Draws come from base/rng.h: the same scores in the same order, number of resamples and seed give
  * the same result everywhere. A record is drawn whole, so that all measures see the same resamples.

@@ -352,3 +352,18 @@ two_systems() {
     run -3 --separate-stderr rouge --skip-bad "$tmp/in"
     jq -e '.count == 1' <<<"$output"
 }
+
+@test "--worst N: the lowest ROUGE-L first, equals as they came" {
+    rouge --per-record "$golden" | jq -c -s 'sort_by(.rouge.rougeL.fmeasure)[]' >"$tmp/sorted"
+    for n in 1 2 30 87 10000; do
+        rouge --worst "$n" "$golden" | jq -c . | cmp - <(head -n "$n" "$tmp/sorted")
+    done
+    run -0 rouge --worst 3 /dev/null
+    [ "$output" = '' ]
+    rouge --worst 0 "$golden" | jq -e '.count == 87'
+    for option in --table --per-record --intervals --compare=x; do
+        run -2 rouge --worst 3 "$option" "$golden"
+        [[ $output == 'rouge: --worst goes with none of '* ]]
+    done
+    run -4 bash -c "rouge --worst 3 $golden >/dev/full"
+}
