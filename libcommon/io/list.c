@@ -1,4 +1,4 @@
-/* list.c - the tensors of safetensors files as JSON lines. Reads headers only, so that a model of
+/* list.c - the tensors of safetensors and PyTorch files as JSON lines. Reads headers only, so that a model of
  * any size costs what its header costs. */
 /* SPDX-License-Identifier: MIT */
 #include "io/list.h"
@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "io/mapping.h"
 #include "io/safetensors.h"
+#include "io/torch_archive.h"
 
 /* Frees object in every case. A value that is not UTF-8 cannot be here: the header was checked. */
 static int print_line(FILE *out, json_t *object, struct t5_err *err)
@@ -58,11 +59,18 @@ static int print_tensor(FILE *out, const struct t5_tensor *t, const char *name, 
     return print_line(out, ordered, err);
 }
 
+static int ends_in(const char *name, const char *suffix)
+{
+    size_t n = strlen(name), k = strlen(suffix);
+    return n > k && strcmp(name + n - k, suffix) == 0;
+}
+
 /* Closes fd (unless it is standard input). shown: for messages; name: for the lines. */
 static int list_file(FILE *out, int fd, const char *shown, const char *name, struct t5_err *err)
 {
     struct t5_safetensors *f;
-    if (t5_safetensors_open_fd(&f, fd, shown, err))
+    if (ends_in(name, ".bin") ? t5_torch_open_fd(&f, fd, shown, err)
+                              : t5_safetensors_open_fd(&f, fd, shown, err))
         return -1;
     int rc = print_metadata(out, f, name, err);
     for (int i = 0; rc == 0 && i < t5_safetensors_count(f); i++)
@@ -71,11 +79,17 @@ static int list_file(FILE *out, int fd, const char *shown, const char *name, str
     return rc;
 }
 
-static int is_tensor_file(const struct dirent *entry)
+static int is_safetensors(const struct dirent *entry)
 {
-    static const char suffix[] = ".safetensors";
-    size_t n = strlen(entry->d_name), k = sizeof suffix - 1;
-    return n > k && strcmp(entry->d_name + n - k, suffix) == 0;
+    return ends_in(entry->d_name, ".safetensors");
+}
+
+/* Not any .bin: the settings and the optimiser of a training are others. */
+static int is_torch(const struct dirent *entry)
+{
+    return (strncmp(entry->d_name, "pytorch_model", 13) == 0 ||
+            strncmp(entry->d_name, "adapter_model", 13) == 0) &&
+           ends_in(entry->d_name, ".bin");
 }
 
 static int order_names(const struct dirent **a, const struct dirent **b)
@@ -89,11 +103,16 @@ static int list_dir(FILE *out, const char *path, const char *shown, struct t5_er
     char place[2 * T5_ESCAPED], name[T5_ESCAPED];
     size_t size;
     int rc = -1, dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int n = dirfd < 0 ? -1 : scandirat(dirfd, ".", &found, is_tensor_file, order_names);
+    int n = dirfd < 0 ? -1 : scandirat(dirfd, ".", &found, is_safetensors, order_names);
+    if (n == 0) {
+        free(found);
+        found = NULL;
+        n = scandirat(dirfd, ".", &found, is_torch, order_names);
+    }
     if (n < 0)
         t5_fail_errno(err, "%s", shown);
     else if (n == 0)
-        t5_fail(err, "%s: no .safetensors file in this directory", shown);
+        t5_fail(err, "%s: no .safetensors file in this directory, nor a .bin of PyTorch", shown);
     else
         rc = 0;
     for (int i = 0; i < n; i++) {

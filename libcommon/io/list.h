@@ -9,8 +9,10 @@
 #include "base/err.h"
 
 /* For each file a line {"file", "metadata"}, then a line {"name", "dtype", "shape", "bytes",
- * "file"} per tensor in the order of the data. path is a safetensors file ("-": standard input), or
- * a directory, whose *.safetensors are listed in the order of their names, one open at a time.
+ * "file"} per tensor in the order of the data. path is a safetensors file ("-": standard input), a
+ * PyTorch file named *.bin, or a directory, whose *.safetensors (where there are none: its
+ * pytorch_model*.bin or adapter_model*.bin) are listed in the order of their names, one open at a
+ * time.
  * Errors of writing are left in out's error flag. */
 int t5_list_tensors(FILE *out, const char *path, struct t5_err *err) T5_MUST_CHECK;
 

@@ -284,10 +284,26 @@ data() {
         all(.[]; .file == "adapter_model.safetensors" and (.name | test("lora_[AB]")))'
 }
 
+@test "--list: PyTorch files, alone, sharded and of adapters" {
+    for dir in f32 sharded; do
+        t5-quantize --list "$golden/bin/$dir" | jq -c 'select(.name) | [.name, .shape]' | sort -u >"$tmp/$dir"
+        [ -s "$tmp/$dir" ]
+    done
+    cmp "$tmp/f32" "$tmp/sharded"
+    t5-quantize --list "$golden/bin/sharded" | jq -r 'select(.metadata) | .file' |
+        cmp - <(printf 'pytorch_model-0000%d-of-00002.bin\n' 1 2)
+    [ "$(t5-quantize --list "$golden/bin/f16/pytorch_model.bin" | jq -r 'select(.name) | .dtype' | sort -u)" = F16 ]
+    t5-quantize --list "$golden/bin/adapter" | jq -e -s 'map(select(.name)) | length > 0 and
+        all(.[]; .name | test("lora_[AB]"))'
+    head -c 300 "$golden/bin/f16/pytorch_model.bin" >"$tmp/pytorch_model.bin"
+    run -1 --separate-stderr t5-quantize --list "$tmp"
+    [[ $output == '' && ${#stderr_lines[@]} == 1 && $stderr == "t5-quantize: "*"/pytorch_model.bin: "* ]]
+}
+
 @test "--list: bad input, one line, status 1; other options beside it, status 2" {
     mkdir "$tmp/empty"
     run -1 --separate-stderr t5-quantize --list "$tmp/empty"
-    [[ $output == '' && $stderr == "t5-quantize: "*"no .safetensors file in this directory" ]]
+    [[ $output == '' && $stderr == "t5-quantize: "*"no .safetensors file in this directory, nor a .bin of PyTorch" ]]
     head -c 100 "$model/model.safetensors" >"$tmp/empty/a.safetensors"
     run -1 --separate-stderr t5-quantize --list "$tmp/empty"
     [[ $output == '' && $stderr == "t5-quantize: "*"/a.safetensors: ends at byte 100, inside its header"* ]]
