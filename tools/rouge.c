@@ -73,7 +73,7 @@ static int check_options(struct t5_err *err)
         return t5_fail_as(err, T5_USAGE, "--compare and --per-record exclude each other");
     if (worst && (per_record || table || intervals || compare))
         return t5_fail_as(err, T5_USAGE,
-                          "--worst goes with none of --per-record, --table, --intervals, --compare");
+                          "--worst excludes --per-record, --table, --intervals and --compare");
     if (id && !compare)
         return t5_fail_as(err, T5_USAGE, "--id needs --compare");
     return 0;

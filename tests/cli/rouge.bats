@@ -363,7 +363,7 @@ two_systems() {
     rouge --worst 0 "$golden" | jq -e '.count == 87'
     for option in --table --per-record --intervals --compare=x; do
         run -2 rouge --worst 3 "$option" "$golden"
-        [[ $output == 'rouge: --worst goes with none of '* ]]
+        [[ $output == 'rouge: --worst excludes '* ]]
     done
     run -4 bash -c "rouge --worst 3 $golden >/dev/full"
 }
