@@ -1,7 +1,7 @@
 /* checkpoint.h - a model as named tensors, wherever they lie: an HF directory (config.json and
- * model.safetensors, or shards with model.safetensors.index.json) or one safetensors file of ours
- * (config.json in its metadata; from a pipe too). Shapes are checked against the config before any
- * data is read. */
+ * model.safetensors, or shards with model.safetensors.index.json, or the same as pytorch_model.bin;
+ * safetensors wins where both are there) or one safetensors file of ours (config.json in its
+ * metadata; from a pipe too). Shapes are checked against the config before any data is read. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_IO_CHECKPOINT_H
 #define T5_IO_CHECKPOINT_H
