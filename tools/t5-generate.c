@@ -8,12 +8,14 @@
 #include "base/program.h"
 #include "base/skip.h"
 #include "io/tokens.h"
+#include "t5/adapter_set.h"
 #include "t5/window.h"
 
 #define MOST_SOURCE 8192 /* tokens of a record */
 #define MOST_TARGET 8192
 
-static const char *model_path, *adapter_path, *early_stopping, *preset, *compute, *device = "auto";
+static const char *model_path, *early_stopping, *preset, *compute, *device = "auto";
+static struct t5_list adapters;
 static int sample, score, logprobs, stats;
 static struct t5_skip skip = {.program = "t5-generate"};
 /* -1 and NAN: not given */
@@ -23,7 +25,8 @@ static double temperature = -1, top_p = -1, min_p = -1, typical = -1, length_pen
 
 static const struct t5_option options[] = {
     {"model", 'm', T5_OPT_STRING, "MODEL", &model_path, 0, 0, "HF directory or tensor file"},
-    {"adapter", 'a', T5_OPT_STRING, "DIR", &adapter_path, 0, 0, "LoRA adapter (PEFT directory)"},
+    {"adapter", 'a', T5_OPT_LIST, "[NAME=]DIR", &adapters, 0, 0,
+     "LoRA adapter (PEFT directory); NAME: for records whose \"adapter\" says so"},
     {"beams", 0, T5_OPT_INT, "N", &beams, 1, 256, "search with N beams; 1: greedy"},
     {"sample", 0, T5_OPT_FLAG, NULL, &sample, 0, 0, "draw each token"},
     {"temperature", 0, T5_OPT_REAL, "T", &temperature, 0.001, 1000, "sampling: divide logits by T [1]"},
@@ -66,7 +69,7 @@ static const struct t5_program program = {
 /* What one run holds open. */
 struct run {
     struct t5_checkpoint *checkpoint;
-    struct t5_adapter adapter;
+    struct t5_adapter_set adapters;
     struct t5_backend_handle backend;
     struct t5_model *model;
     struct t5_generator *generator; /* or */
@@ -153,16 +156,18 @@ static int open_model(struct run *run, struct t5_err *err)
     struct t5_device_options how = {.threads = (int)threads};
     struct t5_search_options search = search_options();
     if (t5_checkpoint_open(&run->checkpoint, model_path, err) ||
-        (adapter_path && t5_adapter_load(&run->adapter, adapter_path, run->checkpoint, err)) ||
+        t5_adapter_set_load(&run->adapters, adapters.items, adapters.n, run->checkpoint, err) ||
         t5_checkpoint_verify(run->checkpoint, err))
         return -1;
     if (t5_checkpoint_warning(run->checkpoint))
         t5_warn(program.name, "%s", t5_checkpoint_warning(run->checkpoint));
     how.compute = choose_compute(run->checkpoint);
     if (t5_backend_open(&run->backend, device, &how, err) ||
-        t5_model_open(&run->model, &run->backend, run->checkpoint,
-                      adapter_path ? &run->adapter : NULL, T5_INFER, err))
+        t5_model_open(&run->model, &run->backend, run->checkpoint, NULL, T5_INFER, err))
         return -1;
+    for (int i = 0; i < run->adapters.n; i++)
+        if (t5_model_add_adapter(run->model, &run->adapters.adapters[i], err))
+            return -1;
     t5_checkpoint_close(run->checkpoint); /* the weights are on the device now */
     run->checkpoint = NULL;
     if (score)
@@ -203,12 +208,15 @@ static int fill_window(struct run *run, struct t5_err *err)
     struct t5_token_record record;
     while (!t5_window_full(run->window) &&
            (t5_window_count(run->window) == 0 || t5_tokens_ready(run->reader))) {
+        int32_t adapter;
         int rc = t5_tokens_next(run->reader, &record, err);
+        if (rc > 0 && t5_adapter_choose(&adapter, &run->adapters, &record, err))
+            rc = -1;
         if (rc < 0 && t5_skip_bad(&skip, err))
             continue;
         if (rc <= 0)
             return rc;
-        if (t5_window_add(run->window, &record, err))
+        if (t5_window_add(run->window, &record, adapter, err))
             return -1;
     }
     return 1;
@@ -252,7 +260,7 @@ static void run_free(struct run *run)
     t5_scorer_close(run->scorer);
     t5_model_close(run->model);
     t5_backend_close(&run->backend);
-    t5_adapter_free(&run->adapter);
+    t5_adapter_set_free(&run->adapters);
     t5_checkpoint_close(run->checkpoint);
 }
 
@@ -261,6 +269,7 @@ static int work(const struct t5_list *files, struct t5_err *err)
     struct run run = {0};
     int rc = check_options(err) || open_model(&run, err) || open_records(&run, files, err) || generate(&run, err) ? -1 : 0;
     run_free(&run);
+    t5_list_free(&adapters);
     return rc;
 }
 

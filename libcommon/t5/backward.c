@@ -4,9 +4,10 @@
 #include "t5/layers.h"
 #include "t5/sites.h"
 
+/* A model that is trained has one adapter or none. */
 static int trained(const struct t5_linear *l)
 {
-    return l->dw || l->n_lora;
+    return l->dw || (l->sides && l->sides[0].n_lora);
 }
 
 /* dx (= or +=) dy W + adapters; parameter gradients from the product's input x. */
@@ -19,9 +20,9 @@ static void linear_backward(const struct t5_run *run, struct t5_linear *l, act *
         m->ops->linear_bwd_input(m->dev, dx, l->cols, dy, lddy, l->w, n, accumulate);
     if (l->dw)
         m->ops->linear_bwd_weight(m->dev, l->dw, dy, lddy, x, l->cols, l->rows, l->cols, n);
-    if (l->n_lora)
-        m->ops->lora_bwd(m->dev, dx, l->cols, m->ws.du, dy, lddy, u, x, l->cols, l->cols, l->lora,
-                         l->n_lora, n, pack);
+    if (l->sides && l->sides[0].n_lora)
+        m->ops->lora_bwd(m->dev, dx, l->cols, m->ws.du, dy, lddy, u, x, l->cols, l->cols,
+                         l->sides[0].lora, l->sides[0].n_lora, n, pack);
 }
 
 /* The norm's output again, where a gradient needs it. */

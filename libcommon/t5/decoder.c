@@ -24,6 +24,9 @@ struct t5_decoder {
     int32_t *id;
     int64_t n_rows;   /* of the last step */
     int32_t *offsets; /* host: of the encoded sources */
+    int32_t *adapter; /* host: theirs; mixed: whether it counts */
+    int mixed;
+    struct t5_packed step; /* the rows of a step; host spans only */
     int32_t *host_begin, *host_count;
 };
 
@@ -90,7 +93,9 @@ int t5_decoder_open(struct t5_decoder **out, struct t5_model *m,
     d->cross_kv = t5_alloc_zeroed(3 * layers, sizeof *d->cross_kv, "caches", err);
     d->offsets = t5_alloc((size_t)limits->sources + 1, sizeof *d->offsets, "sources", err);
     d->host_begin = t5_alloc(2 * (size_t)limits->rows, sizeof *d->host_begin, "rows", err);
-    if (!d->cross_kv || !d->offsets || !d->host_begin)
+    d->adapter = t5_alloc((size_t)limits->sources, sizeof *d->adapter, "sources", err);
+    d->step.spans = t5_alloc((size_t)limits->rows, sizeof *d->step.spans, "rows", err);
+    if (!d->cross_kv || !d->offsets || !d->host_begin || !d->adapter || !d->step.spans)
         goto fail;
     d->k_cache = d->cross_kv + layers;
     d->v_cache = d->k_cache + layers;
@@ -115,11 +120,13 @@ void t5_decoder_close(struct t5_decoder *d)
     free(d->cross_kv);
     free(d->offsets);
     free(d->host_begin);
+    free(d->adapter);
+    free(d->step.spans);
     free(d);
 }
 
 int t5_decoder_encode(struct t5_decoder *d, const int32_t *ids, const int32_t *offsets,
-                      int64_t n_seqs, struct t5_err *err)
+                      const int32_t *adapter, int64_t n_seqs, struct t5_err *err)
 {
     struct t5_model *m = d->m;
     struct t5_workspace *ws = &m->ws;
@@ -129,13 +136,17 @@ int t5_decoder_encode(struct t5_decoder *d, const int32_t *ids, const int32_t *o
         return t5_fail_as(err, T5_ENVIRONMENT, "%lld sources of %lld tokens do not fit the decoder",
                           (long long)n_seqs, (long long)offsets[n_seqs]);
     memcpy(d->offsets, offsets, (size_t)(n_seqs + 1) * sizeof *offsets);
+    d->mixed = adapter != NULL;
+    if (adapter)
+        memcpy(d->adapter, adapter, (size_t)n_seqs * sizeof *adapter);
     t5_packed_upload(&ws->src, m, ws->staging, ids, offsets, NULL, n_seqs, 0);
+    t5_packed_spans(&ws->src, adapter, offsets, n_seqs);
     t5_run_init(&run, m, &pass);
     t5_encoder_forward(&run);
     for (int64_t l = 0; l < m->config.n_decoder; l++) {
         struct t5_linear *kv = &m->decoder.blocks[l].cross_kv;
         t5_linear_run(&run, kv, d->cross_kv[l], 2 * m->inner, ws->decoder.blocks[l].u_cross_kv,
-                      ws->encoder.hidden, m->config.d_model, ws->src.pack.n_tokens, &ws->src.pack);
+                      ws->encoder.hidden, m->config.d_model, &ws->src);
     }
     return m->ops->sync(m->dev, err);
 }
@@ -146,8 +157,12 @@ static int64_t upload_rows(struct t5_decoder *d, const struct t5_decoder_rows *r
     struct t5_model *m = d->m;
     size_t bytes = (size_t)rows->n_rows * sizeof(int32_t);
     int64_t longest = 0;
+    d->step.pack.n_tokens = rows->n_rows;
+    d->step.n_spans = 0;
     for (int64_t r = 0; r < rows->n_rows; r++) {
         int32_t first = d->offsets[rows->source[r]];
+        if (d->mixed)
+            t5_packed_span(&d->step, d->adapter[rows->source[r]], 1);
         d->host_begin[r] = first;
         d->host_count[r] = d->offsets[rows->source[r] + 1] - first;
         longest = d->host_count[r] > longest ? d->host_count[r] : longest;
@@ -173,20 +188,20 @@ static void step_block(struct t5_decoder *d, const struct t5_run *run, int64_t l
     struct t5_attention cross = t5_attention_shape(run, &m->decoder, layer, 1, NULL, NULL);
 
     ops->norm_fwd(m->dev, d->x, d->y, d->x, delta, b->self_norm.w, n, D, eps, NULL, NULL, NULL);
-    t5_linear_run(run, &b->qkv, d->qkv, 3 * inner, d->u, d->y, D, n, NULL);
+    t5_linear_run(run, &b->qkv, d->qkv, 3 * inner, d->u, d->y, D, &d->step);
     ops->decode_self(m->dev, d->attended, d->k_cache[layer], d->v_cache[layer], d->qkv, rows,
                      &self);
-    t5_linear_run(run, &b->self_o, d->delta, D, d->u, d->attended, inner, n, NULL);
+    t5_linear_run(run, &b->self_o, d->delta, D, d->u, d->attended, inner, &d->step);
 
     ops->norm_fwd(m->dev, d->x, d->y, d->x, d->delta, b->cross_norm.w, n, D, eps, NULL, NULL, NULL);
-    t5_linear_run(run, &b->cross_q, d->q, inner, d->u, d->y, D, n, NULL);
+    t5_linear_run(run, &b->cross_q, d->q, inner, d->u, d->y, D, &d->step);
     ops->decode_cross(m->dev, d->attended, d->q, d->cross_kv[layer], rows, &cross);
-    t5_linear_run(run, &b->cross_o, d->delta, D, d->u, d->attended, inner, n, NULL);
+    t5_linear_run(run, &b->cross_o, d->delta, D, d->u, d->attended, inner, &d->step);
 
     ops->norm_fwd(m->dev, d->x, d->y, d->x, d->delta, b->ff_norm.w, n, D, eps, NULL, NULL, NULL);
-    t5_linear_run(run, &b->wi, d->g, b->wi.rows, d->u, d->y, D, n, NULL);
+    t5_linear_run(run, &b->wi, d->g, b->wi.rows, d->u, d->y, D, &d->step);
     ops->glu_fwd(m->dev, d->h, d->g, n, F, t5_glu_kind(&m->config), m->config.gated, NULL, NULL);
-    t5_linear_run(run, &b->wo, d->delta, D, d->u, d->h, F, n, NULL);
+    t5_linear_run(run, &b->wo, d->delta, D, d->u, d->h, F, &d->step);
 }
 
 int t5_decoder_step(struct t5_decoder *d, const struct t5_decoder_rows *rows, struct t5_err *err)
@@ -202,14 +217,13 @@ int t5_decoder_step(struct t5_decoder *d, const struct t5_decoder_rows *rows, st
                                        .history = d->history,
                                        .source_begin = d->begin,
                                        .source_count = d->count};
-    struct t5_pack tokens = {.n_tokens = rows->n_rows};
     if (rows->n_rows > d->limits.rows)
         return t5_fail_as(err, T5_ENVIRONMENT, "%lld rows do not fit the decoder",
                           (long long)rows->n_rows);
     d->n_rows = rows->n_rows;
     on_device.longest_source = upload_rows(d, rows);
     t5_run_init(&run, m, &pass);
-    m->ops->embed_fwd(m->dev, d->x, m->shared.w, d->token, &tokens, NULL);
+    m->ops->embed_fwd(m->dev, d->x, m->shared.w, d->token, &d->step.pack, NULL);
     for (int64_t layer = 0; layer < m->config.n_decoder; layer++)
         step_block(d, &run, layer, layer > 0 ? d->delta : NULL, &on_device);
     m->ops->norm_fwd(m->dev, d->x, d->y, d->x, d->delta, m->decoder.final_norm.w, d->n_rows, D,

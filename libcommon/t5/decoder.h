@@ -21,9 +21,10 @@ void t5_decoder_close(struct t5_decoder *decoder);
 int64_t t5_decoder_bytes(const struct t5_model *model, const struct t5_decoder_limits *limits);
 
 /* Encodes n_seqs sources, packed (offsets from 0), and keeps the cross-attention keys and values of
- * every layer. What was encoded before is gone. */
+ * every layer. adapter (n_seqs): which adapter a source and its rows go through, -1 for none; NULL:
+ * the model's first, where it has one. What was encoded before is gone. */
 int t5_decoder_encode(struct t5_decoder *decoder, const int32_t *ids, const int32_t *offsets,
-                      int64_t n_seqs, struct t5_err *err) T5_MUST_CHECK;
+                      const int32_t *adapter, int64_t n_seqs, struct t5_err *err) T5_MUST_CHECK;
 
 /* One step, host arrays. Row r feeds token[r] at position[r] (the start token at 0) and attends to
  * source[r]. Its keys and values go to slot[r]; those of its earlier positions s lie in history[r *

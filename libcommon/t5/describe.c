@@ -10,35 +10,19 @@
 #include "t5/layers.h"
 #include "t5/sites.h"
 
-static const struct t5_lora_module *find_module(const struct t5_adapter *adapter, const char *name)
-{
-    for (int i = 0; adapter && i < adapter->n_modules; i++)
-        if (strcmp(adapter->modules[i].module, name) == 0)
-            return &adapter->modules[i];
-    return NULL;
-}
-
 /* A product of the matrices PREFIX + leaves[0..n): each (rows, cols). site: of the first leaf's
  * LoRA. */
 static void describe_linear(struct t5_model *m, struct t5_linear *l, const char *prefix,
                             const char *const *leaves, int n, int64_t rows, int64_t cols,
-                            const struct t5_adapter *adapter, uint32_t site)
+                            uint32_t site)
 {
     l->n_parts = n;
     l->rows = rows * n;
     l->cols = cols;
+    l->site = site;
     for (int i = 0; i < n; i++) {
         snprintf(l->names[i], sizeof l->names[i], "%s.%s", prefix, leaves[i]);
         l->part_rows[i] = rows;
-        if (!find_module(adapter, l->names[i]))
-            continue;
-        struct t5_lora *lora = &l->lora[l->n_lora++];
-        *lora = (struct t5_lora){.rank = adapter->rank,
-                                 .rows = rows,
-                                 .column = i * rows,
-                                 .scale = (float)t5_adapter_scale(adapter),
-                                 .dropout.site = site + (uint32_t)i};
-        l->ranks += adapter->rank;
     }
     m->linears[m->n_linears++] = l;
 }
@@ -50,8 +34,7 @@ static void describe_norm(struct t5_model *m, struct t5_norm *norm, const char *
     m->norms[m->n_norms++] = norm;
 }
 
-static void describe_block(struct t5_model *m, struct t5_stack *stack, int64_t layer,
-                           const struct t5_adapter *adapter)
+static void describe_block(struct t5_model *m, struct t5_stack *stack, int64_t layer)
 {
     static const char *const qkv[] = {"q", "k", "v"}, *const o[] = {"o"}, *const wi[] = {"wi"},
                              *const gate[] = {"wi_0", "wi_1"}, *const wo[] = {"wo"};
@@ -64,30 +47,30 @@ static void describe_block(struct t5_model *m, struct t5_stack *stack, int64_t l
 
     snprintf(prefix, sizeof prefix, "%s.block.%d.layer", side, (int)layer);
     snprintf(sub, sizeof sub, "%s.0.SelfAttention", prefix);
-    describe_linear(m, &b->qkv, sub, qkv, 3, m->inner, c->d_model, adapter, site);
-    describe_linear(m, &b->self_o, sub, o, 1, c->d_model, m->inner, adapter, site + 3);
+    describe_linear(m, &b->qkv, sub, qkv, 3, m->inner, c->d_model, site);
+    describe_linear(m, &b->self_o, sub, o, 1, c->d_model, m->inner, site + 3);
     if (layer == 0)
         describe_norm(m, &stack->bias, sub, ".relative_attention_bias.weight");
     describe_norm(m, &b->self_norm, prefix, ".0.layer_norm.weight");
     if (stack->is_decoder) {
         snprintf(sub, sizeof sub, "%s.1.EncDecAttention", prefix);
-        describe_linear(m, &b->cross_q, sub, qkv, 1, m->inner, c->d_model, adapter, site + 4);
-        describe_linear(m, &b->cross_kv, sub, qkv + 1, 2, m->inner, c->d_model, adapter, site + 5);
-        describe_linear(m, &b->cross_o, sub, o, 1, c->d_model, m->inner, adapter, site + 7);
+        describe_linear(m, &b->cross_q, sub, qkv, 1, m->inner, c->d_model, site + 4);
+        describe_linear(m, &b->cross_kv, sub, qkv + 1, 2, m->inner, c->d_model, site + 5);
+        describe_linear(m, &b->cross_o, sub, o, 1, c->d_model, m->inner, site + 7);
         describe_norm(m, &b->cross_norm, prefix, ".1.layer_norm.weight");
     }
     snprintf(sub, sizeof sub, "%s.%d.DenseReluDense", prefix, ff);
     if (c->gated)
-        describe_linear(m, &b->wi, sub, gate, 2, c->d_ff, c->d_model, adapter, site + 8);
+        describe_linear(m, &b->wi, sub, gate, 2, c->d_ff, c->d_model, site + 8);
     else
-        describe_linear(m, &b->wi, sub, wi, 1, c->d_ff, c->d_model, adapter, site + 8);
-    describe_linear(m, &b->wo, sub, wo, 1, c->d_model, c->d_ff, adapter, site + 10);
+        describe_linear(m, &b->wi, sub, wi, 1, c->d_ff, c->d_model, site + 8);
+    describe_linear(m, &b->wo, sub, wo, 1, c->d_model, c->d_ff, site + 10);
     snprintf(sub, sizeof sub, ".%d.layer_norm.weight", ff);
     describe_norm(m, &b->ff_norm, prefix, sub);
 }
 
 static int describe_stack(struct t5_model *m, struct t5_stack *stack, int is_decoder,
-                          const struct t5_adapter *adapter, struct t5_err *err)
+                          struct t5_err *err)
 {
     stack->is_decoder = is_decoder;
     stack->n_blocks = is_decoder ? m->config.n_decoder : m->config.n_encoder;
@@ -95,7 +78,7 @@ static int describe_stack(struct t5_model *m, struct t5_stack *stack, int is_dec
     if (!stack->blocks)
         return -1;
     for (int64_t i = 0; i < stack->n_blocks; i++)
-        describe_block(m, stack, i, adapter);
+        describe_block(m, stack, i);
     describe_norm(m, &stack->final_norm, is_decoder ? "decoder" : "encoder",
                   ".final_layer_norm.weight");
     return 0;
@@ -125,9 +108,70 @@ static void add_param(struct t5_model *m, const char *name, const char *suffix, 
     m->n_params += rows * cols;
 }
 
+/* Index of the adapter's module of that name, or -1. */
+static int find_module(const struct t5_adapter *adapter, const char *name)
+{
+    for (int i = 0; i < adapter->n_modules; i++)
+        if (strcmp(adapter->modules[i].module, name) == 0)
+            return i;
+    return -1;
+}
+
+static void describe_side(struct t5_linear *l, struct t5_side *side,
+                          const struct t5_adapter *adapter, const int64_t *offsets)
+{
+    int64_t ranks = 0;
+    *side = (struct t5_side){0};
+    for (int i = 0; i < l->n_parts; i++) {
+        int module = find_module(adapter, l->names[i]), k = side->n_lora;
+        if (module < 0)
+            continue;
+        side->lora[k] = (struct t5_lora){.rank = adapter->rank,
+                                         .rows = l->part_rows[i],
+                                         .column = i * l->part_rows[i],
+                                         .scale = (float)t5_adapter_scale(adapter),
+                                         .dropout.site = l->site + (uint32_t)i};
+        side->a[k] = offsets[module];
+        side->b[k] = offsets[module] + adapter->rank * l->cols;
+        side->n_lora++;
+        ranks += adapter->rank;
+    }
+    l->ranks = ranks > l->ranks ? ranks : l->ranks;
+}
+
+int t5_model_describe_adapter(struct t5_model *m, const struct t5_adapter *adapter,
+                              int64_t *n_params, struct t5_err *err)
+{
+    size_t n = (size_t)m->n_adapters + 1;
+    int64_t *offsets =
+        t5_alloc((size_t)adapter->n_modules, sizeof *offsets, "an adapter's layers", err);
+    if (!offsets)
+        return -1;
+    *n_params = 0;
+    for (int i = 0; i < adapter->n_modules; i++) {
+        offsets[i] = *n_params;
+        *n_params += adapter->rank * (adapter->modules[i].in + adapter->modules[i].out);
+    }
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < m->n_linears; i++) {
+        struct t5_linear *l = m->linears[i];
+        struct t5_side *sides = realloc(l->sides, n * sizeof *sides);
+        if (!sides) {
+            rc = t5_fail_memory(err, n * sizeof *sides, "an adapter's layers");
+            break;
+        }
+        l->sides = sides;
+        describe_side(l, &sides[m->n_adapters], adapter, offsets);
+    }
+    free(offsets);
+    m->n_adapters += rc == 0;
+    return rc;
+}
+
 static int describe_adapter_params(struct t5_model *m, const struct t5_adapter *adapter,
                                    struct t5_err *err)
 {
+    int64_t n_params;
     m->table = t5_alloc((size_t)adapter->n_modules * 2, sizeof *m->table, "parameters", err);
     if (!m->table)
         return -1;
@@ -136,19 +180,7 @@ static int describe_adapter_params(struct t5_model *m, const struct t5_adapter *
         add_param(m, module->module, ".lora_A", adapter->rank, module->in, 0);
         add_param(m, module->module, ".lora_B", module->out, adapter->rank, 0);
     }
-    m->lora_scale = t5_adapter_scale(adapter);
-    for (int i = 0; i < m->n_linears; i++) {
-        struct t5_linear *l = m->linears[i];
-        for (int part = 0, k = 0; part < l->n_parts; part++) {
-            const struct t5_param *a = t5_model_find_param(m, l->names[part], ".lora_A");
-            if (!a)
-                continue;
-            l->lora_a[k] = a->offset;
-            l->lora_b[k] = (a + 1)->offset;
-            k++;
-        }
-    }
-    return 0;
+    return t5_model_describe_adapter(m, adapter, &n_params, err);
 }
 
 static int describe_full_params(struct t5_model *m, struct t5_err *err)
@@ -191,8 +223,8 @@ int t5_model_describe(struct t5_model *m, const struct t5_config *config, int ha
     size_t norms = (size_t)(config->n_encoder * 2 + config->n_decoder * 3 + 4);
     m->linears = t5_alloc(linears, sizeof *m->linears, "layers", err);
     m->norms = t5_alloc(norms, sizeof *m->norms, "layers", err);
-    if (!m->linears || !m->norms || describe_stack(m, &m->encoder, 0, adapter, err) ||
-        describe_stack(m, &m->decoder, 1, adapter, err))
+    if (!m->linears || !m->norms || describe_stack(m, &m->encoder, 0, err) ||
+        describe_stack(m, &m->decoder, 1, err))
         return -1;
     struct t5_linear table = {
         .n_parts = 1, .part_rows = {config->vocab}, .rows = config->vocab, .cols = config->d_model};
@@ -206,6 +238,8 @@ int t5_model_describe(struct t5_model *m, const struct t5_config *config, int ha
 
 void t5_model_undescribe(struct t5_model *m)
 {
+    for (int i = 0; i < m->n_linears; i++)
+        free(m->linears[i]->sides);
     free(m->encoder.blocks);
     free(m->decoder.blocks);
     free(m->linears);

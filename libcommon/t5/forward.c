@@ -12,9 +12,9 @@ void t5_run_init(struct t5_run *run, struct t5_model *m, const struct t5_pass *p
         return;
     run->dropout = pass->model_dropout;
     t5_rng_key(run->key, pass->seed, T5_RNG_DROPOUT, pass->epoch);
-    for (int i = 0; i < m->n_linears; i++)
-        for (int k = 0; k < m->linears[i]->n_lora; k++) {
-            struct t5_dropout *d = &m->linears[i]->lora[k].dropout;
+    for (int i = 0; m->n_adapters && i < m->n_linears; i++)
+        for (int k = 0; k < m->linears[i]->sides[0].n_lora; k++) {
+            struct t5_dropout *d = &m->linears[i]->sides[0].lora[k].dropout;
             d->p = pass->lora_dropout;
             d->key[0] = run->key[0];
             d->key[1] = run->key[1];
@@ -29,13 +29,23 @@ struct t5_dropout t5_run_dropout(const struct t5_run *run, const struct t5_stack
                                .site = t5_site(stack->is_decoder, layer, kind)};
 }
 
+/* Several adapters are inference: nobody reads u afterwards, nothing is dropped, so no pack. */
 void t5_linear_run(const struct t5_run *run, struct t5_linear *l, act *y, int64_t ldy, act *u,
-                   const act *x, int64_t ldx, int64_t n, const struct t5_pack *pack)
+                   const act *x, int64_t ldx, const struct t5_packed *in)
 {
     const struct t5_model *m = run->m;
-    m->ops->linear_fwd(m->dev, y, ldy, x, ldx, l->w, n);
-    if (l->n_lora)
-        m->ops->lora_fwd(m->dev, y, ldy, u, x, ldx, l->cols, l->lora, l->n_lora, n, pack);
+    m->ops->linear_fwd(m->dev, y, ldy, x, ldx, l->w, in->pack.n_tokens);
+    if (in->n_spans == 0 && m->n_adapters && l->sides[0].n_lora)
+        m->ops->lora_fwd(m->dev, y, ldy, u, x, ldx, l->cols, l->sides[0].lora, l->sides[0].n_lora,
+                         in->pack.n_tokens, &in->pack);
+    for (int64_t i = 0; i < in->n_spans; i++) {
+        const struct t5_span *s = &in->spans[i];
+        const struct t5_side *side = s->adapter < 0 ? NULL : &l->sides[s->adapter];
+        if (side && side->n_lora)
+            m->ops->lora_fwd(m->dev, t5_at(m, y, s->begin * ldy), ldy, u,
+                             t5_at(m, x, s->begin * ldx), ldx, l->cols, side->lora, side->n_lora,
+                             s->n, NULL);
+    }
 }
 
 struct t5_attention t5_attention_shape(const struct t5_run *run, const struct t5_stack *stack,
@@ -83,51 +93,53 @@ static void leave(const struct t5_run *run, struct stream *s, const struct t5_st
 }
 
 static void self_attention(const struct t5_run *run, struct t5_stack *stack, int64_t layer,
-                           struct t5_tape_block *t, struct stream *s, const struct t5_pack *pack)
+                           struct t5_tape_block *t, struct stream *s, const struct t5_packed *in)
 {
     struct t5_model *m = run->m;
     struct t5_block *b = &stack->blocks[layer];
-    int64_t n = pack->n_tokens, D = m->config.d_model, inner = m->inner;
+    const struct t5_pack *pack = &in->pack;
+    int64_t D = m->config.d_model, inner = m->inner;
     struct t5_attention shape = t5_attention_shape(run, stack, layer, 0, pack, pack);
     enter(run, s, t->x_self, &b->self_norm, pack);
-    t5_linear_run(run, &b->qkv, t->qkv, 3 * inner, t->u_qkv, m->ws.y, D, n, pack);
+    t5_linear_run(run, &b->qkv, t->qkv, 3 * inner, t->u_qkv, m->ws.y, D, in);
     m->ops->attention_fwd(m->dev, t->self_out, t->self_lse, t->qkv, 3 * inner,
                           t5_at(m, t->qkv, inner), 3 * inner, t5_at(m, t->qkv, 2 * inner),
                           3 * inner, &shape);
-    t5_linear_run(run, &b->self_o, m->ws.delta, D, t->u_self_o, t->self_out, inner, n, pack);
+    t5_linear_run(run, &b->self_o, m->ws.delta, D, t->u_self_o, t->self_out, inner, in);
     leave(run, s, stack, layer, T5_SITE_SELF_OUT);
 }
 
 static void cross_attention(const struct t5_run *run, struct t5_stack *stack, int64_t layer,
-                            struct t5_tape_block *t, struct stream *s, const struct t5_pack *pack)
+                            struct t5_tape_block *t, struct stream *s, const struct t5_packed *in)
 {
     struct t5_model *m = run->m;
     struct t5_block *b = &stack->blocks[layer];
-    const struct t5_pack *src = &m->ws.src.pack;
-    int64_t n = pack->n_tokens, D = m->config.d_model, inner = m->inner;
-    struct t5_attention shape = t5_attention_shape(run, stack, layer, 1, pack, src);
-    enter(run, s, t->x_cross, &b->cross_norm, pack);
-    t5_linear_run(run, &b->cross_q, t->cross_q, inner, t->u_cross_q, m->ws.y, D, n, pack);
+    const struct t5_packed *src = &m->ws.src;
+    int64_t D = m->config.d_model, inner = m->inner;
+    struct t5_attention shape = t5_attention_shape(run, stack, layer, 1, &in->pack, &src->pack);
+    enter(run, s, t->x_cross, &b->cross_norm, &in->pack);
+    t5_linear_run(run, &b->cross_q, t->cross_q, inner, t->u_cross_q, m->ws.y, D, in);
     t5_linear_run(run, &b->cross_kv, t->cross_kv, 2 * inner, t->u_cross_kv, m->ws.encoder.hidden, D,
-                  src->n_tokens, src);
+                  src);
     m->ops->attention_fwd(m->dev, t->cross_out, t->cross_lse, t->cross_q, inner, t->cross_kv,
                           2 * inner, t5_at(m, t->cross_kv, inner), 2 * inner, &shape);
-    t5_linear_run(run, &b->cross_o, m->ws.delta, D, t->u_cross_o, t->cross_out, inner, n, pack);
+    t5_linear_run(run, &b->cross_o, m->ws.delta, D, t->u_cross_o, t->cross_out, inner, in);
     leave(run, s, stack, layer, T5_SITE_CROSS_OUT);
 }
 
 static void feed_forward(const struct t5_run *run, struct t5_stack *stack, int64_t layer,
-                         struct t5_tape_block *t, struct stream *s, const struct t5_pack *pack)
+                         struct t5_tape_block *t, struct stream *s, const struct t5_packed *in)
 {
     struct t5_model *m = run->m;
     struct t5_block *b = &stack->blocks[layer];
-    int64_t n = pack->n_tokens, D = m->config.d_model, F = m->config.d_ff;
+    const struct t5_pack *pack = &in->pack;
+    int64_t D = m->config.d_model, F = m->config.d_ff;
     struct t5_dropout inner_drop = t5_run_dropout(run, stack, layer, T5_SITE_FF_INNER);
     enter(run, s, t->x_ff, &b->ff_norm, pack);
-    t5_linear_run(run, &b->wi, t->g, b->wi.rows, t->u_wi, m->ws.y, D, n, pack);
-    m->ops->glu_fwd(m->dev, m->ws.h, t->g, n, F, t5_glu_kind(&m->config), m->config.gated, pack,
-                    &inner_drop);
-    t5_linear_run(run, &b->wo, m->ws.delta, D, t->u_wo, m->ws.h, F, n, pack);
+    t5_linear_run(run, &b->wi, t->g, b->wi.rows, t->u_wi, m->ws.y, D, in);
+    m->ops->glu_fwd(m->dev, m->ws.h, t->g, pack->n_tokens, F, t5_glu_kind(&m->config),
+                    m->config.gated, pack, &inner_drop);
+    t5_linear_run(run, &b->wo, m->ws.delta, D, t->u_wo, m->ws.h, F, in);
     leave(run, s, stack, layer, T5_SITE_FF_OUT);
 }
 
@@ -142,10 +154,10 @@ static void forward_stack(const struct t5_run *run, struct t5_stack *stack, stru
     m->ops->embed_fwd(m->dev, tape->blocks[0].x_self, m->shared.w, in->ids, pack, &embed);
     for (int64_t layer = 0; layer < stack->n_blocks; layer++) {
         struct t5_tape_block *t = &tape->blocks[layer];
-        self_attention(run, stack, layer, t, &s, pack);
+        self_attention(run, stack, layer, t, &s, in);
         if (stack->is_decoder)
-            cross_attention(run, stack, layer, t, &s, pack);
-        feed_forward(run, stack, layer, t, &s, pack);
+            cross_attention(run, stack, layer, t, &s, in);
+        feed_forward(run, stack, layer, t, &s, in);
     }
     m->ops->norm_fwd(m->dev, tape->x_final, tape->hidden, s.x, s.delta, stack->final_norm.w,
                      pack->n_tokens, m->config.d_model, m->config.eps, pack, &s.drop, &last);

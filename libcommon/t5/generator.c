@@ -14,6 +14,7 @@ struct t5_generator {
     struct t5_search *search;
     int64_t sources, source_tokens;  /* what the search holds */
     int32_t *ids, *offsets;          /* a batch, packed: (source_tokens), (sources + 1) */
+    int32_t *adapter;                /* (sources) */
     struct t5_hypothesis *hypotheses; /* (sources, returned) */
 };
 
@@ -24,6 +25,7 @@ struct cut {
 
 struct sorted {
     int64_t n, which; /* tokens; index of the prompt */
+    int32_t adapter;
 };
 
 static void close_search(struct t5_generator *g)
@@ -31,9 +33,10 @@ static void close_search(struct t5_generator *g)
     t5_search_close(g->search);
     free(g->ids);
     free(g->offsets);
+    free(g->adapter);
     free(g->hypotheses);
     g->search = NULL;
-    g->ids = g->offsets = NULL;
+    g->ids = g->offsets = g->adapter = NULL;
     g->hypotheses = NULL;
 }
 
@@ -45,9 +48,10 @@ static int open_search(struct t5_generator *g, int64_t sources, int64_t source_t
     g->source_tokens = source_tokens;
     g->ids = t5_alloc((size_t)source_tokens, sizeof *g->ids, "a batch", err);
     g->offsets = t5_alloc((size_t)sources + 1, sizeof *g->offsets, "a batch", err);
+    g->adapter = t5_alloc((size_t)sources, sizeof *g->adapter, "a batch", err);
     g->hypotheses = t5_alloc((size_t)(sources * g->options.returned), sizeof *g->hypotheses,
                              "a batch", err);
-    if (!g->ids || !g->offsets || !g->hypotheses)
+    if (!g->ids || !g->offsets || !g->adapter || !g->hypotheses)
         return -1;
     return t5_search_open(&g->search, g->model, &g->options, sources, source_tokens, err);
 }
@@ -97,6 +101,13 @@ static int longer_first(const void *a, const void *b)
     return x->which < y->which ? -1 : 1;
 }
 
+/* Within a batch those of one adapter stand side by side. */
+static int by_adapter(const void *a, const void *b)
+{
+    const struct sorted *x = a, *y = b;
+    return x->adapter != y->adapter ? (x->adapter < y->adapter ? -1 : 1) : longer_first(a, b);
+}
+
 static int earlier_first(const void *a, const void *b)
 {
     const struct cut *x = a, *y = b;
@@ -126,7 +137,7 @@ static int64_t cut_batches(const struct t5_generator *g, struct cut *cuts, struc
 }
 
 static int run_batch(struct t5_generator *g, const struct t5_prompt *prompts,
-                     const struct sorted *order, const struct cut *cut, t5_answer *answer,
+                     struct sorted *order, const struct cut *cut, t5_answer *answer,
                      void *context, struct t5_err *err)
 {
     int64_t n = cut->end - cut->begin, tokens = 0;
@@ -135,13 +146,15 @@ static int run_batch(struct t5_generator *g, const struct t5_prompt *prompts,
     /* Only a source that is a batch by itself can be too long. Its room stays, for the next like it. */
     if (tokens > g->source_tokens && open_search(g, g->sources, tokens, err))
         return -1;
+    qsort(order + cut->begin, (size_t)n, sizeof *order, by_adapter);
     g->offsets[0] = 0;
     for (int64_t i = 0; i < n; i++) {
         const struct t5_prompt *p = &prompts[order[cut->begin + i].which];
+        g->adapter[i] = p->adapter;
         memcpy(g->ids + g->offsets[i], p->ids, (size_t)p->n * sizeof *p->ids);
         g->offsets[i + 1] = g->offsets[i] + (int32_t)p->n;
     }
-    if (t5_search_batch(g->search, g->hypotheses, g->ids, g->offsets, n, err))
+    if (t5_search_batch(g->search, g->hypotheses, g->ids, g->offsets, g->adapter, n, err))
         return -1;
     for (int64_t i = 0; i < n; i++)
         if (answer(context, order[cut->begin + i].which, g->hypotheses + i * g->options.returned, err))
@@ -158,7 +171,7 @@ int t5_generator_run(struct t5_generator *g, const struct t5_prompt *prompts, in
     if (!order || !cuts)
         goto out;
     for (int64_t i = 0; i < n; i++)
-        order[i] = (struct sorted){prompts[i].n, i};
+        order[i] = (struct sorted){prompts[i].n, i, prompts[i].adapter};
     int64_t n_cuts = cut_batches(g, cuts, order, n);
     for (int64_t i = 0; i < n_cuts; i++)
         if (run_batch(g, prompts, order, &cuts[i], answer, context, err) ||

@@ -22,7 +22,8 @@ int64_t t5_generator_batch_tokens(const struct t5_generator *generator);
 
 struct t5_prompt {
     const int32_t *ids;
-    int64_t n; /* at least 1 */
+    int64_t n;       /* at least 1 */
+    int32_t adapter; /* of the model's, from 0; -1: none */
 };
 /* Called once a prompt, in no particular order: hypotheses (returned), borrowed for the call. 0, or -1 to stop. */
 typedef int t5_answer(void *context, int64_t which, const struct t5_hypothesis *hypotheses,

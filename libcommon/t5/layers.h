@@ -8,6 +8,13 @@
 
 /* ---- layers ---- */
 
+/* What one adapter adds to a product. */
+struct t5_side {
+    struct t5_lora lora[3]; /* one for each stacked matrix that it adapts */
+    int64_t a[3], b[3];     /* offsets in the adapter's parameters */
+    int n_lora;
+};
+
 /* One product: up to three HF matrices stacked along their rows (q, k, v; k, v; wi_0, wi_1). */
 struct t5_linear {
     char names[3][96]; /* HF names without ".weight" */
@@ -15,11 +22,10 @@ struct t5_linear {
     int64_t part_rows[3];
     int64_t rows, cols; /* (out, in) of the stack */
     struct t5_weight *w;
-    float *dw; /* in the flat gradients; NULL where frozen */
-    struct t5_lora lora[3];
-    int64_t lora_a[3], lora_b[3]; /* offsets in the flat parameters */
-    int n_lora;
-    int64_t ranks; /* sum of the loras' ranks: width of u */
+    float *dw;             /* in the flat gradients; NULL where frozen */
+    uint32_t site;         /* of the first part's LoRA */
+    struct t5_side *sides; /* (n_adapters of the model), owned */
+    int64_t ranks;         /* most that a side's ranks sum to: width of u */
 };
 
 struct t5_norm {
@@ -63,10 +69,18 @@ struct t5_tape {
     act *hidden; /* after the final norm */
 };
 
+/* Tokens or rows that lie side by side and go through one adapter. */
+struct t5_span {
+    int64_t begin, n;
+    int adapter; /* -1: none */
+};
+
 struct t5_packed { /* device arrays behind a t5_pack, and the ids */
     int32_t *offsets, *seq, *ids;
     uint32_t *record;
     struct t5_pack pack;
+    struct t5_span *spans; /* host (seqs) */
+    int64_t n_spans;       /* 0: the model's first adapter, where it has one, for all */
 };
 
 struct t5_workspace {
@@ -84,6 +98,7 @@ struct t5_workspace {
     act *dlogits;
     double *loss;
     int32_t *staging; /* host */
+    struct t5_span *spans; /* host: src's and dst's */
 };
 
 /* ---- the model ---- */
@@ -99,7 +114,9 @@ struct t5_model {
     struct t5_stack encoder, decoder;
     struct t5_linear shared, lm_head; /* lm_head.w is shared.w where tied */
     int tied;                         /* no lm_head.weight of its own */
-    double lora_scale;
+    int n_adapters;                   /* sides of every product */
+    float **added; /* device: parameters of each that t5_model_add_adapter brought; owned */
+    int n_added;
 
     struct t5_linear **linears; /* every product with HF matrices, except shared and lm_head */
     int n_linears;
@@ -121,6 +138,10 @@ int t5_model_describe(struct t5_model *m, const struct t5_config *config, int ha
                       const struct t5_adapter *adapter, enum t5_model_mode mode,
                       struct t5_err *err) T5_MUST_CHECK;
 void t5_model_undescribe(struct t5_model *m);
+/* Gives every product a side for one more adapter. *n_params: elements of its parameters, which lie
+ * in the order of its modules, A before B. */
+int t5_model_describe_adapter(struct t5_model *m, const struct t5_adapter *adapter,
+                              int64_t *n_params, struct t5_err *err) T5_MUST_CHECK;
 /* The parameter called so (exactly `name` + `suffix`), or NULL. */
 const struct t5_param *t5_model_find_param(const struct t5_model *m, const char *name,
                                            const char *suffix);
@@ -149,11 +170,16 @@ void t5_workspace_close(struct t5_workspace *ws, struct t5_model *m);
  */
 void t5_packed_upload(struct t5_packed *p, struct t5_model *m, int32_t *staging, const int32_t *ids,
                       const int32_t *offsets, const uint32_t *record, int64_t n_seqs, int shift);
+/* Appends n tokens or rows that go through an adapter, -1 for none, behind those appended before. */
+void t5_packed_span(struct t5_packed *p, int adapter, int64_t n);
+/* The spans of n_seqs sequences; adapter NULL: the model's first for all. */
+void t5_packed_spans(struct t5_packed *p, const int32_t *adapter, const int32_t *offsets,
+                     int64_t n_seqs);
 
 void t5_run_init(struct t5_run *run, struct t5_model *m, const struct t5_pass *pass);
-/* y = x W^T (+ adapters); u as in backend.h */
+/* y = x W^T (+ adapters) for the tokens or rows of `in`; u as in backend.h */
 void t5_linear_run(const struct t5_run *run, struct t5_linear *l, act *y, int64_t ldy, act *u,
-                   const act *x, int64_t ldx, int64_t n, const struct t5_pack *pack);
+                   const act *x, int64_t ldx, const struct t5_packed *in);
 struct t5_attention t5_attention_shape(const struct t5_run *run, const struct t5_stack *stack,
                                        int64_t layer, int cross, const struct t5_pack *q,
                                        const struct t5_pack *k);

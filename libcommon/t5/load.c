@@ -134,33 +134,55 @@ static int alloc_params(struct t5_model *m, struct t5_err *err)
     return 0;
 }
 
-static void attach_loras(struct t5_model *m)
+/* Points the sides of adapter `which` at its parameters; grads NULL: frozen. */
+static void attach_loras(struct t5_model *m, int which, float *params, float *grads)
 {
     for (int i = 0; i < m->n_linears; i++) {
-        struct t5_linear *l = m->linears[i];
-        for (int k = 0; k < l->n_lora; k++) {
-            l->lora[k].a = m->params + l->lora_a[k];
-            l->lora[k].b = m->params + l->lora_b[k];
-            l->lora[k].da = m->grads ? m->grads + l->lora_a[k] : NULL;
-            l->lora[k].db = m->grads ? m->grads + l->lora_b[k] : NULL;
+        struct t5_side *s = &m->linears[i]->sides[which];
+        for (int k = 0; k < s->n_lora; k++) {
+            s->lora[k].a = params + s->a[k];
+            s->lora[k].b = params + s->b[k];
+            s->lora[k].da = grads ? grads + s->a[k] : NULL;
+            s->lora[k].db = grads ? grads + s->b[k] : NULL;
         }
     }
+}
+
+static int upload_adapter(struct t5_model *m, float *to, const struct t5_adapter *adapter,
+                          struct t5_err *err)
+{
+    for (int i = 0; i < adapter->n_modules; i++) {
+        const struct t5_lora_module *module = &adapter->modules[i];
+        int64_t a = adapter->rank * module->in, b = adapter->rank * module->out;
+        m->ops->upload(m->dev, to, module->a, (size_t)a * sizeof *to);
+        m->ops->upload(m->dev, to + a, module->b, (size_t)b * sizeof *to);
+        to += a + b;
+    }
+    return m->ops->sync(m->dev, err);
 }
 
 static int load_adapter(struct t5_model *m, const struct t5_adapter *adapter, struct t5_err *err)
 {
     if (alloc_params(m, err))
         return -1;
-    for (int i = 0; i < adapter->n_modules; i++) {
-        const struct t5_lora_module *module = &adapter->modules[i];
-        const struct t5_param *a = &m->table[2 * i], *b = &m->table[2 * i + 1];
-        m->ops->upload(m->dev, m->params + a->offset, module->a,
-                       (size_t)(a->rows * a->cols) * sizeof(float));
-        m->ops->upload(m->dev, m->params + b->offset, module->b,
-                       (size_t)(b->rows * b->cols) * sizeof(float));
-    }
-    attach_loras(m);
-    return m->ops->sync(m->dev, err);
+    attach_loras(m, 0, m->params, m->grads);
+    return upload_adapter(m, m->params, adapter, err);
+}
+
+int t5_model_add_adapter(struct t5_model *m, const struct t5_adapter *adapter, struct t5_err *err)
+{
+    size_t bytes = ((size_t)m->n_added + 1) * sizeof *m->added;
+    float **added = realloc(m->added, bytes), *params;
+    int64_t n;
+    if (!added)
+        return t5_fail_memory(err, bytes, "adapters");
+    m->added = added;
+    if (t5_model_describe_adapter(m, adapter, &n, err) ||
+        m->ops->alloc(m->dev, (void **)&params, (size_t)n * sizeof *params, "an adapter", err))
+        return -1;
+    added[m->n_added++] = params;
+    attach_loras(m, m->n_adapters - 1, params, NULL);
+    return upload_adapter(m, params, adapter, err);
 }
 
 static int bind_linear(struct t5_model *m, struct t5_linear *l, struct t5_err *err)
@@ -382,8 +404,11 @@ void t5_model_close(struct t5_model *m)
         m->ops->release(m->dev, m->decoder.bucket);
         m->ops->release(m->dev, m->vectors);
         m->ops->release(m->dev, m->params);
+        for (int i = 0; i < m->n_added; i++)
+            m->ops->release(m->dev, m->added[i]);
         m->ops->release(m->dev, m->grads);
     }
     t5_model_undescribe(m);
+    free(m->added);
     free(m);
 }

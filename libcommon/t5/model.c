@@ -82,6 +82,8 @@ static int begin(struct t5_model *m, const struct t5_batch *batch, struct t5_err
                      batch->n_seqs, 0);
     t5_packed_upload(&m->ws.dst, m, staging, batch->labels, batch->label_offsets, batch->record,
                      batch->n_seqs, 1);
+    t5_packed_spans(&m->ws.src, batch->adapter, batch->input_offsets, batch->n_seqs);
+    t5_packed_spans(&m->ws.dst, batch->adapter, batch->label_offsets, batch->n_seqs);
     m->ops->upload(m->dev, m->ws.labels, batch->labels, (size_t)dst * sizeof *batch->labels);
     return 0;
 }

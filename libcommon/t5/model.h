@@ -31,6 +31,11 @@ struct t5_model;
 int t5_model_open(struct t5_model **out, const struct t5_backend_handle *backend,
                   const struct t5_checkpoint *checkpoint, const struct t5_adapter *adapter,
                   enum t5_model_mode mode, struct t5_err *err) T5_MUST_CHECK;
+/* Inference: one more adapter beside those that are there, any rank, scale and modules. They are
+ * numbered in the order they came, from 0 for t5_model_open's, and each sequence goes through the
+ * one that t5_batch or t5_decoder_encode names. Called before anything is reserved or decoded. */
+int t5_model_add_adapter(struct t5_model *model, const struct t5_adapter *adapter,
+                         struct t5_err *err) T5_MUST_CHECK;
 /* A model from scratch (mode T5_TRAIN_FULL), initialised as HF's T5PreTrainedModel._init_weights
  * with initializer factor 1, from counter-based draws keyed by seed. */
 int t5_model_create(struct t5_model **out, const struct t5_backend_handle *backend,
@@ -65,6 +70,9 @@ struct t5_batch {
     const int32_t *labels; /* target ids; the decoder is fed them shifted right */
     const int32_t *label_offsets;
     const uint32_t *record; /* record numbers, for dropout draws */
+    /* (B) each one's adapter, -1 for none; NULL: the model's first, where it has one. Faster where
+     * those of one adapter lie side by side. */
+    const int32_t *adapter;
 };
 
 /* The most that one pass will hold; t5_model_reserve allocates for it, once. */

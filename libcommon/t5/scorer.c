@@ -8,14 +8,22 @@
 
 #include "base/buf.h"
 
+struct placed { /* a pair of the batch */
+    int32_t adapter;
+    int64_t which;
+};
+
 struct t5_scorer {
     struct t5_model *model;
     int64_t batch_tokens;
     struct t5_pass_limits limits;           /* what the model and the arrays below hold */
     int32_t *input, *labels;                /* (input_tokens), (label_tokens) */
     int32_t *input_offsets, *label_offsets; /* (seqs + 1) */
+    int32_t *adapter;                       /* (seqs) */
+    struct placed *order;                   /* (seqs) as they lie */
     float *logprobs;                        /* (label_tokens) */
 };
+
 
 static void release(struct t5_scorer *s)
 {
@@ -24,6 +32,10 @@ static void release(struct t5_scorer *s)
     free(s->input_offsets);
     free(s->label_offsets);
     free(s->logprobs);
+    free(s->adapter);
+    free(s->order);
+    s->adapter = NULL;
+    s->order = NULL;
     s->input = s->labels = s->input_offsets = s->label_offsets = NULL;
     s->logprobs = NULL;
 }
@@ -38,6 +50,8 @@ static int reserve(struct t5_scorer *s, const struct t5_pass_limits *limits, str
               t5_alloc((size_t)limits->seqs + 1, sizeof *s->input_offsets, "a batch", err)) ||
         !(s->label_offsets =
               t5_alloc((size_t)limits->seqs + 1, sizeof *s->label_offsets, "a batch", err)) ||
+        !(s->adapter = t5_alloc((size_t)limits->seqs, sizeof *s->adapter, "a batch", err)) ||
+        !(s->order = t5_alloc((size_t)limits->seqs, sizeof *s->order, "a batch", err)) ||
         !(s->logprobs =
               t5_alloc((size_t)limits->label_tokens, sizeof *s->logprobs, "a batch", err)))
         return -1;
@@ -87,6 +101,32 @@ static int make_room(struct t5_scorer *s, const struct t5_pass_limits *need, str
     return reserve(s, &most, err);
 }
 
+static int by_adapter(const void *a, const void *b)
+{
+    const struct placed *x = a, *y = b;
+    if (x->adapter != y->adapter)
+        return x->adapter < y->adapter ? -1 : 1;
+    return x->which < y->which ? -1 : 1;
+}
+
+/* Packs pairs [first, first + n), those of one adapter side by side. */
+static void pack(struct t5_scorer *s, const struct t5_pair *pairs, int64_t first, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        s->order[i] = (struct placed){pairs[first + i].adapter, first + i};
+    qsort(s->order, (size_t)n, sizeof *s->order, by_adapter);
+    s->input_offsets[0] = s->label_offsets[0] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const struct t5_pair *p = &pairs[s->order[i].which];
+        int32_t *in = &s->input_offsets[i], *label = &s->label_offsets[i];
+        memcpy(s->input + *in, p->ids, (size_t)p->n_input * sizeof *p->ids);
+        memcpy(s->labels + *label, p->ids + p->n_input, (size_t)p->n_labels * sizeof *p->ids);
+        in[1] = in[0] + (int32_t)p->n_input;
+        label[1] = label[0] + (int32_t)p->n_labels;
+        s->adapter[i] = p->adapter;
+    }
+}
+
 static int run_batch(struct t5_scorer *s, const struct t5_pair *pairs, int64_t first, int64_t end,
                      t5_scored *scored, void *context, struct t5_err *err)
 {
@@ -97,24 +137,20 @@ static int run_batch(struct t5_scorer *s, const struct t5_pair *pairs, int64_t f
     }
     if (make_room(s, &need, err))
         return -1;
-    s->input_offsets[0] = s->label_offsets[0] = 0;
-    for (int64_t i = first; i < end; i++) {
-        const struct t5_pair *p = &pairs[i];
-        int32_t *in = &s->input_offsets[i - first], *label = &s->label_offsets[i - first];
-        memcpy(s->input + *in, p->ids, (size_t)p->n_input * sizeof *p->ids);
-        memcpy(s->labels + *label, p->ids + p->n_input, (size_t)p->n_labels * sizeof *p->ids);
-        in[1] = in[0] + (int32_t)p->n_input;
-        label[1] = label[0] + (int32_t)p->n_labels;
-    }
-    const struct t5_batch batch = {need.seqs, s->input,         s->input_offsets,
-                                   s->labels, s->label_offsets, NULL};
+    pack(s, pairs, first, need.seqs);
+    const struct t5_batch batch = {.n_seqs = need.seqs,
+                                   .input = s->input,
+                                   .input_offsets = s->input_offsets,
+                                   .labels = s->labels,
+                                   .label_offsets = s->label_offsets,
+                                   .adapter = s->adapter};
     if (t5_model_score(s->model, &batch, s->logprobs, err))
         return -1;
     for (int64_t i = 0; i < need.label_tokens; i++)
         if (!isfinite(s->logprobs[i]))
             return t5_fail(err, "the model's logits are not finite");
-    for (int64_t i = first; i < end; i++)
-        if (scored(context, i, s->logprobs + s->label_offsets[i - first], err))
+    for (int64_t i = 0; i < need.seqs; i++)
+        if (scored(context, s->order[i].which, s->logprobs + s->label_offsets[i], err))
             return -1;
     return 0;
 }

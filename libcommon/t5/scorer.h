@@ -18,8 +18,9 @@ int64_t t5_scorer_batch_tokens(const struct t5_scorer *scorer);
 struct t5_pair {
     const int32_t *ids;        /* the source's, the target's behind them */
     int64_t n_input, n_labels; /* at least 1 each */
+    int32_t adapter;           /* of the model's, from 0; -1: none */
 };
-/* Called once a pair, in order: logprobs (n_labels), natural logarithms, borrowed for the call. 0,
+/* Called once a pair, in any order within its batch: logprobs (n_labels), natural logarithms, borrowed for the call. 0,
  * or -1 to stop. */
 typedef int t5_scored(void *context, int64_t which, const float *logprobs, struct t5_err *err);
 /* Called behind each batch. */

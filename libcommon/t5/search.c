@@ -464,9 +464,9 @@ static int search_step(struct t5_search *s, struct t5_hypothesis *out, int64_t t
 }
 
 int t5_search_batch(struct t5_search *s, struct t5_hypothesis *out, const int32_t *ids,
-                    const int32_t *offsets, int64_t n, struct t5_err *err)
+                    const int32_t *offsets, const int32_t *adapter, int64_t n, struct t5_err *err)
 {
-    if (t5_decoder_encode(s->decoder, ids, offsets, n, err))
+    if (t5_decoder_encode(s->decoder, ids, offsets, adapter, n, err))
         return -1;
     start(s, ids, offsets, n);
     for (int64_t t = 0; s->now.n > 0; t++)

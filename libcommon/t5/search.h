@@ -44,9 +44,11 @@ int t5_search_open(struct t5_search **out, struct t5_model *model,
                    const struct t5_search_options *options, int64_t sources, int64_t source_tokens,
                    struct t5_err *err) T5_MUST_CHECK;
 void t5_search_close(struct t5_search *search);
-/* Searches for n sources, packed (offsets (n + 1) from 0). Fills out (n, returned), best first. A source's result
- * does not depend on the others beside it. */
+/* Searches for n sources, packed (offsets (n + 1) from 0), each through its adapter (adapter (n) or NULL, as in
+ * t5_decoder_encode). Fills out (n, returned), best first. A source's result does not depend on the others beside
+ * it. */
 int t5_search_batch(struct t5_search *search, struct t5_hypothesis *out, const int32_t *ids,
-                    const int32_t *offsets, int64_t n, struct t5_err *err) T5_MUST_CHECK;
+                    const int32_t *offsets, const int32_t *adapter, int64_t n,
+                    struct t5_err *err) T5_MUST_CHECK;
 
 #endif

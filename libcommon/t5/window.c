@@ -13,6 +13,7 @@ struct item {
     size_t text, text_n; /* the record's bytes in window.text; text_n 0: from a packed file */
     size_t ids;          /* bytes into window.ids: the source, for a scorer the labels behind it */
     int64_t n_ids, n_labels, index;
+    int32_t adapter;
     char *members; /* the answer, owned; NULL until it is there */
     size_t members_n;
 };
@@ -84,7 +85,8 @@ static int64_t target_positions(const struct t5_window *w, const struct t5_token
     return t5_search_rows(o) * o->max_new;
 }
 
-int t5_window_add(struct t5_window *w, const struct t5_token_record *record, struct t5_err *err)
+int t5_window_add(struct t5_window *w, const struct t5_token_record *record, int32_t adapter,
+                  struct t5_err *err)
 {
     size_t ids_n = (size_t)record->n_input * sizeof *record->input;
     if (w->n == w->capacity && grow(w, err))
@@ -95,7 +97,8 @@ int t5_window_add(struct t5_window *w, const struct t5_token_record *record, str
                           .ids = w->ids.n,
                           .n_ids = record->n_input,
                           .n_labels = w->options.scorer ? record->n_labels : 0,
-                          .index = record->index};
+                          .index = record->index,
+                          .adapter = adapter};
     if ((record->record && t5_buf_append(&w->text, record->record->text, item->text_n, err)) ||
         t5_buf_append(&w->ids, record->input, ids_n, err) ||
         (item->n_labels && t5_buf_append(&w->ids, record->labels,
@@ -271,7 +274,8 @@ static int generate(struct t5_window *w, struct t5_err *err)
     if (!prompts)
         return -1;
     for (int64_t i = 0; i < w->n; i++)
-        prompts[i] = (struct t5_prompt){ids_of(w, &w->items[i]), w->items[i].n_ids};
+        prompts[i] = (struct t5_prompt){ids_of(w, &w->items[i]), w->items[i].n_ids,
+                                         w->items[i].adapter};
     int rc =
         t5_generator_run(w->options.generator, prompts, w->n, keep_answer, write_answered, w, err);
     free(prompts);
@@ -284,8 +288,8 @@ static int score(struct t5_window *w, struct t5_err *err)
     if (!pairs)
         return -1;
     for (int64_t i = 0; i < w->n; i++)
-        pairs[i] =
-            (struct t5_pair){ids_of(w, &w->items[i]), w->items[i].n_ids, w->items[i].n_labels};
+        pairs[i] = (struct t5_pair){ids_of(w, &w->items[i]), w->items[i].n_ids,
+                                    w->items[i].n_labels, w->items[i].adapter};
     int rc = t5_scorer_run(w->options.scorer, pairs, w->n, keep_score, write_answered, w, err);
     free(pairs);
     return rc;

@@ -21,8 +21,9 @@ struct t5_window_options {
 int t5_window_open(struct t5_window **out, const struct t5_window_options *options,
                    struct t5_err *err) T5_MUST_CHECK;
 void t5_window_close(struct t5_window *window);
-/* Copies the record. A scorer's needs labels. */
-int t5_window_add(struct t5_window *window, const struct t5_token_record *record,
+/* Copies the record, which goes through that adapter of the model, or none (-1). A scorer's needs
+ * labels. */
+int t5_window_add(struct t5_window *window, const struct t5_token_record *record, int32_t adapter,
                   struct t5_err *err) T5_MUST_CHECK;
 int t5_window_full(const struct t5_window *window);
 int64_t t5_window_count(const struct t5_window *window); /* records waiting */

@@ -147,13 +147,16 @@ int t5_workspace_open(struct t5_workspace *ws, struct t5_model *m,
     ws->encoder.blocks = t5_alloc_zeroed(blocks, sizeof *ws->encoder.blocks, "tapes", err);
     ws->staging =
         t5_alloc((size_t)(longest + limits->seqs + 1), sizeof *ws->staging, "a batch", err);
-    if (!ws->encoder.blocks || !ws->staging ||
+    ws->spans = t5_alloc(2 * (size_t)limits->seqs, sizeof *ws->spans, "a batch", err);
+    if (!ws->encoder.blocks || !ws->staging || !ws->spans ||
         m->ops->alloc(m->dev, &ws->memory, (size_t)bytes, "activations", err)) {
         t5_workspace_close(ws, m);
         return -1;
     }
     ws->decoder.blocks = ws->encoder.blocks + m->encoder.n_blocks;
     t5_workspace_layout(ws, m, limits, keep, ws->memory, &logits);
+    ws->src.spans = ws->spans;
+    ws->dst.spans = ws->spans + limits->seqs;
     return 0;
 }
 
@@ -162,7 +165,25 @@ void t5_workspace_close(struct t5_workspace *ws, struct t5_model *m)
     m->ops->release(m->dev, ws->memory);
     free(ws->encoder.blocks);
     free(ws->staging);
+    free(ws->spans);
     *ws = (struct t5_workspace){0};
+}
+
+void t5_packed_span(struct t5_packed *p, int adapter, int64_t n)
+{
+    struct t5_span *last = p->n_spans ? &p->spans[p->n_spans - 1] : NULL;
+    if (last && last->adapter == adapter)
+        last->n += n;
+    else
+        p->spans[p->n_spans++] = (struct t5_span){last ? last->begin + last->n : 0, n, adapter};
+}
+
+void t5_packed_spans(struct t5_packed *p, const int32_t *adapter, const int32_t *offsets,
+                     int64_t n_seqs)
+{
+    p->n_spans = 0;
+    for (int64_t b = 0; adapter && b < n_seqs; b++)
+        t5_packed_span(p, adapter[b], offsets[b + 1] - offsets[b]);
 }
 
 void t5_packed_upload(struct t5_packed *p, struct t5_model *m, int32_t *staging, const int32_t *ids,

@@ -239,6 +239,77 @@ check_scores() {
     done <"$golden/gated/transitions.jsonl"
 }
 
+# Three adapters of other ranks, scales and modules, mixed with none, record by record.
+make_adapters() {
+    t5-train --device cpu --threads 1 -m "$model" -o "$tmp/third" --rank 2 --alpha 24 --targets k,wo --lr 0.05 --max-steps 4 \
+        --save-every 0 "$records" >"$tmp/metrics" 2>&1
+    adapters=(-a qv="$golden/gated/adapter-qv" -a all="$golden/gated/adapter-all" -a third-one="$tmp/third")
+    jq -c --argjson n '["qv", "third-one", null, "all"]' '. + (if $n[input_line_number % 4] then
+        {adapter: $n[input_line_number % 4]} else {} end)' "$records" >"$tmp/mixed"
+}
+
+dir_of() { case $1 in third-one) echo "$tmp/third" ;; *) echo "$golden/gated/adapter-$1" ;; esac; }
+
+@test "a batch that mixes three adapters and none gives each record what it gets alone, to the bit" {
+    make_adapters
+    [ "$(jq -r .adapter "$tmp/mixed" | sort | uniq -c | awk '{print $1}' | tr '\n' ' ')" = '6 6 6 6 ' ]
+    for device in ref 'cpu -j 2' 'cpu --compute bf16' 'cpu --compute int8'; do
+        for how in '--beams 4 -n 2 --max-new-tokens 8' '--logprobs --max-new-tokens 8' \
+            '--sample -n 2 --max-new-tokens 5 --batch-tokens 200' '--score --logprobs --batch-tokens 300' '--score --logprobs'; do
+            [[ $device != cpu*e* || $how == --b* ]] || continue
+            # shellcheck disable=SC2086
+            t5-generate --device $device -m "$model" "${adapters[@]}" $how "$tmp/mixed" >"$tmp/got"
+            for name in null qv all third-one; do
+                # shellcheck disable=SC2046,SC2086
+                jq -c "select((.adapter // \"null\") == \"$name\")" "$tmp/mixed" |
+                    t5-generate --device $device -m "$model" $([ $name = null ] || echo -a "$(dir_of $name)") $how >"$tmp/alone.$name"
+                if [ $name = null ]; then grep -v '"adapter":' "$tmp/got"; else grep -F '"adapter":"'$name'"' "$tmp/got"; fi |
+                    cmp - "$tmp/alone.$name" || { echo "$device $how $name"; false; }
+            done
+            [ "$(cat "$tmp"/alone.* | wc -l)" = 24 ]
+        done
+    done
+}
+
+@test "the records of one source under several adapters differ, those that name none get the one without a name" {
+    make_adapters
+    sed -n 9p "$records" | jq -c '{input_ids}' >"$tmp/one"
+    jq -c '(., . + {adapter: null}, . + {adapter: "qv"}, . + {adapter: "third-one"})' "$tmp/one" >"$tmp/in"
+    generate --beams 2 -a "$golden/gated/adapter-all" -a qv="$golden/gated/adapter-qv" -a third-one="$tmp/third" "$tmp/in" |
+        jq -c .score >"$tmp/got"
+    { generate --beams 2 -a "$golden/gated/adapter-all" "$tmp/one"; generate --beams 2 "$tmp/one"
+        generate --beams 2 -a "$golden/gated/adapter-qv" "$tmp/one"; generate --beams 2 -a "$tmp/third" "$tmp/one"; } |
+        jq -c .score | cmp - "$tmp/got"
+    [ "$(sort -u "$tmp/got" | wc -l)" = 4 ]
+    # with one adapter and no name the member means nothing here, as ever
+    jq -c '. + {adapter: ["x"]}' "$tmp/one" | generate --beams 2 -a "$golden/gated/adapter-all" | jq -c .score |
+        cmp - <(head -n 1 "$tmp/got")
+    # an argument that is a directory is one, whatever stands in its name
+    cp -r "$golden/gated/adapter-qv" "$tmp/lr=3"
+    (root=$PWD && cd "$tmp" && t5-generate --device ref -m "$root/$model" -a lr=3 --beams 2 one) | jq -c .score |
+        cmp - <(sed -n 3p "$tmp/got")
+}
+
+@test "adapters: an unknown name is a bad record; names that cannot be are usage errors" {
+    qv=$golden/gated/adapter-qv
+    for bad in '"nosuch"' '"qv "' '""' 5 '["qv"]' '"q\u0000v"'; do
+        printf '{"input_ids":[5,1],"adapter":"q\\u0076"}\n{"input_ids":[5,1],"adapter":%s}\n{"input_ids":[6,1]}\n' "$bad" >"$tmp/in"
+        run -1 --separate-stderr generate -a qv="$qv" --max-new-tokens 2 "$tmp/in"
+        [[ $stderr == "t5-generate: $tmp/in:2:"*'"adapter"'* ]] && [ "${#lines[@]}" = 1 ] && [ "${#stderr_lines[@]}" = 1 ]
+        run -3 --separate-stderr generate -a qv="$qv" --max-new-tokens 2 --skip-bad "$tmp/in"
+        [ "${#lines[@]}" = 2 ] && [ "${stderr_lines[1]}" = 't5-generate: 1 of 3 records skipped' ]
+    done
+    run -2 --separate-stderr generate -a "$qv" -a "$qv" "$records"
+    [[ $stderr == *'needs a name'* ]]
+    run -2 --separate-stderr generate -a x="$qv" -a x="$qv" "$records"
+    [[ $stderr == *'given twice'* ]]
+    run -2 --separate-stderr generate -a "$(printf '%065d' 1)=$qv" "$records"
+    [[ $stderr == *'more than 64 bytes'* ]]
+    run -1 --separate-stderr generate -a x="$qv" -a y="$golden/relu/adapter-qv" "$records"
+    [ -z "$output" ] && [ "${#stderr_lines[@]}" = 1 ]
+    run ! generate -a x= "$records"
+}
+
 @test "--stats: one line of JSON on standard error, whose counts are those of the output, and the same output" {
     for how in '' '--beams 4 -n 2' '--score'; do
         # shellcheck disable=SC2086
