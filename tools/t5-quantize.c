@@ -1,5 +1,5 @@
-/* t5-quantize.c - a model in, the same model with other types out: int8 weights, bf16, f32, an
- * adapter merged. The pass itself is io/quantize.c. */
+/* t5-quantize.c - a model in, the same model with other types out: int8 weights, bf16, f32,
+ * adapters merged. The pass itself is io/quantize.c. */
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <signal.h>
@@ -14,8 +14,8 @@
 #include "io/list.h"
 #include "io/quantize.h"
 
-static const char *type, *report, *output, *merge, *to_dir;
-static struct t5_list keep;
+static const char *type, *report, *output, *to_dir;
+static struct t5_list keep, merges;
 static int requantize, list;
 
 static const struct t5_option options[] = {
@@ -25,8 +25,8 @@ static const struct t5_option options[] = {
      "tensors whose name has these dotted components: int8, bf16, f32 or same"},
     {"output", 'o', T5_OPT_STRING, "FILE", &output, 0, 0, "write here instead of standard output"},
     {"to-dir", 0, T5_OPT_STRING, "DIR", &to_dir, 0, 0, "write a directory that transformers loads"},
-    {"merge", 0, T5_OPT_STRING, "ADAPTER", &merge, 0, 0,
-     "add a LoRA adapter into the weights first"},
+    {"merge", 0, T5_OPT_LIST, "ADAPTER[=WEIGHT]", &merges, 0, 0,
+     "add a LoRA adapter, WEIGHT times, into the weights first"},
     {"report", 0, T5_OPT_STRING, "FILE", &report, 0, 0,
      "write a line of JSON per tensor: types, sizes, error"},
     {"requantize", 0, T5_OPT_FLAG, NULL, &requantize, 0, 0, "let int8 weights be quantised again"},
@@ -43,7 +43,7 @@ static const struct t5_program program = {
 struct run {
     const char *path;
     struct t5_checkpoint *model;
-    struct t5_adapter adapter;
+    struct t5_merge *merges; /* (merges.n) */
     struct t5_buf weights_path, command; /* DIR/model.safetensors; the command line */
     struct t5_atomic *file, *report;
     struct t5_progress progress;
@@ -84,7 +84,7 @@ static int check_options(const struct t5_list *operands, struct t5_err *err)
     if (operands->n != 1)
         return usage(err, operands->n ? "one MODEL expected, more found (see --help)"
                                       : "no MODEL (see --help)");
-    if (list && (type || keep.n || output || to_dir || merge || report || requantize))
+    if (list && (type || keep.n || output || to_dir || merges.n || report || requantize))
         return usage(err, "--list prints to standard output and goes with no other option");
     if (to_dir && output)
         return usage(err, "--to-dir and --output exclude each other");
@@ -142,13 +142,44 @@ static int check_not_input(const struct run *r, const char *option, const char *
     return 0;
 }
 
+/* "ADAPTER" or "ADAPTER=WEIGHT"; what is itself a directory has no weight in its name. */
+static int load_merge(struct t5_merge *out, const char *arg, const struct t5_checkpoint *model,
+                      struct t5_err *err)
+{
+    char shown[T5_ESCAPED];
+    struct stat st;
+    const char *equals = strrchr(arg, '=');
+    out->weight = 1;
+    if (!equals || (stat(arg, &st) == 0 && S_ISDIR(st.st_mode)))
+        return t5_adapter_load(&out->adapter, arg, model, err);
+    if (!t5_read_real(&out->weight, equals + 1))
+        return t5_fail_as(err, T5_USAGE, "--merge: expected a number behind '=', found '%s'",
+                          t5_escape(shown, equals + 1, strlen(equals + 1)));
+    char *dir = strndup(arg, (size_t)(equals - arg));
+    if (!dir)
+        return t5_fail_memory(err, (size_t)(equals - arg), "an adapter's name");
+    int rc = t5_adapter_load(&out->adapter, dir, model, err);
+    free(dir);
+    return rc;
+}
+
+static int load_merges(struct run *r, struct t5_err *err)
+{
+    if (merges.n && !(r->merges = t5_alloc_zeroed((size_t)merges.n, sizeof *r->merges, "merges", err)))
+        return -1;
+    for (int i = 0; i < merges.n; i++)
+        if (load_merge(&r->merges[i], merges.items[i], r->model, err))
+            return -1;
+    return 0;
+}
+
 static int open_inputs(struct run *r, struct t5_err *err)
 {
     if (t5_checkpoint_open(&r->model, r->path, err) || t5_checkpoint_verify(r->model, err))
         return -1;
     if (t5_checkpoint_warning(r->model))
         t5_warn(program.name, "%s", t5_checkpoint_warning(r->model));
-    if (merge && t5_adapter_load(&r->adapter, merge, r->model, err))
+    if (load_merges(r, err))
         return -1;
     if (to_dir && same_file(to_dir, r->path))
         return usage(err, "--to-dir: this is the model's own directory");
@@ -188,7 +219,8 @@ static int convert(struct run *r, struct t5_err *err)
                                                      : "int8",
                                     .keep = keep.items,
                                     .n_keep = keep.n,
-                                    .merge = merge ? &r->adapter : NULL,
+                                    .merges = r->merges,
+                                    .n_merges = merges.n,
                                     .requantize = requantize,
                                     .command = r->command.data,
                                     .progress = show_progress,
@@ -234,7 +266,9 @@ static int run(struct run *r, struct t5_err *err)
     t5_atomic_abandon(r->report);
     if (rc && r->made_dir)
         rmdir(to_dir);
-    t5_adapter_free(&r->adapter);
+    for (int i = 0; r->merges && i < merges.n; i++)
+        t5_adapter_free(&r->merges[i].adapter);
+    free(r->merges);
     t5_checkpoint_close(r->model);
     t5_buf_free(&r->weights_path);
     return rc;
@@ -258,5 +292,6 @@ int main(int argc, char **argv)
     t5_buf_free(&r.command);
     t5_list_free(&operands);
     t5_list_free(&keep);
+    t5_list_free(&merges);
     return t5_program_finish(&program, rc < 0 ? -1 : 0, &err);
 }

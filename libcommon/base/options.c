@@ -65,12 +65,17 @@ static int set_int(const struct t5_option *o, const char *text, struct t5_err *e
     return 0;
 }
 
-static int set_real(const struct t5_option *o, const char *text, struct t5_err *err)
+int t5_read_real(double *out, const char *text)
 {
     char *end;
-    errno = 0;
-    double value = strtod(text, &end);
-    if (!plain_number(text, 1) || *end || !isfinite(value) || out_of_range(o, value))
+    *out = strtod(text, &end);
+    return plain_number(text, 1) && !*end && isfinite(*out);
+}
+
+static int set_real(const struct t5_option *o, const char *text, struct t5_err *err)
+{
+    double value;
+    if (!t5_read_real(&value, text) || out_of_range(o, value))
         return bad_value(o, text, "a number", err);
     *(double *)o->value = value;
     return 0;

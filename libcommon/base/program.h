@@ -46,6 +46,8 @@ struct t5_program {
 int t5_program_parse(const struct t5_program *program, int argc, char **argv,
                      struct t5_list *operands, struct t5_err *err) T5_MUST_CHECK;
 void t5_list_free(struct t5_list *list);
+/* Whether text is a finite number, read as strictly as an option's, for numbers inside arguments. */
+int t5_read_real(double *out, const char *text);
 
 /* The end of main(): flushes and checks standard output, prints the error's one line, and returns
  * the exit status. rc is 0, or -1 with err filled. A closed pipe below ends by SIGPIPE, quietly. */

@@ -26,6 +26,7 @@ struct pass {
     float *scratch;                /* (threads, 2, longest row) */
     float *scales;                 /* (most rows) */
     struct t5_quantize_loss *loss; /* (rows of a block) where there is a report */
+    struct t5_quantize_lora *loras; /* (merges) of the tensor at hand */
     int64_t bytes_read;
     struct t5_err *err;
 };
@@ -42,7 +43,7 @@ static int64_t columns_of(const struct t5_tensor *t)
 static int fail_not_finite(const struct pass *p, const struct t5_quantize_step *s, int64_t at)
 {
     return t5_fail(p->err, "%s: tensor '%s': element %lld is not finite%s", s->in->file,
-                   s->in->name, (long long)at, s->lora ? " after the merge" : "");
+                   s->in->name, (long long)at, s->merged ? " after the merge" : "");
 }
 
 static void count_read(struct pass *p, size_t bytes)
@@ -82,15 +83,28 @@ static void add_loss(struct t5_quantize_loss *sum, const struct t5_quantize_loss
     }
 }
 
+/* Fills p->loras and returns how many. */
+static int find_loras(struct pass *p, const struct t5_quantize_step *s)
+{
+    int n = 0;
+    for (int i = 0; s->merged && i < p->options->n_merges; i++) {
+        const struct t5_merge *merge = &p->options->merges[i];
+        const struct t5_lora_module *m = t5_quantize_find_lora(&merge->adapter, s->in->name);
+        if (m)
+            p->loras[n++] = (struct t5_quantize_lora){
+                m, merge->adapter.rank, (float)(merge->weight * t5_adapter_scale(&merge->adapter))};
+    }
+    return n;
+}
+
 static int convert_tensor(struct pass *p, const struct t5_quantize_step *s,
                           struct t5_quantize_loss *loss)
 {
-    const struct t5_adapter *a = p->options->merge;
     struct t5_quantize_rows job = {.step = s,
                                    .rows = rows_of(s->in),
                                    .columns = columns_of(s->in),
-                                   .lora_scale = a ? t5_adapter_scale(a) : 0,
-                                   .lora_rank = a ? a->rank : 0,
+                                   .loras = p->loras,
+                                   .n_loras = find_loras(p, s),
                                    .scratch = p->scratch,
                                    .loss = p->loss};
     size_t out_row = (size_t)job.columns * t5_dtype_size(s->out),
@@ -136,7 +150,7 @@ static int report_tensor(struct pass *p, const struct t5_quantize_step *s,
             &line, p->err,
             "],\"type_in\":\"%s\",\"type_out\":\"%s\",\"bytes_in\":%zu,\"bytes_out\":%zu,"
             "\"merged\":%s,\"relative_rms_error\":%.6g,\"max_error\":%.6g,\"non_finite\":%lld}\n",
-            t5_dtype_name(t->type), t5_dtype_name(s->out), in, out, s->lora ? "true" : "false",
+            t5_dtype_name(t->type), t5_dtype_name(s->out), in, out, s->merged ? "true" : "false",
             relative, loss->largest, (long long)loss->not_finite);
     if (rc == 0)
         rc = t5_atomic_write(p->report, line.data, line.n, p->err);
@@ -201,7 +215,8 @@ static int allocate(struct pass *p)
     p->scratch = t5_alloc((size_t)omp_get_max_threads() * 2 * (size_t)columns, sizeof(float),
                           "rows", p->err);
     p->scales = t5_alloc((size_t)rows, sizeof(float), "scales", p->err);
-    if (!p->scratch || !p->scales)
+    p->loras = t5_alloc((size_t)p->options->n_merges + 1, sizeof *p->loras, "merges", p->err);
+    if (!p->scratch || !p->scales || !p->loras)
         return -1;
     if (p->report &&
         !(p->loss = t5_alloc((size_t)block_rows, sizeof *p->loss, "the report", p->err)))
@@ -255,6 +270,7 @@ int t5_quantize_run(struct t5_atomic *file, struct t5_atomic *report,
     free(p.scratch);
     free(p.scales);
     free(p.loss);
+    free(p.loras);
     return rc;
 }
 

@@ -1,5 +1,5 @@
 /* quantize.h - one pass over a model that writes it again with other types: weights to int8, all to
- * bf16 or f32, an adapter merged in. Memory does not grow with the model. */
+ * bf16 or f32, adapters merged in. Memory does not grow with the model. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_IO_QUANTIZE_H
 #define T5_IO_QUANTIZE_H
@@ -8,11 +8,17 @@
 #include "io/checkpoint.h"
 #include "io/peft.h"
 
+struct t5_merge {
+    struct t5_adapter adapter; /* owned by whoever made it */
+    double weight;
+};
+
 struct t5_quantize_options {
     const char *type;        /* "int8", "bf16", "f32" */
     const char *const *keep; /* "PATTERN=TYPE", the last that matches counts */
     int n_keep;
-    const struct t5_adapter *merge; /* or NULL */
+    const struct t5_merge *merges; /* added in this order: w + sum of weight x scale x B A */
+    int n_merges;
     int requantize;                 /* int8 in may become int8 out again */
     const char *command;            /* goes into the metadata, below what is there */
     void (*progress)(void *context, int64_t bytes_read); /* or NULL */
@@ -22,9 +28,9 @@ struct t5_quantize_options {
 /* What becomes of one tensor. */
 struct t5_quantize_step {
     const struct t5_tensor *in, *scale; /* scale of an int8 input, else NULL */
-    const struct t5_lora_module *lora;  /* to be merged, or NULL */
     enum t5_dtype out;
-    int copy; /* its bytes (and its scale's) go over as they are */
+    int merged; /* adapters have something to add */
+    int copy;   /* its bytes (and its scale's) go over as they are */
 };
 
 /* Decides for every tensor. int8: the projections become int8, the rest stay as they are; bf16,
@@ -32,6 +38,9 @@ struct t5_quantize_step {
  * `*` any one; one that matches nothing is a usage error. Caller frees *out. */
 int t5_quantize_plan(struct t5_quantize_step **out, int *n, const struct t5_checkpoint *model,
                      const struct t5_quantize_options *options, struct t5_err *err) T5_MUST_CHECK;
+
+/* The adapter's module for the tensor of that name, or NULL. */
+const struct t5_lora_module *t5_quantize_find_lora(const struct t5_adapter *a, const char *name);
 
 /* Writes the whole file to `file`, which the caller commits, and, where report is not NULL, a line
  * of JSON per tensor to it. A weight that is not finite is refused. */

@@ -72,9 +72,9 @@ static int is_projection(const struct t5_tensor *t)
     return t5_peft_leaf(module) >= 0;
 }
 
-static const struct t5_lora_module *find_lora(const struct t5_adapter *a, const char *name)
+const struct t5_lora_module *t5_quantize_find_lora(const struct t5_adapter *a, const char *name)
 {
-    for (int i = 0; a && i < a->n_modules; i++) {
+    for (int i = 0; i < a->n_modules; i++) {
         size_t n = strlen(a->modules[i].module);
         if (strncmp(name, a->modules[i].module, n) == 0 && strcmp(name + n, ".weight") == 0)
             return &a->modules[i];
@@ -112,7 +112,7 @@ static int settle(struct t5_quantize_step *steps, int n, int requantize, struct 
 {
     for (int i = 0; i < n; i++) {
         struct t5_quantize_step *s = &steps[i];
-        s->copy = !s->lora && (s->copy || (s->out == s->in->type && !s->scale));
+        s->copy = !s->merged && (s->copy || (s->out == s->in->type && !s->scale));
         if (s->scale && s->out == T5_I8 && !s->copy && !requantize)
             return t5_fail(
                 err,
@@ -141,7 +141,8 @@ int t5_quantize_plan(struct t5_quantize_step **out, int *n, const struct t5_chec
         s->in = t5_checkpoint_at(model, i);
         s->scale =
             s->in->type == T5_I8 ? t5_checkpoint_at(model, ++i) : NULL; /* it follows its weight */
-        s->lora = find_lora(options->merge, s->in->name);
+        for (int k = 0; k < options->n_merges && !s->merged; k++)
+            s->merged = t5_quantize_find_lora(&options->merges[k].adapter, s->in->name) != NULL;
         s->copy = type == T5_I8 && !is_projection(s->in);
         s->out = s->copy ? s->in->type : type;
         ++*n;

@@ -24,13 +24,13 @@ static const float *read_row(float *room, const struct t5_quantize_rows *job, in
     return room;
 }
 
-/* w + scale x (B A)[row], summed over the rank in order, in f32 as PEFT merges. */
+/* w + scale x (B A)[row], summed over the rank in order, in f32 as PEFT merges. out may be w. */
 static void add_lora(float *out, float *sum, const float *w, const struct t5_quantize_rows *job,
-                     int64_t row)
+                     const struct t5_quantize_lora *lora, int64_t row)
 {
-    int64_t rank = job->lora_rank;
-    const struct t5_lora_module *m = job->step->lora;
-    float scale = (float)job->lora_scale;
+    int64_t rank = lora->rank;
+    const struct t5_lora_module *m = lora->module;
+    float scale = lora->scale;
     memset(sum, 0, (size_t)job->columns * sizeof *sum);
     for (int64_t r = 0; r < rank; r++) {
         float b = m->b[row * rank + r];
@@ -75,8 +75,8 @@ static int64_t convert_row(void *out, float *scale, struct t5_quantize_loss *los
 {
     int64_t n = job->columns, bad;
     const float *w = read_row(room, job, row);
-    if (job->step->lora) {
-        add_lora(room, room + n, w, job, row);
+    for (int i = 0; i < job->n_loras; i++) {
+        add_lora(room, room + n, w, job, &job->loras[i], row);
         w = room;
     }
     if (job->step->out == T5_I8)
@@ -103,7 +103,7 @@ int64_t t5_quantize_rows(void *out, float *scale, const struct t5_quantize_rows 
     enum t5_dtype in = job->step->in->type;
     /* plain rows pass at the speed of memory; a team of threads, which waits by spinning, would
      * only take the processor from the thread that checksums */
-    int heavy = job->step->lora || in == T5_F16 || in == T5_F64;
+    int heavy = job->n_loras || in == T5_F16 || in == T5_F64;
     size_t stride = (size_t)job->columns * t5_dtype_size(job->step->out);
 #pragma omp parallel for schedule(static) reduction(min : first) if (heavy)
     for (int64_t r = 0; r < n; r++) {

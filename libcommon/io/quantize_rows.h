@@ -13,11 +13,17 @@ struct t5_quantize_loss {
     int64_t not_finite;     /* among the output */
 };
 
+struct t5_quantize_lora { /* what one adapter adds: scale x B A */
+    const struct t5_lora_module *module;
+    int64_t rank;
+    float scale;
+};
+
 struct t5_quantize_rows {
     const struct t5_quantize_step *step;
     int64_t rows, columns; /* a vector is one row */
-    double lora_scale;
-    int64_t lora_rank;
+    const struct t5_quantize_lora *loras;
+    int n_loras;
     float *scratch;                /* (threads, 2, columns) */
     struct t5_quantize_loss *loss; /* (rows of a block), or NULL: not asked for */
 };

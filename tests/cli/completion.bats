@@ -56,6 +56,8 @@ in_help() {
     [ "$(offered t5-train --output "$tmp/w")" = "$tmp/with space" ]
     [ "$(offered t5-train --model "$tmp/w")" = "$tmp/with space"$'\n'"$tmp/with tokens" ]
     [ "$(offered t5-train "$tmp/w")" = "$tmp/with space"$'\n'"$tmp/with tokens" ]
+    [ "$(offered t5-generate -a "$tmp/w")" = "$tmp/with space" ]
+    [ "$(offered t5-quantize --merge "$tmp/w")" = "$tmp/with space"$'\n'"$tmp/with tokens" ]
     [ "$(offered t5-train --epochs '')" = '' ]
     [ "$(offered t5-train --epochs = '')" = '' ]
     [ "$(offered t5-train --resume --ep)" = --epochs ]

@@ -120,6 +120,34 @@ data() {
     [ "$(header "$tmp/again" | jq -r .__metadata__.command | wc -l)" = 2 ]
 }
 
+# Two halves of an adapter are the adapter: exactly, as a half is a power of two and what is added is added twice.
+@test "--merge takes several adapters with weights" {
+    qv=$golden/gated/adapter-qv all=$golden/gated/adapter-all
+    t5-quantize -t f32 --merge "$qv" "$model" >"$tmp/one"
+    t5-quantize -t f32 --merge "$qv=1" "$model" >"$tmp/same"
+    data "$tmp/same" | cmp - <(data "$tmp/one")
+    t5-quantize -t f32 "$model" >"$tmp/base"
+    t5-quantize -t f32 --merge "$qv=0" --merge "$all=0" "$model" >"$tmp/none"
+    data "$tmp/none" | cmp - <(data "$tmp/base")
+    run ! cmp -s "$tmp/one" "$tmp/base"
+    t5-quantize -t f32 --merge "$qv=0.7" --merge "$all=-0.3" --report "$tmp/report" "$model" >"$tmp/two"
+    [ "$(jq -s 'map(select(.merged)) | length' "$tmp/report")" = "$(header "$all/adapter_model.safetensors" | jq '[keys[] | select(test("lora_A"))] | length')" ]
+    t5-quantize -t f32 --merge "$qv=0.7" "$model" >"$tmp/first"
+    t5-quantize -t f32 --merge "$all=-0.3" "$tmp/first" >"$tmp/chained"
+    data "$tmp/two" | cmp - <(data "$tmp/chained")
+    cp -r "$qv" "$tmp/lr=3"
+    t5-quantize -t f32 --merge "$tmp/lr=3" "$model" >"$tmp/same"
+    data "$tmp/same" | cmp - <(data "$tmp/one")
+    t5-quantize -t f32 --merge "$tmp/lr=3=0.7" "$model" >"$tmp/same"
+    data "$tmp/same" | cmp - <(data "$tmp/first")
+    for bad in '' x 1x nan inf 0x1 ' 1' 1e999; do
+        run -2 --separate-stderr t5-quantize --merge "$qv=$bad" "$model"
+        [[ $stderr == "t5-quantize: --merge: expected a number behind '=', found"* && ${#stderr_lines[@]} == 1 && -z $output ]]
+    done
+    run -4 --separate-stderr t5-quantize --merge "$tmp/none/such=0.5" "$model"
+    [[ $stderr == *"none/such: "* ]]
+}
+
 @test "a file of ours with a flipped bit is refused" {
     t5-quantize -o "$tmp/q" "$model"
     size=$(stat -c %s "$tmp/q")

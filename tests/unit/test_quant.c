@@ -266,48 +266,74 @@ static void refuses_not_finite(void **state)
     }
 }
 
+/* An adapter of random values, the draws told apart by seed. */
+static void make_adapter(struct t5_adapter *a, const char *targets, int64_t rank, double alpha,
+                         uint32_t seed)
+{
+    struct t5_err err;
+    struct t5_config c;
+    assert_int_equal(t5_config_parse(&c, TINY_CONFIG, (int64_t)strlen(TINY_CONFIG), &err), 0);
+    assert_int_equal(t5_adapter_init(a, targets, rank, alpha, 0, 0, &c, &err), 0);
+    for (int i = 0; i < a->n_modules; i++) {
+        uint32_t at = seed + 1000 * (uint32_t)i;
+        for (int64_t e = 0; e < rank * a->modules[i].in; e++)
+            a->modules[i].a[e] = draw(at + (uint32_t)e);
+        for (int64_t e = 0; e < rank * a->modules[i].out; e++)
+            a->modules[i].b[e] = draw(at + (uint32_t)e + 50000) * 0.01f;
+    }
+}
+
+/* weight x scale x (B A)[e] of the tensor of that name, in double; counts the modules it finds. */
+static double added(const struct t5_merge *merge, const char *name, int64_t e, int *found)
+{
+    const struct t5_adapter *a = &merge->adapter;
+    double sum = 0;
+    for (int k = 0; k < a->n_modules; k++) {
+        const struct t5_lora_module *l = &a->modules[k];
+        if (strncmp(name, l->module, strlen(l->module)) != 0)
+            continue;
+        *found += e == 0;
+        for (int64_t r = 0; r < a->rank; r++)
+            sum += (double)l->b[e / l->in * a->rank + r] * (double)l->a[r * l->in + e % l->in];
+    }
+    return merge->weight * a->alpha / (double)a->rank * sum;
+}
+
+/* Alone, and three with weights that differ in rank, scale and modules. */
 static void merges(void **state)
 {
     (void)state;
-    struct t5_adapter a;
     struct t5_err err;
-    struct t5_config c;
-    struct outcome out;
+    struct t5_merge merge[3] = {{.weight = 1}, {.weight = -0.5}, {.weight = 2.25}};
     tiny_make(&m, TINY_CONFIG);
     tiny_save_dir(&m, "m", TINY_CONFIG);
-    assert_int_equal(t5_config_parse(&c, TINY_CONFIG, (int64_t)strlen(TINY_CONFIG), &err), 0);
-    assert_int_equal(t5_adapter_init(&a, "q,wo", 2, 3, 0, 0, &c, &err), 0);
-    for (int i = 0; i < a.n_modules; i++)
-        for (int64_t e = 0;
-             e < 2 * (a.modules[i].in > a.modules[i].out ? a.modules[i].in : a.modules[i].out);
-             e++) {
-            if (e < 2 * a.modules[i].in)
-                a.modules[i].a[e] = draw((uint32_t)(100 * i + e));
-            if (e < 2 * a.modules[i].out)
-                a.modules[i].b[e] = draw((uint32_t)(100 * i + e + 50000)) * 0.01f;
+    make_adapter(&merge[0].adapter, "q,wo", 2, 3, 0);
+    make_adapter(&merge[1].adapter, "q,k", 3, 5, 100000);
+    make_adapter(&merge[2].adapter, "all", 1, 2, 200000);
+    for (int n = 1; n <= 3; n += 2) {
+        const struct t5_quantize_options options = {
+            .type = "f32", .command = "x", .merges = merge, .n_merges = n};
+        struct outcome out;
+        int found = 0, modules = 0;
+        assert_int_equal(quantize(&out, files_path("m"), &options, &err), 0);
+        for (int i = 0; i < m.n; i++) {
+            const struct t5_tensor *t = t5_safetensors_find(out.file, m.names[i]);
+            for (int64_t e = 0; e < t->elements; e++) {
+                double want = (double)m.data[i][e];
+                float got;
+                memcpy(&got, (const char *)t->data + 4 * e, 4);
+                for (int k = 0; k < n; k++)
+                    want += added(&merge[k], m.names[i], e, &found);
+                assert_true(t5_close(got, want, 1e-6, 1e-5));
+            }
         }
-    const struct t5_quantize_options options = {.type = "f32", .command = "x", .merge = &a};
-    assert_int_equal(quantize(&out, files_path("m"), &options, &err), 0);
-    int merged = 0;
-    for (int i = 0; i < m.n; i++) {
-        const struct t5_tensor *t = t5_safetensors_find(out.file, m.names[i]);
-        const struct t5_lora_module *l = NULL;
-        for (int k = 0; k < a.n_modules; k++)
-            if (strncmp(m.names[i], a.modules[k].module, strlen(a.modules[k].module)) == 0)
-                l = &a.modules[k];
-        for (int64_t e = 0; e < t->elements; e++) {
-            double want = m.data[i][e];
-            float got;
-            memcpy(&got, (const char *)t->data + 4 * e, 4);
-            for (int r = 0; l && r < 2; r++)
-                want += 1.5 * l->b[e / l->in * 2 + r] * l->a[r * l->in + e % l->in];
-            assert_true(t5_close(got, want, 1e-6, 1e-5));
-        }
-        merged += l != NULL;
+        for (int k = 0; k < n; k++)
+            modules += merge[k].adapter.n_modules;
+        assert_int_equal(found, modules);
+        done(&out);
     }
-    assert_int_equal(merged, a.n_modules);
-    done(&out);
-    t5_adapter_free(&a);
+    for (int k = 0; k < 3; k++)
+        t5_adapter_free(&merge[k].adapter);
 }
 
 /* ---- the plan ---- */
