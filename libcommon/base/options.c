@@ -81,6 +81,26 @@ static int set_real(const struct t5_option *o, const char *text, struct t5_err *
     return 0;
 }
 
+static int set_amount(const struct t5_option *o, const char *text, struct t5_err *err)
+{
+    struct t5_amount *out = o->value;
+    char number[32], *end;
+    size_t n = strlen(text);
+    int percent = n > 0 && text[n - 1] == '%';
+    snprintf(number, sizeof number, "%.*s", (int)(n < sizeof number ? n - (size_t)percent : 0), text);
+    double value = strtod(number, &end);
+    if (!plain_number(number, percent) || *end || !isfinite(value) ||
+        (percent ? value < 0 || value > 100 : out_of_range(o, value)))
+        return bad_value(o, text, "a whole number or a percentage", err);
+    *out = (struct t5_amount){value, percent};
+    return 0;
+}
+
+int64_t t5_amount_of(struct t5_amount amount, int64_t total)
+{
+    return (int64_t)(amount.percent ? ceil(amount.value / 100 * (double)total) : amount.value);
+}
+
 static int set_choice(const struct t5_option *o, const char *text, struct t5_err *err)
 {
     size_t n = strlen(text);
@@ -107,6 +127,8 @@ static int set(const struct t5_option *o, const char *text, struct t5_err *err)
         return 0;
     case T5_OPT_CHOICE:
         return set_choice(o, text, err);
+    case T5_OPT_AMOUNT:
+        return set_amount(o, text, err);
     case T5_OPT_LIST:
         return list_add(o->value, text, err);
     }
@@ -124,6 +146,10 @@ static void print_default(const struct t5_option *o)
     case T5_OPT_REAL:
         if (*(double *)o->value >= 0)
             printf(" [%g]", *(double *)o->value);
+        break;
+    case T5_OPT_AMOUNT:
+        printf(" [%g%s]", ((struct t5_amount *)o->value)->value,
+               ((struct t5_amount *)o->value)->percent ? "%" : "");
         break;
     case T5_OPT_STRING:
     case T5_OPT_CHOICE:

@@ -14,6 +14,7 @@ enum t5_option_type {
     T5_OPT_REAL,   /* double within [min, max], finite */
     T5_OPT_STRING, /* const char *, borrowed from argv */
     T5_OPT_CHOICE, /* const char *, one of metavar's "a|b|c" */
+    T5_OPT_AMOUNT, /* struct t5_amount: a whole number within [min, max], or "X%" of a total */
     T5_OPT_LIST,   /* struct t5_list: may be given many times */
 };
 
@@ -21,6 +22,13 @@ struct t5_list {
     const char **items; /* borrowed from argv; the array is owned, freed by t5_operands_free */
     int n;
 };
+
+struct t5_amount {
+    double value;
+    int percent;
+};
+/* The amount as a number: itself, or, rounded up, its share of total. */
+int64_t t5_amount_of(struct t5_amount amount, int64_t total);
 
 /* One row an option. The same row makes the parser, --help, and the test against the man page. */
 struct t5_option {

@@ -136,6 +136,23 @@ curves() {
     same_result "$tmp/a" "$tmp/c"
 }
 
+@test "schedules, and warm-up in steps or percent" {
+    train --schedule wsd --warmup 2 --decay 25% --max-steps 8 --lr 0.002 -o "$tmp/a" $records >"$tmp/log"
+    jq -se 'map(select(.loss) | .lr) | [.[:6], .[6:]] == [[0, 0.001, 0.002, 0.002, 0.002, 0.002], [0.002, 0.001]]' "$tmp/log"
+    train --schedule inverse-sqrt --warmup 12.5% --max-steps 8 --lr 0.002 -o "$tmp/b" $records >"$tmp/log"
+    jq -se 'map(select(.loss) | .lr) | .[0] == 0 and .[1] == 0.002 and .[4] == 0.001' "$tmp/log"
+    # a share of the steps is a number of steps
+    train --warmup 1 --max-steps 8 -o "$tmp/c" $records >"$tmp/log"
+    train --warmup 10% --max-steps 8 -o "$tmp/d" $records >"$tmp/log"
+    same_result "$tmp/c" "$tmp/d"
+    for bad in 101% -1 -1% % 5%% 1.5 1e3 x; do
+        run -2 --separate-stderr train --warmup $bad -o "$out" $records
+        [[ ${#stderr_lines[@]} == 1 && $stderr == "t5-train: --warmup: expected a whole number or a percentage"* ]]
+    done
+    run -2 --separate-stderr train --schedule wsd --warmup 5 --decay 4 --max-steps 8 -o "$out" $records
+    [ "$stderr" = 't5-train: --warmup 5 and --decay 4 are longer than the run of 8 steps' ]
+}
+
 # ---- interruption ----
 
 killed_again_and_again() {

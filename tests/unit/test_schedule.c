@@ -88,6 +88,66 @@ static void test_constant(void **state)
     same(&s, warm);
 }
 
+static void test_inverse_sqrt(void **state)
+{
+    static const double plain[N] = {0.002,
+                                    0.0019999000074993755,
+                                    0.0019998000299950012,
+                                    0.0019997000674831294,
+                                    0.0019996001199600144,
+                                    0.0019995001874219091,
+                                    0.001999400269865071,
+                                    0.0019993003672857564,
+                                    0.0019992004796802239,
+                                    0.0019991006070447337,
+                                    0.0019990007493755463,
+                                    0.0019989009066689249};
+    static const double warm[N] = {0,
+                                   0.00066666666666666664,
+                                   0.0013333333333333333,
+                                   0.002,
+                                   0.0017320508075688774,
+                                   0.0015491933384829668,
+                                   0.001414213562373095,
+                                   0.0013093073414159541,
+                                   0.0012247448713915889,
+                                   0.0011547005383792518,
+                                   0.0010954451150103322,
+                                   0.001044465935734187};
+    struct t5_schedule s = {.kind = T5_SCHEDULE_INVERSE_SQRT, .lr = 0.002, .total = 10};
+    (void)state;
+    same(&s, plain);
+    s.warmup = 3;
+    same(&s, warm);
+}
+
+static void test_wsd(void **state)
+{
+    static const double plain[N] = {0.002, 0.002,
+                                    0.002, 0.002,
+                                    0.002, 0.002,
+                                    0.002, 0.0017071067811865474,
+                                    0.001, 0.00029289321881345256,
+                                    0,     0};
+    static const double warm[N] = {0,
+                                   0.00066666666666666664,
+                                   0.0013333333333333333,
+                                   0.002,
+                                   0.002,
+                                   0.002,
+                                   0.002,
+                                   0.0017071067811865474,
+                                   0.001,
+                                   0.00029289321881345256,
+                                   0,
+                                   0};
+    struct t5_schedule s = {.kind = T5_SCHEDULE_WSD, .lr = 0.002, .decay = 4, .total = 10};
+    (void)state;
+    same(&s, plain);
+    s.warmup = 3;
+    same(&s, warm);
+}
+
 static void test_warmup_longer_than_the_run(void **state)
 {
     struct t5_schedule s = {.kind = T5_SCHEDULE_LINEAR, .lr = 0.002, .warmup = 12, .total = 10};
@@ -98,10 +158,9 @@ static void test_warmup_longer_than_the_run(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),
-        cmocka_unit_test(test_cosine),
-        cmocka_unit_test(test_constant),
-        cmocka_unit_test(test_warmup_longer_than_the_run),
+        cmocka_unit_test(test_linear),   cmocka_unit_test(test_cosine),
+        cmocka_unit_test(test_constant), cmocka_unit_test(test_inverse_sqrt),
+        cmocka_unit_test(test_wsd),      cmocka_unit_test(test_warmup_longer_than_the_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

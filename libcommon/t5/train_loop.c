@@ -1,0 +1,119 @@
+/* train_loop.c - the steps of a run with its evaluations, checkpoints and log, and its end. */
+/* SPDX-License-Identifier: MIT */
+#include <stdio.h>
+#include <string.h>
+
+#include "t5/train_run.h"
+
+int t5_train_log_run(struct t5_train_run *run, const char *event, struct t5_err *err)
+{
+    const struct t5_train_options *o = run->options;
+    struct t5_train_head head = {.model = o->model ? o->model : o->from_config,
+                                 .output = o->output,
+                                 .mode = t5_train_run_is_lora(run) ? "lora" : "full",
+                                 .device = run->backend.ops.name,
+                                 .records = run->train.n,
+                                 .eval_records = run->eval.n,
+                                 .steps = run->settings.total_steps,
+                                 .epoch_steps = t5_train_run_epoch_steps(run),
+                                 .resumed = run->saved,
+                                 .checkpoint_bytes = t5_train_state_bytes(run->plan.trainable)};
+    return t5_train_log_head(&run->log, event, &head, &run->plan, err);
+}
+
+int t5_train_run_describe(struct t5_train_run *run, struct t5_err *err)
+{
+    return t5_train_log_run(run, "plan", err);
+}
+
+static int stopped(const struct t5_train_run *run)
+{
+    return run->hooks->stop && *run->hooks->stop;
+}
+
+static int eval_is_due(const struct t5_train_run *run, int64_t step)
+{
+    const struct t5_train_options *o = run->options;
+    int64_t every = o->eval_every ? o->eval_every : t5_train_run_epoch_steps(run);
+    return o->eval && step > 0 && (step % every == 0 || step == run->settings.total_steps);
+}
+
+/* 1: measured, or nothing to measure; 0: stopped by a signal, and the next run measures. */
+static int evaluate(struct t5_train_run *run, struct t5_err *err)
+{
+    struct t5_train_position at = t5_trainer_position(run->trainer);
+    double loss, began = t5_now();
+    int64_t tokens;
+    if (!eval_is_due(run, at.step) || at.evaluated == at.step)
+        return 1;
+    int rc = t5_trainer_evaluate(run->trainer, &run->eval, &loss, &tokens, err);
+    if (rc <= 0)
+        return rc;
+    t5_train_log_eval(&run->log, at.step, (double)at.step / (double)t5_train_run_epoch_steps(run),
+                      loss, tokens, t5_now() - began);
+    at.evaluated = at.step;
+    t5_trainer_set_position(run->trainer, &at);
+    return 1;
+}
+
+/* Once, where the log can no longer be written. */
+static void warn_of_log(struct t5_train_run *run, int *warned)
+{
+    char text[256];
+    if (!run->log.failure || (*warned)++)
+        return;
+    snprintf(text, sizeof text, "<stdout>: %s: training goes on without its log",
+             strerror(run->log.failure));
+    run->hooks->warn(text);
+}
+
+static int save_is_due(const struct t5_train_run *run, int64_t step)
+{
+    int64_t every = run->options->save_every;
+    return step < run->settings.total_steps && every && step % every == 0;
+}
+
+/* 1: all steps are made and measured; 0: stopped. */
+static int train(struct t5_train_run *run, struct t5_err *err)
+{
+    struct t5_step_report report;
+    int warned = 0, rc = evaluate(run, err);
+    while (rc == 1) {
+        rc = t5_trainer_step(run->trainer, &report, err);
+        if (rc <= 0)
+            break;
+        t5_train_log_step(&run->log, &report);
+        run->hooks->stepped(&report);
+        warn_of_log(run, &warned);
+        rc = evaluate(run, err);
+        if (rc == 1 && save_is_due(run, report.step) && t5_train_save(run, 0, err))
+            rc = -1;
+    }
+    return rc == 0 && !stopped(run) ? 1 : rc;
+}
+
+/* What a stopped run has is saved, unless a checkpoint has it already. */
+static int end_early(struct t5_train_run *run, struct t5_err *err)
+{
+    int64_t step = t5_trainer_position(run->trainer).step;
+    if (run->saved != step && t5_train_save(run, 0, err))
+        return -1;
+    t5_train_log_end(&run->log, "stopped", step);
+    return 0;
+}
+
+int t5_train_run_work(struct t5_train_run *run, struct t5_err *err)
+{
+    const char *dir = run->options->output;
+    if (t5_train_log_run(run, "start", err))
+        return -1;
+    run->hooks->began(run->settings.total_steps);
+    int rc = train(run, err);
+    if (rc <= 0)
+        return rc < 0 ? -1 : end_early(run, err);
+    if (t5_train_save(run, 1, err) || t5_train_write_product(run, dir, err) ||
+        t5_train_state_remove(dir, run->slot, err))
+        return -1;
+    t5_train_log_end(&run->log, "end", t5_trainer_position(run->trainer).step);
+    return 1;
+}

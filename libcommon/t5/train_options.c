@@ -1,0 +1,64 @@
+/* train_options.c - defaults and contradictions among a training run's options. */
+/* SPDX-License-Identifier: MIT */
+#include "t5/train_options.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+static int same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+static int usage(struct t5_err *err, const char *text)
+{
+    return t5_fail_as(err, T5_USAGE, "%s (see --help)", text);
+}
+
+static int check_lora(struct t5_train_options *o, struct t5_err *err)
+{
+    int shaped = o->rank >= 0 || o->alpha >= 0 || o->targets || o->rslora;
+    if (o->full && (shaped || o->dropout >= 0 || o->init))
+        return usage(err, "--full takes none of LoRA's options");
+    if (o->init && shaped)
+        return usage(err, "--init brings its own rank, alpha, targets and rsLoRA");
+    o->rank = o->rank < 0 ? 16 : o->rank;
+    o->alpha = o->alpha < 0 ? 32 : o->alpha;
+    o->targets = o->targets ? o->targets : "q,v";
+    return 0;
+}
+
+int t5_train_options_check(struct t5_train_options *o, int n_files, struct t5_err *err)
+{
+    o->full = o->full || o->from_config;
+    if (!o->model == !o->from_config)
+        return usage(err, "one of --model and --from-config is needed");
+    if (!o->output && !o->dry_run)
+        return usage(err, "--output is missing");
+    if (same_file(o->output, o->model) || same_file(o->output, o->init))
+        return usage(err, "--output is also an input");
+    if (o->model && strcmp(o->model, "-") == 0 && (n_files == 0 || o->resume))
+        return usage(err, "a model on standard input leaves no room for records there");
+    if (o->truncate && !o->max_source && !o->max_target)
+        return usage(err, "--truncate needs --max-source or --max-target");
+    return check_lora(o, err);
+}
+
+struct t5_schedule t5_train_options_schedule(const struct t5_train_options *o, int64_t total)
+{
+    static const char *const names[] = {[T5_SCHEDULE_LINEAR] = "linear",
+                                        [T5_SCHEDULE_COSINE] = "cosine",
+                                        [T5_SCHEDULE_CONSTANT] = "constant",
+                                        [T5_SCHEDULE_INVERSE_SQRT] = "inverse-sqrt",
+                                        [T5_SCHEDULE_WSD] = "wsd"};
+    struct t5_schedule s = {.lr = o->lr,
+                            .warmup = t5_amount_of(o->warmup, total),
+                            .decay = t5_amount_of(o->decay, total),
+                            .total = total};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(o->schedule, names[i]) == 0)
+            s.kind = (enum t5_schedule_kind)i;
+    return s;
+}

@@ -1,0 +1,60 @@
+/* train_options.h - what a training run is asked to do: the values behind t5-train's options, their
+ * defaults, and which of them go together. Opens nothing: train_run.h does. */
+/* SPDX-License-Identifier: MIT */
+#ifndef T5_T5_TRAIN_OPTIONS_H
+#define T5_T5_TRAIN_OPTIONS_H
+
+#include "base/program.h"
+#include "t5/trainer.h"
+
+/* Strings are borrowed, NULL where not given. Numbers below 0 mean "not given" where it says so. */
+struct t5_train_options {
+    const char *model, *output;
+    /* the adapter */
+    int64_t rank;          /* not given: 16 */
+    double alpha, dropout; /* not given: 32, 0.05 */
+    const char *targets;   /* not given: q,v */
+    int rslora;
+    const char *init;
+    /* every weight */
+    int full;
+    const char *from_config, *save_as;
+    /* steps */
+    int64_t epochs, max_steps, batch;
+    double lr;
+    const char *schedule;
+    struct t5_amount warmup, decay; /* of the run's steps */
+    double clip, weight_decay, model_dropout;
+    int64_t seed;
+    const char *order;
+    int64_t tolerate, micro_tokens;
+    /* evaluation and checkpoints */
+    const char *eval;
+    int64_t eval_every, save_every;
+    int resume;
+    /* records */
+    int64_t max_source, max_target, max_line;
+    int truncate;
+    /* where */
+    const char *compute, *device;
+    int64_t threads;
+    int dry_run;
+};
+
+#define T5_TRAIN_DEFAULTS                                                                          \
+    {                                                                                              \
+        .rank = -1, .alpha = -1, .dropout = -1, .save_as = "f32", .epochs = 5, .max_steps = -1,    \
+        .batch = 8, .lr = 1e-3, .schedule = "linear", .decay = {10, 1}, .clip = 1,                 \
+        .model_dropout = -1, .seed = 42, .order = "shuffle", .micro_tokens = -1,                   \
+        .save_every = 500, .max_line = (int64_t)T5_MAX_LINE, .compute = "f32", .device = "auto"    \
+    }
+
+/* Refuses (T5_USAGE) what contradicts itself, and fills in what follows from other options.
+ * n_files: operands. */
+int t5_train_options_check(struct t5_train_options *options, int n_files,
+                           struct t5_err *err) T5_MUST_CHECK;
+
+/* The learning rate's course over so many steps. */
+struct t5_schedule t5_train_options_schedule(const struct t5_train_options *options, int64_t total);
+
+#endif

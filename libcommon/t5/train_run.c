@@ -1,0 +1,177 @@
+/* train_run.c - opening a run: settings from options, the identity that its checkpoints carry, the
+ * memory plan, and loading. */
+/* SPDX-License-Identifier: MIT */
+#include "t5/train_run.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "t5/finite.h"
+
+#define MICRO_TOKENS 16384
+
+static int open_device(struct t5_train_run *run, struct t5_err *err)
+{
+    const struct t5_train_options *o = run->options;
+    struct t5_device_options how = {.threads = (int)o->threads,
+                                    .compute = strcmp(o->compute, "bf16") == 0 ? T5_COMPUTE_BF16
+                                                                               : T5_COMPUTE_F32};
+    return t5_backend_open(&run->backend, o->device, &how, err);
+}
+
+static int make_plan(struct t5_train_run *run, struct t5_err *err)
+{
+    const struct t5_train_options *o = run->options;
+    struct t5_train_shape shape = {.backend = &run->backend,
+                                   .checkpoint = run->base,
+                                   .config = &run->config,
+                                   .adapter = t5_train_run_is_lora(run) ? &run->adapter : NULL,
+                                   .mode =
+                                       t5_train_run_is_lora(run) ? T5_TRAIN_LORA : T5_TRAIN_FULL,
+                                   .train = &run->train,
+                                   .eval = &run->eval,
+                                   .batch = o->batch};
+    /* where memory was short, the run goes on with the cut it began with: else its bytes would
+     * differ */
+    const char *began = run->state.file ? t5_train_state_value(&run->state, "micro_tokens") : NULL;
+    int64_t want = o->micro_tokens < 0 ? MICRO_TOKENS : o->micro_tokens;
+    if (o->micro_tokens < 0 && began && atoll(began) > 0)
+        want = atoll(began);
+    if (t5_train_plan_make(&run->plan, &shape, want, run->state.file != NULL, err))
+        return -1;
+    if (run->plan.fits || o->dry_run)
+        return 0;
+    return t5_fail_as(err, T5_ENVIRONMENT,
+                      "the run needs %lld bytes of memory, %lld are free (see --dry-run)",
+                      (long long)run->plan.bytes, (long long)run->plan.free_bytes);
+}
+
+/* ---- settings ---- */
+
+static int make_settings(struct t5_train_run *run, struct t5_err *err)
+{
+    const struct t5_train_options *o = run->options;
+    struct t5_train_settings *s = &run->settings;
+    s->batch = o->batch;
+    s->micro_tokens = run->plan.micro_tokens;
+    s->total_steps = t5_total_steps(run->train.n, o->batch, o->epochs, o->max_steps);
+    s->schedule = t5_train_options_schedule(o, s->total_steps);
+    s->optimizer = (struct t5_optimizer_settings){.clip = o->clip, .weight_decay = o->weight_decay};
+    s->model_dropout = o->model_dropout < 0 ? (double)run->config.dropout : o->model_dropout;
+    s->lora_dropout = t5_train_run_is_lora(run) ? run->adapter.dropout : 0;
+    s->seed = (uint64_t)o->seed;
+    s->order = strcmp(o->order, "file") == 0 ? T5_ORDER_FILE : T5_ORDER_SHUFFLE;
+    s->tolerate = o->tolerate;
+    s->stop = run->hooks->stop;
+    if (s->schedule.kind == T5_SCHEDULE_WSD &&
+        s->schedule.warmup + s->schedule.decay > s->total_steps)
+        return t5_fail_as(
+            err, T5_USAGE, "--warmup %lld and --decay %lld are longer than the run of %lld steps",
+            (long long)s->schedule.warmup, (long long)s->schedule.decay, (long long)s->total_steps);
+    return 0;
+}
+
+/* ---- identity: all that the bytes of the result depend on ---- */
+
+static void add_lora(struct t5_identity *id, const struct t5_train_run *run)
+{
+    t5_identity_add(id, "rank", "%lld", (long long)run->adapter.rank);
+    t5_identity_add(id, "alpha", "%.17g", run->adapter.alpha);
+    t5_identity_add(id, "dropout", "%.17g", run->adapter.dropout);
+    t5_identity_add(id, "rslora", "%d", run->adapter.rslora);
+    t5_identity_add(id, "targets", "%s", run->adapter.targets);
+}
+
+static void add_schedule(struct t5_identity *id, const struct t5_train_run *run)
+{
+    const struct t5_schedule *s = &run->settings.schedule;
+    t5_identity_add(id, "lr", "%.17g", s->lr);
+    t5_identity_add(id, "schedule", "%s", run->options->schedule);
+    t5_identity_add(id, "warmup", "%lld", (long long)s->warmup);
+    if (s->kind == T5_SCHEDULE_WSD)
+        t5_identity_add(id, "decay", "%lld", (long long)s->decay);
+}
+
+static void make_identity(struct t5_train_run *run)
+{
+    const struct t5_train_options *o = run->options;
+    const struct t5_train_settings *s = &run->settings;
+    struct t5_identity *id = &run->identity;
+    char digest[65];
+    t5_identity_add(id, "mode", "%s", o->from_config ? "from-config" : o->full ? "full" : "lora");
+    t5_identity_add(id, "base", "%s", run->base_digest);
+    t5_dataset_digest(digest, &run->train);
+    t5_identity_add(id, "data", "%s", digest);
+    if (t5_train_run_is_lora(run))
+        add_lora(id, run);
+    t5_identity_add(id, "batch", "%lld", (long long)s->batch);
+    t5_identity_add(id, "total_steps", "%lld", (long long)s->total_steps);
+    t5_identity_add(id, "micro_tokens", "%lld", (long long)s->micro_tokens);
+    add_schedule(id, run);
+    t5_identity_add(id, "clip", "%.17g", o->clip);
+    t5_identity_add(id, "weight_decay", "%.17g", o->weight_decay);
+    t5_identity_add(id, "model_dropout", "%.9g", s->model_dropout);
+    t5_identity_add(id, "seed", "%lld", (long long)o->seed);
+    t5_identity_add(id, "order", "%s", o->order);
+    t5_identity_add(id, "tolerate", "%lld", (long long)o->tolerate);
+    t5_identity_add(id, "compute", "%s", o->compute);
+    t5_identity_add(id, "backend", "%s", run->backend.ops.name);
+}
+
+/* ---- opening, loading, closing ---- */
+
+int t5_train_run_open(struct t5_train_run *run, const struct t5_train_options *options,
+                      const struct t5_train_hooks *hooks, const struct t5_list *files,
+                      struct t5_err *err)
+{
+    *run = (struct t5_train_run){.options = options, .hooks = hooks, .lock = -1, .saved = -1};
+    t5_train_log_start(&run->log, STDOUT_FILENO);
+    if ((!options->dry_run && t5_train_open_output(run, err)) || t5_train_open_base(run, err) ||
+        open_device(run, err) || t5_train_read_data(run, files, err) || make_plan(run, err) ||
+        make_settings(run, err))
+        return -1;
+    make_identity(run);
+    return options->dry_run ? 0 : t5_train_check_output(run, err);
+}
+
+static int load_model(struct t5_train_run *run, struct t5_err *err)
+{
+    int lora = t5_train_run_is_lora(run);
+    if (run->options->from_config)
+        return t5_model_create(&run->model, &run->backend, &run->config,
+                               (uint64_t)run->options->seed, err);
+    if (t5_checkpoint_verify(run->base, err) || t5_checkpoint_check_finite(run->base, err))
+        return -1;
+    return t5_model_open(&run->model, &run->backend, run->base, lora ? &run->adapter : NULL,
+                         lora ? T5_TRAIN_LORA : T5_TRAIN_FULL, err);
+}
+
+int t5_train_run_load(struct t5_train_run *run, struct t5_err *err)
+{
+    if (load_model(run, err) || t5_model_reserve(run->model, &run->plan.limits, err) ||
+        t5_trainer_open(&run->trainer, run->model, &run->train, &run->plan.limits, &run->settings,
+                        err))
+        return -1;
+    if (!run->state.file)
+        return 0;
+    int rc = t5_train_state_load(&run->state, run->model, run->trainer, err);
+    t5_train_state_free(&run->state); /* its file is the next but one to be replaced */
+    return rc;
+}
+
+void t5_train_run_close(struct t5_train_run *run)
+{
+    t5_trainer_close(run->trainer);
+    t5_model_close(run->model);
+    t5_train_state_free(&run->state);
+    t5_dataset_free(&run->train);
+    t5_dataset_free(&run->eval);
+    t5_adapter_free(&run->adapter);
+    t5_checkpoint_close(run->base);
+    free(run->config_text);
+    if (run->backend.dev)
+        t5_backend_close(&run->backend);
+    if (run->lock >= 0)
+        close(run->lock);
+}

@@ -1,0 +1,83 @@
+/* train_run.h - one training run from its options to its result: what it holds open, and the steps
+ * that t5-train takes. Each part is a file: train_inputs.c, train_run.c (plan, settings, identity),
+ * train_output.c (the directory), train_loop.c. */
+/* SPDX-License-Identifier: MIT */
+#ifndef T5_T5_TRAIN_RUN_H
+#define T5_T5_TRAIN_RUN_H
+
+#include "t5/train_log.h"
+#include "t5/train_options.h"
+#include "t5/train_plan.h"
+#include "t5/train_state.h"
+
+/* How a run speaks to people, and how they stop it. The library itself prints nothing. */
+struct t5_train_hooks {
+    void (*warn)(const char *text);             /* one line */
+    int (*pass_over)(const struct t5_err *err); /* 1: go on after this bad record */
+    void (*began)(int64_t steps);               /* in all */
+    void (*stepped)(const struct t5_step_report *report);
+    const volatile sig_atomic_t *stop; /* not 0: save and end */
+};
+
+struct t5_train_run {
+    const struct t5_train_options *options; /* borrowed, as the next */
+    const struct t5_train_hooks *hooks;
+    struct t5_backend_handle backend;
+    struct t5_checkpoint *base; /* NULL with --from-config */
+    char *config_text;          /* --from-config: owned */
+    struct t5_config config;
+    char base_digest[65];
+    struct t5_adapter adapter; /* LoRA */
+    struct t5_dataset train, eval;
+    struct t5_train_settings settings;
+    struct t5_train_plan plan;
+    struct t5_identity identity;
+    struct t5_train_state state; /* where --resume goes on */
+    struct t5_model *model;
+    struct t5_trainer *trainer;
+    struct t5_train_log log;
+    int lock, slot; /* slot: which checkpoint is written next */
+    int64_t saved;  /* the step of the newest checkpoint; -1: none */
+};
+
+/* ---- for the program ---- */
+
+/* Locks the directory, reads and checks all inputs but the weights, and plans. The options have
+ * been checked. On failure too t5_train_run_close must be called. */
+int t5_train_run_open(struct t5_train_run *run, const struct t5_train_options *options,
+                      const struct t5_train_hooks *hooks, const struct t5_list *files,
+                      struct t5_err *err) T5_MUST_CHECK;
+void t5_train_run_close(struct t5_train_run *run);
+/* The plan as the log's one line, for --dry-run. */
+int t5_train_run_describe(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
+/* Loads the weights, and a checkpoint where there is one. */
+int t5_train_run_load(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
+/* Trains and writes the result. 1: done; 0: stopped, and a checkpoint holds the last whole step. */
+int t5_train_run_work(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
+
+/* ---- between the files of a run ---- */
+
+static inline int t5_train_run_is_lora(const struct t5_train_run *run)
+{
+    return !run->options->full;
+}
+static inline int64_t t5_train_run_epoch_steps(const struct t5_train_run *run)
+{
+    return (run->train.n + run->options->batch - 1) / run->options->batch;
+}
+
+/* The base model's description and the adapter's first values. */
+int t5_train_open_base(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
+int t5_train_read_data(struct t5_train_run *run, const struct t5_list *files,
+                       struct t5_err *err) T5_MUST_CHECK;
+/* The directory is ours before anything large is read. */
+int t5_train_open_output(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
+/* Refuses a checkpoint of another run and a disk without room. */
+int t5_train_check_output(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
+int t5_train_save(struct t5_train_run *run, int finished, struct t5_err *err) T5_MUST_CHECK;
+/* The adapter or the model into dir, which exists. */
+int t5_train_write_product(struct t5_train_run *run, const char *dir,
+                           struct t5_err *err) T5_MUST_CHECK;
+int t5_train_log_run(struct t5_train_run *run, const char *event, struct t5_err *err) T5_MUST_CHECK;
+
+#endif
