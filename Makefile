@@ -43,7 +43,7 @@ backends := $(B)/lib/t5-cpu.so $(if $(NVCC),$(if $(SAN),,$(B)/lib/t5-cuda.so))
 gpu_units := $(patsubst tests/gpu/%.c,$(B)/gpu/%,$(wildcard tests/gpu/*.c)) \
              $(patsubst tests/gpu/%.cu,$(B)/gpu/%,$(wildcard tests/gpu/*.cu))
 
-.PHONY: all deps demo check check-gpu bench golden install uninstall clean help
+.PHONY: all deps demo check check-gpu bench bench-gpu golden install uninstall clean help
 all: $(programs) $(backends) $(B)/completions/t5-tools.bash ## build the programs into build/bin
 
 help: ## list the targets
@@ -131,6 +131,9 @@ check-gpu: all $(gpu_units) ## test the CUDA backend against the reference (a mi
 
 bench: all ## print speed figures as JSONL, beside the peers that are installed
 	@B=$(B) bash tests/bench/run.sh
+
+bench-gpu: all $(B)/bench/random_model ## print one card's speed with FLAN-T5-XXL's geometry as JSONL, beside transformers + peft
+	@B=$(abspath $(B)) T5_PEER_PYTHON=$(T5_PEER_PYTHON) bash tests/bench/gpu/bench.sh
 
 golden: ## remake the golden files into build/golden and show what differs (needs torch, transformers, peft)
 	@T5_PEER_PYTHON=$(T5_PEER_PYTHON) sh tests/golden/remake.sh $(B)/golden

@@ -3,4 +3,5 @@
 /* SPDX-License-Identifier: MIT */
 #define TEST_DEVICES "cuda"
 #define ALONE 1e-5
+#define MICRO 2e-5
 #include "../unit/test_model.c"

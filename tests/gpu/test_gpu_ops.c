@@ -328,7 +328,8 @@ static void check_linear(int64_t n, int64_t rows, int64_t cols, int int8)
     void *gx = up_act(x, n * cols), *gdy = up_act(dy, n * rows), *gy = poison(act_bytes(n * rows));
     void *gdx = up_act(dx0, n * cols);
     float *gl = poison((size_t)(n * rows) * 4), *gdw = up_f(dw, rows * cols);
-    double size = 0.2 * sqrt((double)cols), back = 0.2 * sqrt((double)rows);
+    double largest = int8 ? 1.5 : 0.2; /* of a weight */
+    double size = largest * sqrt((double)cols), back = largest * sqrt((double)rows);
     ref->linear_fwd(ref_dev, y, rows, x, cols, rw, n);
     gpu.ops.linear_fwd(gpu.dev, gy, rows, gx, cols, gw, n);
     same(down_act(gy, n * rows), y, n * rows, size, "linear");
@@ -671,6 +672,7 @@ static void check_decode(int64_t heads, int64_t d_kv)
     same(down_act(go, ROWS * w), out, ROWS * w, 1, "decode self");
     same(down_act(gkc, SLOTS * T * w), kc, SLOTS * T * w, 1e-9, "key cache");
     same(down_act(gvc, SLOTS * T * w), vc, SLOTS * T * w, 1e-9, "value cache");
+    s.bias = g.bias = NULL;
     ref->decode_cross(ref_dev, out, qkv, kv, &rows, &s);
     gpu.ops.decode_cross(gpu.dev, go, gqkv, gkv, &grows, &g);
     same(down_act(go, ROWS * w), out, ROWS * w, 1, "decode cross");

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""gpu_peer.py - transformers + peft on one GPU, on the same model directory and token file as ours: what bench-gpu
+"""peer.py - transformers + peft on one GPU, on the same model directory and token file as ours: what bench.sh
 puts our figures beside. Prints one JSON line a setting.
 
-usage: gpu_peer.py MODEL_DIR TOKENS.jsonl SETTING...
+usage: peer.py MODEL_DIR TOKENS.jsonl SETTING...
 settings: train-eager-8 (the recipe's: batch 8 padded to 256/56, gradient checkpointing), train-eager-8-keep (without
-checkpointing), train-eager-32 (length-grouped, dynamic padding), train-compile-8, train-compile-32 (padded, torch.compile),
-generate-greedy, generate-beam4 (batch 64, 25 new tokens), generate-1 (batch 1, 25 new tokens)
+checkpointing), train-eager-32 (length-grouped, dynamic padding), train-eager-32-padded, train-compile-8, train-compile-32 (padded, torch.compile),
+generate-greedy, generate-beam4 (batch 64, 25 new tokens), generate-1 (batch 1, 25 new tokens); rates (the card's sustained
+TFLOP/s of a 16384 x 12288 x 4096 product in bf16 and, with a scale a row and a column, in fp8)
 """
 import json
 import sys
@@ -14,6 +15,30 @@ import time
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSeq2SeqLM
+
+
+def rates():
+    m, n, k = 16384, 12288, 4096
+    a, b = torch.randn(m, k, device="cuda"), torch.randn(n, k, device="cuda")
+    half = (a.bfloat16(), b.bfloat16().t())
+    sa, sb = a.abs().amax(1, keepdim=True) / 448, b.abs().amax(1, keepdim=True) / 448
+    small = ((a / sa).to(torch.float8_e4m3fn), (b / sb).to(torch.float8_e4m3fn).t())
+
+    def fp8():
+        torch._scaled_mm(*small, scale_a=sa, scale_b=sb.t(), out_dtype=torch.bfloat16, use_fast_accum=True)
+
+    for name, product in ("bf16", lambda: half[0] @ half[1]), ("fp8", fp8):
+        for _ in range(20):
+            product()
+        torch.cuda.synchronize()
+        started, times = time.time(), 0
+        while time.time() - started < 0.8:
+            for _ in range(20):
+                product()
+            torch.cuda.synchronize()
+            times += 20
+        rate = 2 * m * n * k * times / (time.time() - started) / 1e12
+        print(json.dumps({"bench": "rate", "compute": name, "TFLOP_per_s": round(rate)}), flush=True)
 
 
 def load(path):
@@ -109,6 +134,10 @@ def generate(model, records, setting):
 def main():
     path, tokens, settings = sys.argv[1], sys.argv[2], sys.argv[3:]
     records = [json.loads(line) for line in open(tokens)]
+    if "rates" in settings:
+        rates()
+    if not [s for s in settings if s != "rates"]:
+        return
     model = load(path)
     for setting in [s for s in settings if s.startswith("generate")]:
         generate(model, records, setting)
