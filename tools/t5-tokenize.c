@@ -12,7 +12,7 @@
 
 static const char dialogue[] = "dialogue";
 static const char *spiece = "spiece.model", *prefix = "", *source = dialogue, *target = "summary";
-static const char *template, *report_unk;
+static const char *template, *report_unk, *input_format = "auto";
 static const char *to = "jsonl", *on_long = "truncate", *segmentation = "viterbi", *output;
 static int64_t max_source = 255, max_target = 50, threads = 1, max_line = (int64_t)T5_MAX_LINE;
 static int special, decode, stats;
@@ -21,6 +21,8 @@ static struct t5_skip skip = {.program = "t5-tokenize"};
 static const struct t5_option options[] = {
     {"spiece", 's', T5_OPT_STRING, "FILE", &spiece, 0, 0, "the SentencePiece model, or its directory"},
     {"prefix", 'p', T5_OPT_STRING, "TEXT", &prefix, 0, 0, "put before each source"},
+    {"input-format", 0, T5_OPT_CHOICE, "auto|jsonl|json|csv", &input_format, 0, 0,
+     "JSON lines, a JSON array or CSV; by name and first byte"},
     {"source", 0, T5_OPT_STRING, "FIELD", &source, 0, 0, "the field that becomes input_ids"},
     {"template", 0, T5_OPT_STRING, "TEXT", &template, 0, 0,
      "make the source of fields: 'Dialogue:\\n{dialogue}\\nSummary:'"},
@@ -125,6 +127,14 @@ static int read_template(struct t5_template *pattern, struct t5_err *err)
     return 0;
 }
 
+static enum t5_input_format format_of(const char *name)
+{
+    return strcmp(name, "jsonl") == 0  ? T5_INPUT_JSONL
+           : strcmp(name, "json") == 0 ? T5_INPUT_JSON
+           : strcmp(name, "csv") == 0  ? T5_INPUT_CSV
+                                       : T5_INPUT_AUTO;
+}
+
 static int run(const struct t5_list *files, const struct t5_template *pattern, struct t5_err *err)
 {
     struct t5_tokenizer *tokenizer = NULL;
@@ -133,6 +143,7 @@ static int run(const struct t5_list *files, const struct t5_template *pattern, s
                 : stats                         ? T5_TOKENIZE_STATS
                 : strcmp(to, "safetensors") == 0 ? T5_TOKENIZE_PACK
                                                 : T5_TOKENIZE_JSONL,
+        .format = format_of(input_format),
         .source = source,
         .target = target,
         .prefix = prefix,

@@ -1,32 +1,23 @@
-/* jsonl.c - lines from files, pipes or standard input, one after the other, in bounded memory. What
- * a line says as JSON: see json.c and record.c. */
+/* jsonl.c - records from files, pipes or standard input, one after the other, in bounded memory:
+ * lines here, JSON arrays and CSV through cut.h. What a line says as JSON: see json.c and record.c.
+ */
 /* SPDX-License-Identifier: MIT */
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <strings.h>
 
+#include "io/cut.h"
 #include "io/json.h"
 
-#define CHUNK ((size_t)128 << 10)
-
 struct t5_jsonl {
-    const char *const *paths;
-    int n_paths, next_path;
+    struct t5_input in;
     size_t max_line;
-    int fd; /* -1: none open */
-    char (*names)[T5_ESCAPED]; /* one a path */
-    const char *name;
-    int64_t line;
-    char *data;
-    size_t begin, end, seen, capacity; /* bytes [begin, seen) hold no newline */
-    int at_end;                        /* the open file has given all it has */
+    enum t5_input_format wanted, format; /* format: of the open file, never AUTO */
+    int started;                         /* files whose format is known */
+    struct t5_cut_array array;
+    struct t5_cut_csv csv;
     struct t5_record record;
 };
-
-static const char *const standard_input[] = {"-"};
 
 int t5_jsonl_open(struct t5_jsonl **out, const char *const *paths, int n_paths, size_t max_line,
                   struct t5_err *err)
@@ -35,14 +26,9 @@ int t5_jsonl_open(struct t5_jsonl **out, const char *const *paths, int n_paths, 
     *out = NULL;
     if (!r)
         return -1;
-    r->fd = -1;
-    r->paths = n_paths ? paths : standard_input;
-    r->n_paths = n_paths ? n_paths : 1;
     r->max_line = max_line;
-    r->names = t5_alloc((size_t)r->n_paths, sizeof *r->names, "file names", err);
-    r->data = t5_alloc(CHUNK, 1, "a line", err);
-    r->capacity = CHUNK;
-    if (!r->names || !r->data) {
+    r->wanted = T5_INPUT_JSONL;
+    if (t5_input_init(&r->in, paths, n_paths, err)) {
         t5_jsonl_close(r);
         return -1;
     }
@@ -50,110 +36,123 @@ int t5_jsonl_open(struct t5_jsonl **out, const char *const *paths, int n_paths, 
     return 0;
 }
 
-static void close_file(struct t5_jsonl *r)
+void t5_jsonl_format(struct t5_jsonl *reader, enum t5_input_format format)
 {
-    if (r->fd > STDIN_FILENO)
-        close(r->fd);
-    r->fd = -1;
+    reader->wanted = format;
 }
 
 void t5_jsonl_close(struct t5_jsonl *reader)
 {
     if (!reader)
         return;
-    close_file(reader);
     t5_record_free(&reader->record);
-    free(reader->names);
-    free(reader->data);
+    t5_cut_csv_free(&reader->csv);
+    t5_input_free(&reader->in);
     free(reader);
 }
 
-/* 1: a file is open; 0: there is no further one. */
-static int need_file(struct t5_jsonl *r, struct t5_err *err)
+/* ---- formats ------------------------------------------------------------------------------ */
+
+static int is_csv_name(const char *path)
 {
-    if (r->fd >= 0)
-        return 1;
-    if (r->next_path == r->n_paths)
-        return 0;
-    const char *path = r->paths[r->next_path];
-    int standard = strcmp(path, "-") == 0;
-    r->name = standard ? strcpy(r->names[r->next_path], "<stdin>")
-                       : t5_escape(r->names[r->next_path], path, strlen(path));
-    r->fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    if (r->fd < 0)
-        return t5_fail_errno(err, "%s", r->name);
-    r->next_path++;
-    r->line = 0;
-    r->begin = r->end = r->seen = 0;
-    r->at_end = 0;
-    return 1;
+    size_t n = strlen(path);
+    return n > 4 && strcasecmp(path + n - 4, ".csv") == 0;
 }
 
-/* Reads once, after making room. */
-static int fill(struct t5_jsonl *r, struct t5_err *err)
+/* The first byte that is no white space tells an array; it is looked for in so many. */
+#define LOOK ((size_t)4096)
+
+static int find_format(struct t5_jsonl *r, size_t at, struct t5_err *err)
 {
-    if (r->begin > 0) {
-        memmove(r->data, r->data + r->begin, r->end - r->begin);
-        r->end -= r->begin;
-        r->seen -= r->begin;
-        r->begin = 0;
-    }
-    if (r->end == r->capacity) {
-        char *data = realloc(r->data, 2 * r->capacity);
-        if (!data)
-            return t5_fail_memory(err, 2 * r->capacity, "a line");
-        r->data = data;
-        r->capacity *= 2;
-    }
-    size_t room = r->capacity - r->end;
-    ssize_t got;
-    do
-        got = read(r->fd, r->data + r->end, room < CHUNK ? room : CHUNK);
-    while (got < 0 && errno == EINTR);
-    if (got < 0)
-        return t5_fail_errno(err, "%s", r->name);
-    if (got == 0)
-        r->at_end = 1;
-    r->end += (size_t)got;
+    int byte = ' ';
+    r->format = r->wanted;
+    if (r->wanted != T5_INPUT_AUTO)
+        return 0;
+    r->format = T5_INPUT_CSV;
+    if (is_csv_name(r->in.paths[r->in.next_path - 1]))
+        return 0;
+    for (; byte > 0 && strchr(" \t\r\n", byte) && at < LOOK; at++)
+        if (t5_input_peek(&r->in, at, &byte, err))
+            return -1;
+    r->format = byte == '[' ? T5_INPUT_JSON : T5_INPUT_JSONL;
     return 0;
 }
+
+/* Goes to the bytes of a file that has just been opened. */
+static int start_file(struct t5_jsonl *r, struct t5_err *err)
+{
+    static const unsigned char mark[3] = {0xef, 0xbb, 0xbf};
+    size_t n = 0;
+    int byte;
+    for (; n < 3 && r->wanted != T5_INPUT_JSONL; n++) {
+        if (t5_input_peek(&r->in, n, &byte, err))
+            return -1;
+        if (byte != mark[n])
+            break;
+    }
+    if (find_format(r, n == 3 ? n : 0, err))
+        return -1;
+    if (n == 3 && r->format != T5_INPUT_JSONL) /* a line's is passed over by the scanner */
+        t5_input_take(&r->in, 3);
+    r->array = (struct t5_cut_array){0};
+    t5_cut_csv_start(&r->csv);
+    r->started = r->in.next_path;
+    return 0;
+}
+
+/* ---- lines -------------------------------------------------------------------------------- */
 
 /* The line at begin is too long: throws it away without keeping more than one read of it. */
 static int discard(struct t5_jsonl *r, struct t5_err *err)
 {
+    struct t5_input *in = &r->in;
     const char *newline;
-    while (!(newline = memchr(r->data + r->seen, '\n', r->end - r->seen)) && !r->at_end) {
-        r->begin = r->seen = r->end = 0;
-        if (fill(r, err))
+    while (!(newline = memchr(in->data + in->seen, '\n', in->end - in->seen)) && !in->at_end) {
+        in->begin = in->seen = in->end = 0;
+        if (t5_input_fill(in, err))
             return -1;
     }
-    r->begin = r->seen = newline ? (size_t)(newline + 1 - r->data) : r->end;
-    t5_fail(err, "%s:%lld:1: line longer than %zu bytes (see --max-line)", r->name,
-            (long long)r->line, r->max_line);
+    in->begin = in->seen = newline ? (size_t)(newline + 1 - in->data) : in->end;
+    t5_fail(err, "%s:%lld:1: line longer than %zu bytes (see --max-line)", in->name,
+            (long long)in->line++, r->max_line);
     err->skippable = 1;
     return -1;
+}
+
+/* 1: a line; 0: the end of the file; -1. */
+static int next_line(struct t5_jsonl *r, struct t5_line *out, struct t5_err *err)
+{
+    struct t5_input *in = &r->in;
+    for (;;) {
+        const char *newline = memchr(in->data + in->seen, '\n', in->end - in->seen);
+        size_t stop = newline ? (size_t)(newline - in->data) : in->end;
+        in->seen = stop;
+        if (stop - in->begin > r->max_line)
+            return discard(r, err);
+        if (newline || (in->at_end && in->begin < in->end)) {
+            *out = (struct t5_line){in->data + in->begin, stop - in->begin, in->name, in->line++, 1, 0};
+            in->begin = in->seen = newline ? stop + 1 : stop;
+            return 1;
+        }
+        if (in->at_end)
+            return 0;
+        if (t5_input_fill(in, err))
+            return -1;
+    }
 }
 
 int t5_jsonl_line(struct t5_jsonl *r, struct t5_line *out, struct t5_err *err)
 {
     int rc;
-    while ((rc = need_file(r, err)) == 1) {
-        const char *newline = memchr(r->data + r->seen, '\n', r->end - r->seen);
-        size_t stop = newline ? (size_t)(newline - r->data) : r->end;
-        r->seen = stop;
-        if (stop - r->begin > r->max_line) {
-            r->line++;
-            return discard(r, err);
-        }
-        if (newline || (r->at_end && r->begin < r->end)) {
-            *out = (struct t5_line){r->data + r->begin, stop - r->begin, r->name, ++r->line};
-            r->begin = r->seen = newline ? stop + 1 : stop;
-            return 1;
-        }
-        if (r->at_end)
-            close_file(r);
-        else if (fill(r, err))
+    while ((rc = t5_input_need(&r->in, err)) == 1) {
+        if (r->started != r->in.next_path && start_file(r, err))
             return -1;
+        rc = r->format == T5_INPUT_JSON  ? t5_cut_array_next(out, &r->array, &r->in, r->max_line, err)
+             : r->format == T5_INPUT_CSV ? t5_cut_csv_next(out, &r->csv, &r->in, r->max_line, err)
+                                         : next_line(r, out, err);
+        if (rc)
+            break;
+        t5_input_next(&r->in);
     }
     return rc;
 }
@@ -173,28 +172,28 @@ int t5_jsonl_next(struct t5_jsonl *reader, struct t5_record *out, struct t5_err 
     return rc;
 }
 
-int t5_jsonl_ready(const struct t5_jsonl *r)
+/* Whether a record, or what is wrong, lies whole in the buffer. */
+static int is_there(struct t5_jsonl *r)
 {
-    int between = r->fd < 0 || (r->at_end && r->begin == r->end);
-    if (between && (r->next_path == r->n_paths || strcmp(r->paths[r->next_path], "-") != 0))
-        return 1;
-    if (!between && (r->at_end || memchr(r->data + r->seen, '\n', r->end - r->seen)))
-        return 1;
-    struct pollfd p = {.fd = between ? STDIN_FILENO : r->fd, .events = POLLIN};
-    return poll(&p, 1, 0) != 0;
+    struct t5_input *in = &r->in;
+    struct t5_err err;
+    if (in->fd < 0 || r->started != in->next_path)
+        return 0;
+    if (r->format == T5_INPUT_JSON)
+        return t5_cut_array_look(&r->array, in, &err) != 0;
+    if (r->format == T5_INPUT_CSV)
+        return t5_cut_csv_look(&r->csv, in);
+    return memchr(in->data + in->seen, '\n', in->end - in->seen) != NULL;
+}
+
+int t5_jsonl_ready(struct t5_jsonl *reader)
+{
+    return is_there(reader) || t5_input_ready(&reader->in);
 }
 
 int t5_jsonl_peek_at(struct t5_jsonl *reader, size_t i, int *byte, struct t5_err *err)
 {
-    int rc = need_file(reader, err);
-    if (rc < 0)
-        return -1;
-    while (rc && reader->begin + i >= reader->end && !reader->at_end)
-        if (fill(reader, err))
-            return -1;
-    *byte = rc && reader->begin + i < reader->end ? (unsigned char)reader->data[reader->begin + i]
-                                                  : -1;
-    return 0;
+    return t5_input_peek(&reader->in, i, byte, err);
 }
 
 int t5_jsonl_peek(struct t5_jsonl *reader, int *byte, struct t5_err *err)
@@ -204,10 +203,10 @@ int t5_jsonl_peek(struct t5_jsonl *reader, int *byte, struct t5_err *err)
 
 int t5_jsonl_release(struct t5_jsonl *reader, const char **bytes, size_t *n, const char **name)
 {
-    int fd = reader->fd;
-    *bytes = reader->data + reader->begin;
-    *n = reader->end - reader->begin;
-    *name = reader->name;
-    reader->fd = -1;
+    int fd = reader->in.fd;
+    *bytes = reader->in.data + reader->in.begin;
+    *n = reader->in.end - reader->in.begin;
+    *name = reader->in.name;
+    reader->in.fd = -1;
     return fd;
 }

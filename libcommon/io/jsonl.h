@@ -1,4 +1,5 @@
-/* jsonl.h - records: JSON objects, one a line, from files, pipes or standard input.
+/* jsonl.h - records: JSON objects, one a line, from files, pipes or standard input; where asked for,
+ * also those of JSON arrays and CSV.
  *
  * The scanner is strict (RFC 8259: valid UTF-8, no duplicate keys, no NaN, depth at most 64, one
  * object a line; CRLF, blank lines and a byte-order mark at byte 0 are accepted) and gives the same
@@ -40,7 +41,8 @@ struct t5_record {
     size_t n;
     const char *file; /* "<stdin>" or the path, escaped for messages */
     int64_t line;     /* from 1 */
-    size_t column;    /* of '{', bytes, from 1 */
+    size_t column;    /* of '{', bytes, from 1; 0: the text is not the file's own (CSV) */
+    int64_t number;   /* from 1 in an array or in CSV; 0: a line */
     struct t5_field *fields;
     int n_fields;
     struct t5_json_scan *scan; /* the scanner's scratch, kept for the next record */
@@ -53,16 +55,30 @@ struct t5_jsonl; /* a reader over several files, in order */
 int t5_jsonl_open(struct t5_jsonl **out, const char *const *paths, int n_paths, size_t max_line,
                   struct t5_err *err) T5_MUST_CHECK;
 void t5_jsonl_close(struct t5_jsonl *reader);
+
+enum t5_input_format {
+    T5_INPUT_JSONL, /* one object a line; the default */
+    T5_INPUT_JSON,  /* an array of objects, or objects one after the other, over any lines */
+    T5_INPUT_CSV,   /* RFC 4180: a row of names, then objects of strings */
+    T5_INPUT_AUTO,  /* of each file: CSV by its name, .csv; an array by its first byte; lines */
+};
+/* Before the first record. An array is cut into records as it comes: memory follows the longest
+ * record (max_line), not the file. Places in arrays are those in the file, "FILE:LINE:COLUMN:
+ * record N: ..."; what is wrong with a record of CSV as such is at the line where it begins. */
+void t5_jsonl_format(struct t5_jsonl *reader, enum t5_input_format format);
 /* 1: a record; 0: end of the last file; -1: error. */
 int t5_jsonl_next(struct t5_jsonl *reader, struct t5_record *out, struct t5_err *err) T5_MUST_CHECK;
-/* A line as it came, without its newline: what a program with worker threads reads in one thread
- * and parses in others. Borrowed until the next line. 1: a line (blank ones too); 0: end; -1: error
- * (a line longer than max_line is skippable). */
+/* A line as it came, without its newline (or a record of an array, as it came, or one made of CSV):
+ * what a program with worker threads reads in one thread and parses in others. Borrowed until the
+ * next line. 1: a line (blank ones too); 0: end; -1: error (a line longer than max_line is
+ * skippable). */
 struct t5_line {
     const char *text;
     size_t n;
     const char *file; /* as in t5_record; lives as long as the reader */
     int64_t line;
+    size_t column;  /* of text[0]; 0: the text is not the file's own */
+    int64_t number; /* as in t5_record */
 };
 int t5_jsonl_line(struct t5_jsonl *reader, struct t5_line *out, struct t5_err *err) T5_MUST_CHECK;
 /* The line as a record: 1, 0 for a blank line, -1 with a skippable error at its place. */
@@ -70,7 +86,7 @@ int t5_record_from_line(struct t5_record *out, const struct t5_line *line,
                         struct t5_err *err) T5_MUST_CHECK;
 /* Whether the next call can answer without waiting for input: a filter flushes its output before it
  * waits. */
-int t5_jsonl_ready(const struct t5_jsonl *reader);
+int t5_jsonl_ready(struct t5_jsonl *reader);
 /* The first byte of the input without consuming it (-1 at the end): how t5-train and t5-generate
  * tell records from a packed token file. 0 or -1 on error. */
 int t5_jsonl_peek(struct t5_jsonl *reader, int *byte, struct t5_err *err) T5_MUST_CHECK;
@@ -111,7 +127,8 @@ int t5_record_fail(const struct t5_record *record, const char *at, struct t5_err
                    const char *fmt, ...) T5_PRINTF(4, 5);
 
 /* Appends to out the record with `members` (`"a":1,"b":[2]`, no braces; may be empty) spliced in
- * before the closing brace, and a newline. Every byte of the record stays as it came. A name among
+ * before the closing brace, and a newline. Every byte of the record stays as it came, but for line
+ * breaks in a record of an array, which go with the white space behind them. A name among
  * members that the record already has must be handled by the caller: see t5_record_without. */
 int t5_record_splice(struct t5_buf *out, const struct t5_record *record, const char *members,
                      size_t n, struct t5_err *err) T5_MUST_CHECK;

@@ -1,6 +1,7 @@
 /* record.c - one record: parsing, finding and reading its members, and writing it back with new
  * ones. Where records come from: see jsonl.c. */
 /* SPDX-License-Identifier: MIT */
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,7 @@ static int record_scan(struct t5_record *out, const char *text, size_t n, struct
 int t5_record_parse(struct t5_record *out, const char *text, size_t n, struct t5_err *err)
 {
     out->file = NULL;
-    out->line = 0;
+    out->line = out->number = 0;
     if (record_scan(out, text, n, err) == 0)
         return 0;
     if (err->status == T5_BAD_INPUT)
@@ -39,8 +40,7 @@ int t5_record_parse(struct t5_record *out, const char *text, size_t n, struct t5
     return -1;
 }
 
-/* What a file that is no JSONL at all probably is. */
-static const char *hint(const char *s, size_t n)
+const char *t5_json_looks_like(const char *s, size_t n)
 {
     static const struct {
         const char *start;
@@ -67,11 +67,26 @@ static const char *hint(const char *s, size_t n)
     return NULL;
 }
 
+/* The same of a first line, by what t5-tokenize would read. */
+static const char *looks_like(const char *s, size_t n)
+{
+    const char *known = t5_json_looks_like(s, n);
+    while (n && (s[n - 1] == '\r' || s[n - 1] == ' '))
+        n--;
+    if (known || n == 0)
+        return known;
+    if (n == 1 && *s == '{')
+        return "an object over several lines; t5-tokenize --input-format json reads that";
+    if ((*s == '"' || isalpha((unsigned char)*s)) && memchr(s, ',', n))
+        return "CSV; t5-tokenize --input-format csv reads that";
+    return NULL;
+}
+
 int t5_record_from_line(struct t5_record *out, const struct t5_line *line, struct t5_err *err)
 {
     const char *text = line->text;
     size_t n = line->n, bom = 0, blank;
-    if (line->line == 1 && n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
+    if (line->line == 1 && !line->number && n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
         bom = 3;
     for (blank = bom; blank < n && strchr(" \t\r", text[blank]) && text[blank]; blank++)
         ;
@@ -79,13 +94,14 @@ int t5_record_from_line(struct t5_record *out, const struct t5_line *line, struc
         return 0;
     out->file = line->file;
     out->line = line->line;
+    out->number = line->number;
     int rc = record_scan(out, text + bom, n - bom, err);
-    out->column += bom;
+    out->column = line->column ? out->column + bom + line->column - 1 : 0;
     if (rc == 0)
         return 1;
     if (err->status != T5_BAD_INPUT)
         return -1;
-    const char *looks = line->line == 1 ? hint(text, n) : NULL;
+    const char *looks = line->line == 1 && !line->number ? looks_like(text, n) : NULL;
     return t5_record_fail(out, text + bom + out->scan->bad, err, "%s%s%s%s", err->text,
                           looks ? " (this looks like " : "", looks ? looks : "", looks ? ")" : "");
 }
@@ -100,6 +116,21 @@ void t5_record_free(struct t5_record *record)
     *record = (struct t5_record){0};
 }
 
+/* The column of `at` (0: unknown); *line, the record's, goes on to the line of `at`. */
+static size_t place_of(const struct t5_record *record, const char *at, long long *line)
+{
+    const char *p = record->text, *newline;
+    if (!at || !record->column)
+        return record->column;
+    size_t first = record->column;
+    while ((newline = memchr(p, '\n', (size_t)(at - p)))) {
+        ++*line;
+        first = 1;
+        p = newline + 1;
+    }
+    return first + (size_t)(at - p);
+}
+
 int t5_record_fail(const struct t5_record *record, const char *at, struct t5_err *err,
                    const char *fmt, ...)
 {
@@ -108,11 +139,16 @@ int t5_record_fail(const struct t5_record *record, const char *at, struct t5_err
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    size_t column = record->column + (at ? (size_t)(at - record->text) : 0);
-    if (record->file)
-        t5_fail(err, "%s:%lld:%zu: %s", record->file, (long long)record->line, column, text);
-    else
+    long long line = (long long)record->line, number = (long long)record->number;
+    size_t column = place_of(record, at, &line);
+    if (!record->file)
         t5_fail(err, "column %zu: %s", column, text);
+    else if (!number)
+        t5_fail(err, "%s:%lld:%zu: %s", record->file, line, column, text);
+    else if (column)
+        t5_fail(err, "%s:%lld:%zu: record %lld: %s", record->file, line, column, number, text);
+    else
+        t5_fail(err, "%s:%lld: record %lld: %s", record->file, line, number, text);
     err->skippable = 1;
     return -1;
 }
@@ -192,7 +228,7 @@ int t5_field_next_string(struct t5_field *item, const char **at, const struct t5
     const char *p = *at ? *at : array->value + 1, *end;
     if (array->type != T5_JSON_ARRAY)
         return wrong_type(record, array, "an array", err);
-    while (*p == ' ' || *p == '\t' || *p == ',')
+    while (*p == ' ' || *p == '\t' || *p == '\r' || *p == '\n' || *p == ',')
         p++;
     if (*p == ']')
         return 0;
@@ -275,12 +311,32 @@ static int is_dropped(const struct t5_field *f, const char *const *drop, int n_d
     return 0;
 }
 
+/* Line breaks and the white space around them: only between tokens, since strings have none. */
+static void join_lines(struct t5_buf *out, size_t from)
+{
+    char *to = out->data + from, *end = out->data + out->n;
+    for (const char *p = to; p < end;) {
+        const char *newline = memchr(p, '\n', (size_t)(end - p));
+        size_t run = (size_t)((newline ? newline : end) - p);
+        memmove(to, p, run);
+        to += run;
+        if (!newline)
+            break;
+        if (to[-1] == '\r')
+            to--;
+        for (p = newline + 1; p < end && (*p == ' ' || *p == '\t' || *p == '\r' || *p == '\n'); p++)
+            ;
+    }
+    out->n = (size_t)(to - out->data);
+}
+
 int t5_record_splice_replacing(struct t5_buf *out, const struct t5_record *record,
                                const char *const *drop, int n_drop, const char *members, size_t n,
                                struct t5_err *err)
 {
     if (t5_buf_reserve(out, record->n + n + 2, err))
         return -1;
+    size_t before = out->n;
     const char *kept = record->text + 1; /* written up to here, counted in the record's bytes */
     const char *start = record->text, *end = record->text + record->n - 1;
     int any = 0;
@@ -300,5 +356,7 @@ int t5_record_splice_replacing(struct t5_buf *out, const struct t5_record *recor
     if (t5_buf_append(out, start, (size_t)(end - start), err) ||
         (any && n && t5_buf_append(out, ",", 1, err)) || t5_buf_append(out, members, n, err))
         return -1;
+    if (record->number)
+        join_lines(out, before);
     return t5_buf_append(out, "}\n", 2, err);
 }

@@ -15,7 +15,7 @@
 struct item {
     struct t5_line line; /* line.text is set when the batch is complete */
     size_t at;           /* in the batch's text */
-    int too_long;        /* no text: the reader threw it away */
+    int broken;          /* no text: the reader says what is wrong */
 };
 
 /* A result: a stretch of out, then perhaps an error. */
@@ -44,9 +44,9 @@ struct stream {
 
 /* ---- reading ------------------------------------------------------------------------------ */
 
-static int keep_line(struct batch *b, const struct t5_line *line, int too_long, struct t5_err *err)
+static int keep_line(struct batch *b, const struct t5_line *line, int broken, struct t5_err *err)
 {
-    struct item item = {*line, b->text.n, too_long};
+    struct item item = {*line, b->text.n, broken};
     return t5_buf_append(&b->text, line->text, line->n, err) ||
                    t5_buf_append(&b->items, &item, sizeof item, err)
                ? -1
@@ -88,13 +88,13 @@ static void work_on_batch(void *arg, int worker, void *batch)
     struct batch *b = batch;
     struct item *items = (struct item *)b->items.data;
     size_t n = b->items.n / sizeof *items, n_long = 0;
-    struct bad *known = (struct bad *)b->bad.data; /* of lines too long, in order */
+    struct bad *known = (struct bad *)b->bad.data; /* of broken lines, in order */
     struct t5_buf bad = {0};
     for (size_t i = 0; i < n; i++) {
         struct bad found = {.before = b->out.n};
         items[i].line.text = b->text.data + items[i].at;
         int rc = -1;
-        if (items[i].too_long)
+        if (items[i].broken)
             found.err = known[n_long++].err;
         else
             rc = t5_tokenize_line(&b->out, &s->workers[worker], &items[i].line, &found.err);
@@ -219,6 +219,7 @@ static int open_stream(struct stream *s, const struct t5_tokenizer *tokenizer,
         (o->report_unk && t5_atomic_open(&s->report, o->report_unk, err)) ||
         (o->mode == T5_TOKENIZE_PACK && t5_pack_open(&s->pack, err)))
         return -1;
+    t5_jsonl_format(s->reader, o->format);
     for (int i = 0; i < o->threads; i++) {
         s->workers[i].options = o;
         s->workers[i].tokenizer = tokenizer;

@@ -23,6 +23,7 @@ enum t5_tokenize_long { /* a text of more tokens than its limit */
 
 struct t5_tokenize_options {
     enum t5_tokenize_mode mode;
+    enum t5_input_format format;
     const char *source, *target; /* field names */
     const char *prefix;          /* put before each source; valid UTF-8 */
     const struct t5_template *pattern; /* NULL, or what makes the source text of fields, in place
