@@ -277,7 +277,7 @@ OP t5_cuda_glu_fwd(t5_device *, act *, const act *, int64_t, int64_t, t5_glu, in
 OP t5_cuda_glu_bwd(t5_device *, act *, const act *, const act *, int64_t, int64_t, t5_glu, int,
                    const t5_pack *, const t5_dropout *);
 OP t5_cuda_cross_entropy(t5_device *, float *, act *, const float *, const int32_t *, int64_t,
-                         int64_t, float);
+                         int64_t, float, float);
 OP t5_cuda_sum(t5_device *, double *, const float *, int64_t, int);
 OP t5_cuda_sum_squares(t5_device *, double *, const float *, int64_t);
 OP t5_cuda_adamw(t5_device *, float *, const float *, float *, float *, int64_t, const t5_adamw *,

@@ -186,11 +186,12 @@ struct t5_backend {
     void (*glu_fwd)(struct t5_device *dev, act *h, const act *g, int64_t n, int64_t f,
                     enum t5_glu kind, int gated, const struct t5_pack *pack,
                     const struct t5_dropout *drop);
-    /* nll[i] = logsumexp(logits[i]) - logits[i][labels[i]];  dlogits = scale x (softmax - one hot),
-     * act (n, V), or NULL for none; may be the logits' own memory where act is float. nll f32 (n)
-     */
+    /* nll[i] = logsumexp(logits[i]) - q . logits[i];  dlogits = scale x (softmax - q), act (n, V),
+     * or NULL for none; may be the logits' own memory where act is float. nll f32 (n). q is the
+     * label's one hot x (1 - smoothing) + smoothing / V (arXiv:1512.00567 7, HF LabelSmoother). */
     void (*cross_entropy)(struct t5_device *dev, float *nll, act *dlogits, const float *logits,
-                          const int32_t *labels, int64_t n, int64_t v, float scale);
+                          const int32_t *labels, int64_t n, int64_t v, float scale,
+                          float smoothing);
 
     /* ---- backward ---- */
     /* dtable f32 (V, D), added to: drop'(dx) at row ids[i] */

@@ -48,7 +48,7 @@ void ref_glu_fwd(struct t5_device *dev, act *h, const act *g, int64_t n, int64_t
                  enum t5_glu kind, int gated, const struct t5_pack *pack,
                  const struct t5_dropout *drop);
 void ref_cross_entropy(struct t5_device *dev, float *nll, act *dlogits, const float *logits,
-                       const int32_t *labels, int64_t n, int64_t v, float scale);
+                       const int32_t *labels, int64_t n, int64_t v, float scale, float smoothing);
 void ref_embed_bwd(struct t5_device *dev, float *dtable, const float *dx, const int32_t *ids,
                    int64_t v, int64_t d, const struct t5_pack *pack, const struct t5_dropout *drop);
 void ref_norm_bwd(struct t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy,

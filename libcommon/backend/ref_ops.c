@@ -153,16 +153,22 @@ static double log_sum_exp(const float *x, int64_t n)
 }
 
 void ref_cross_entropy(struct t5_device *dev, float *nll, act *dlogits, const float *logits,
-                       const int32_t *labels, int64_t n, int64_t v, float scale)
+                       const int32_t *labels, int64_t n, int64_t v, float scale, float smoothing)
 {
     (void)dev;
     float *dl = dlogits;
     for (int64_t i = 0; i < n; i++) {
         const float *row = logits + i * v;
         double lse = log_sum_exp(row, v);
-        nll[i] = (float)(lse - row[labels[i]]);
-        for (int64_t c = 0; dl && c < v; c++)
-            dl[i * v + c] = (float)(scale * (exp(row[c] - lse) - (c == labels[i])));
+        double others = (double)smoothing / (double)v, label = 1 - (double)smoothing, loss = lse;
+        loss -= label * (double)row[labels[i]];
+        for (int64_t c = 0; smoothing != 0 && c < v; c++)
+            loss -= others * (double)row[c];
+        nll[i] = (float)loss;
+        for (int64_t c = 0; dl && c < v; c++) {
+            double q = others + (c == labels[i] ? label : 0);
+            dl[i * v + c] = (float)(scale * (exp(row[c] - lse) - q));
+        }
     }
 }
 

@@ -19,6 +19,7 @@ enum t5_rng_purpose {
     T5_RNG_ORDER = 2,
     T5_RNG_INIT = 3,
     T5_RNG_SAMPLE = 4,
+    T5_RNG_BATCHES = 5,
 };
 
 struct t5_philox {

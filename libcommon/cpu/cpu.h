@@ -109,7 +109,7 @@ void cpu_bias_line(float *line, const struct t5_attention *shape, int64_t head, 
                    int64_t n);
 
 void cpu_cross_entropy(struct t5_device *dev, float *nll, act *dlogits, const float *logits,
-                       const int32_t *labels, int64_t n, int64_t v, float scale);
+                       const int32_t *labels, int64_t n, int64_t v, float scale, float smoothing);
 void cpu_logits_edit(struct t5_device *dev, float *logits, int64_t v, const int32_t *row,
                      const int32_t *id, int64_t n, float penalty);
 void cpu_topk(struct t5_device *dev, float *value, int32_t *id, float *lse, const float *logits,

@@ -11,21 +11,25 @@ static float log_sum_exp(const struct t5_device *dev, const float *x, int64_t n,
 }
 
 void cpu_cross_entropy(struct t5_device *dev, float *nll, act *dlogits, const float *logits,
-                       const int32_t *labels, int64_t n, int64_t v, float scale)
+                       const int32_t *labels, int64_t n, int64_t v, float scale, float smoothing)
 {
     CPU_PARALLEL_FOR(dev, n > 1)
     for (int64_t i = 0; i < n; i++) {
-        const float *row = logits + i * v, label = row[labels[i]];
+        const float *row = logits + i * v, others = smoothing / (float)v;
+        const float wanted = (1 - smoothing) * row[labels[i]] +
+                             (smoothing == 0 ? 0 : others * (float)dev->rows->sum(row, v));
         float top, *d = dlogits ? (float *)dlogits + i * v : NULL;
         if (!d) {
-            nll[i] = log_sum_exp(dev, row, v, &top) - label;
+            nll[i] = log_sum_exp(dev, row, v, &top) - wanted;
             continue;
         }
         top = dev->rows->max(row, v);
         const float sum = dev->rows->exp_sum(d, row, top, v); /* d may be the row */
-        nll[i] = top + logf(sum) - label;
+        nll[i] = top + logf(sum) - wanted;
         dev->rows->scale(d, d, scale / sum, v);
-        d[labels[i]] -= scale;
+        for (int64_t c = 0; smoothing != 0 && c < v; c++)
+            d[c] -= scale * others;
+        d[labels[i]] -= scale * (1 - smoothing);
     }
 }
 

@@ -1,4 +1,4 @@
-/* dataset.c - token records in memory; epoch order; packing. */
+/* dataset.c - token records in memory; packing. */
 /* SPDX-License-Identifier: MIT */
 #include "t5/dataset.h"
 
@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "base/rng.h"
 
 #define LONGEST (1 << 28) /* tokens of one record: packed offsets are 32-bit */
 
@@ -91,15 +89,6 @@ void t5_dataset_digest(char out[65], const struct t5_dataset *d)
     sha256_digest(&sha, sizeof digest, digest);
     for (size_t i = 0; i < sizeof digest; i++)
         snprintf(out + 2 * i, 3, "%02x", digest[i]);
-}
-
-int64_t t5_order_record(enum t5_order order, uint64_t seed, int64_t epoch, int64_t i, int64_t n)
-{
-    uint32_t key[2];
-    if (order == T5_ORDER_FILE)
-        return i;
-    t5_rng_key(key, seed, T5_RNG_ORDER, (uint64_t)epoch);
-    return (int64_t)t5_permute(key, (uint64_t)i, (uint64_t)n);
 }
 
 /* ---- limits ---- */

@@ -1,5 +1,5 @@
-/* dataset.h - token records in memory, their order in each epoch, and the packed batches cut from
- * them. Reads no files: io/tokens.h does. */
+/* dataset.h - token records in memory, and the packed batches cut from them. Reads no files:
+ * io/tokens.h does. Their order in an epoch: order.h. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_T5_DATASET_H
 #define T5_T5_DATASET_H
@@ -30,11 +30,6 @@ static inline int64_t t5_dataset_labels(const struct t5_dataset *data, int64_t i
 {
     return data->label_offsets[i + 1] - data->label_offsets[i];
 }
-
-enum t5_order { T5_ORDER_SHUFFLE, T5_ORDER_FILE };
-/* Which record stands at place i of an epoch: a permutation keyed by (seed, epoch), so the order
- * has no state. */
-int64_t t5_order_record(enum t5_order order, uint64_t seed, int64_t epoch, int64_t i, int64_t n);
 
 /* What one pass must hold when up to `seqs` records of these data sets are packed while their
  * tokens, inputs and labels together, stay within micro_tokens (a longer record passes alone).

@@ -108,7 +108,7 @@ static void make_logits(struct t5_model *m, int64_t first, int64_t n)
 }
 
 /* Token losses into ws.nll, and, for training, the gradient of the hidden into ws.dy. */
-static void loss(struct t5_model *m, float loss_scale, int with_gradient)
+static void loss(struct t5_model *m, float loss_scale, float smoothing, int with_gradient)
 {
     struct t5_workspace *ws = &m->ws;
     int64_t T = ws->dst.pack.n_tokens, D = m->config.d_model, V = m->config.vocab;
@@ -119,7 +119,7 @@ static void loss(struct t5_model *m, float loss_scale, int with_gradient)
         int64_t n = T - first < ws->logit_rows ? T - first : ws->logit_rows;
         make_logits(m, first, n);
         m->ops->cross_entropy(m->dev, ws->nll + first, with_gradient ? ws->dlogits : NULL,
-                              ws->logits, ws->labels + first, n, V, scale);
+                              ws->logits, ws->labels + first, n, V, scale, smoothing);
         if (!with_gradient)
             continue;
         m->ops->linear_bwd_input(m->dev, t5_at(m, ws->dy, first * D), D, ws->dlogits, V, l->w, n,
@@ -139,7 +139,7 @@ int t5_model_train(struct t5_model *m, const struct t5_batch *batch, const struc
     t5_run_init(&run, m, pass);
     t5_encoder_forward(&run);
     t5_decoder_forward(&run);
-    loss(m, pass->loss_scale, 1);
+    loss(m, pass->loss_scale, pass->label_smoothing, 1);
     m->ops->sum(m->dev, m->ws.loss, m->ws.nll, m->ws.dst.pack.n_tokens, 0);
     t5_backward(&run);
     return m->ops->download(m->dev, loss_sum, m->ws.loss, sizeof *loss_sum, err);
@@ -162,7 +162,7 @@ int t5_model_score(struct t5_model *m, const struct t5_batch *batch, float *out,
     if (forward_only(m, batch, err))
         return -1;
     int64_t n = m->ws.dst.pack.n_tokens;
-    loss(m, 0, 0);
+    loss(m, 0, 0, 0);
     if (m->ops->download(m->dev, out, m->ws.nll, (size_t)n * sizeof *out, err))
         return -1;
     for (int64_t i = 0; i < n; i++)

@@ -85,6 +85,7 @@ int t5_model_reserve(struct t5_model *model, const struct t5_pass_limits *limits
 struct t5_pass {
     float loss_scale;    /* gradient of loss_scale x sum of token losses: 1 / target tokens of the
                             whole batch */
+    float label_smoothing; /* share of each target that goes to all tokens alike; 0: none */
     float model_dropout; /* T5's own; 0: none */
     float lora_dropout;
     uint64_t seed, epoch; /* key the draws */

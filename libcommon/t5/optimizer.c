@@ -44,40 +44,51 @@ static int decays(const struct t5_optimizer *o, const struct t5_param *p)
     return o->settings.decay_all || (!p->vector && !strstr(p->name, "bias"));
 }
 
-static void update_range(const struct t5_optimizer *o, int64_t from, int64_t to,
-                         const struct t5_adamw *how)
+/* How one tensor is updated; runs of tensors alike go to the device as one range. */
+struct group {
+    float lr, decay;
+};
+
+static struct group group_of(const struct t5_optimizer *o, const struct t5_param *p, double lr)
 {
-    const struct t5_backend_handle *backend = t5_model_backend(o->model);
-    if (to > from)
-        backend->ops.adamw(backend->dev, t5_model_params(o->model) + from,
-                           t5_model_grads(o->model) + from, o->m + from, o->v + from, to - from,
-                           how, o->sum_squares);
+    const char *dot = strrchr(p->name, '.');
+    int is_b = dot && strcmp(dot, ".lora_B") == 0;
+    return (struct group){
+        .lr = (float)(o->settings.lora_plus > 0 && is_b ? lr * o->settings.lora_plus : lr),
+        .decay = decays(o, p) ? (float)o->settings.weight_decay : 0};
 }
 
-/* Runs of tensors that are treated alike go to the device as one range. */
-static void update_all(const struct t5_optimizer *o, struct t5_adamw how)
+static void update_range(const struct t5_optimizer *o, int64_t from, int64_t to,
+                         struct t5_adamw how, struct group group)
+{
+    const struct t5_backend_handle *backend = t5_model_backend(o->model);
+    how.lr = group.lr;
+    how.weight_decay = group.decay;
+    backend->ops.adamw(backend->dev, t5_model_params(o->model) + from,
+                       t5_model_grads(o->model) + from, o->m + from, o->v + from, to - from, &how,
+                       o->sum_squares);
+}
+
+static void update_all(const struct t5_optimizer *o, const struct t5_adamw *how, double lr)
 {
     int64_t from = 0;
     int count = t5_model_param_count(o->model);
-    float decay = (float)o->settings.weight_decay;
-    how.weight_decay = decay;
-    for (int i = 0; decay != 0 && i < count; i++) {
+    struct group last = {0}, mine;
+    for (int i = 0; i < count; i++, last = mine) {
         const struct t5_param *p = t5_model_param(o->model, i);
-        float mine = decays(o, p) ? decay : 0;
-        if (mine == how.weight_decay)
+        mine = group_of(o, p, lr);
+        if (i == 0 || (mine.lr == last.lr && mine.decay == last.decay))
             continue;
-        update_range(o, from, p->offset, &how);
+        update_range(o, from, p->offset, *how, last);
         from = p->offset;
-        how.weight_decay = mine;
     }
-    update_range(o, from, t5_model_n_params(o->model), &how);
+    update_range(o, from, t5_model_n_params(o->model), *how, last);
 }
 
 int t5_optimizer_update(struct t5_optimizer *o, double lr, double *norm, struct t5_err *err)
 {
     const struct t5_backend_handle *backend = t5_model_backend(o->model);
-    struct t5_adamw how = {.lr = (float)lr,
-                           .beta1 = 0.9f,
+    struct t5_adamw how = {.beta1 = 0.9f,
                            .beta2 = 0.999f,
                            .eps = 1e-8f,
                            .clip = (float)o->settings.clip,
@@ -85,7 +96,7 @@ int t5_optimizer_update(struct t5_optimizer *o, double lr, double *norm, struct 
     double squares;
     backend->ops.sum_squares(backend->dev, o->sum_squares, t5_model_grads(o->model),
                              t5_model_n_params(o->model));
-    update_all(o, how);
+    update_all(o, &how, lr);
     if (backend->ops.download(backend->dev, &squares, o->sum_squares, sizeof squares, err))
         return -1;
     *norm = sqrt(squares);

@@ -9,6 +9,7 @@ struct t5_optimizer_settings {
     double clip;         /* largest gradient norm; 0: no clipping */
     double weight_decay; /* norms and relative-position biases are exempt, as in transformers'
                             Trainer ... */
+    double lora_plus;    /* B's learning rate is this times A's (arXiv:2402.12354); 0: as A's */
     int decay_all;       /* ... unless set: as torch.optim.AdamW given all parameters alike */
 };
 

@@ -20,7 +20,7 @@ static int usage(struct t5_err *err, const char *text)
 static int check_lora(struct t5_train_options *o, struct t5_err *err)
 {
     int shaped = o->rank >= 0 || o->alpha >= 0 || o->targets || o->rslora;
-    if (o->full && (shaped || o->dropout >= 0 || o->init))
+    if (o->full && (shaped || o->dropout >= 0 || o->init || o->lora_plus > 0))
         return usage(err, "--full takes none of LoRA's options");
     if (o->init && shaped)
         return usage(err, "--init brings its own rank, alpha, targets and rsLoRA");

@@ -15,6 +15,7 @@ struct t5_train_options {
     double alpha, dropout; /* not given: 32, 0.05 */
     const char *targets;   /* not given: q,v */
     int rslora;
+    double lora_plus; /* 0: B learns as fast as A */
     const char *init;
     /* every weight */
     int full;
@@ -24,7 +25,7 @@ struct t5_train_options {
     double lr;
     const char *schedule;
     struct t5_amount warmup, decay; /* of the run's steps */
-    double clip, weight_decay, model_dropout;
+    double label_smoothing, clip, weight_decay, model_dropout;
     int64_t seed;
     const char *order;
     int64_t tolerate, micro_tokens;

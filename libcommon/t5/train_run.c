@@ -57,11 +57,15 @@ static int make_settings(struct t5_train_run *run, struct t5_err *err)
     s->micro_tokens = run->plan.micro_tokens;
     s->total_steps = t5_total_steps(run->train.n, o->batch, o->epochs, o->max_steps);
     s->schedule = t5_train_options_schedule(o, s->total_steps);
-    s->optimizer = (struct t5_optimizer_settings){.clip = o->clip, .weight_decay = o->weight_decay};
+    s->optimizer = (struct t5_optimizer_settings){
+        .clip = o->clip, .weight_decay = o->weight_decay, .lora_plus = o->lora_plus};
     s->model_dropout = o->model_dropout < 0 ? (double)run->config.dropout : o->model_dropout;
     s->lora_dropout = t5_train_run_is_lora(run) ? run->adapter.dropout : 0;
     s->seed = (uint64_t)o->seed;
-    s->order = strcmp(o->order, "file") == 0 ? T5_ORDER_FILE : T5_ORDER_SHUFFLE;
+    s->order = strcmp(o->order, "file") == 0     ? T5_ORDER_FILE
+               : strcmp(o->order, "length") == 0 ? T5_ORDER_LENGTH
+                                                 : T5_ORDER_SHUFFLE;
+    s->label_smoothing = o->label_smoothing;
     s->tolerate = o->tolerate;
     s->stop = run->hooks->stop;
     if (s->schedule.kind == T5_SCHEDULE_WSD &&
@@ -81,6 +85,7 @@ static void add_lora(struct t5_identity *id, const struct t5_train_run *run)
     t5_identity_add(id, "dropout", "%.17g", run->adapter.dropout);
     t5_identity_add(id, "rslora", "%d", run->adapter.rslora);
     t5_identity_add(id, "targets", "%s", run->adapter.targets);
+    t5_identity_add(id, "lora_plus", "%.17g", run->options->lora_plus);
 }
 
 static void add_schedule(struct t5_identity *id, const struct t5_train_run *run)
@@ -111,6 +116,7 @@ static void make_identity(struct t5_train_run *run)
     add_schedule(id, run);
     t5_identity_add(id, "clip", "%.17g", o->clip);
     t5_identity_add(id, "weight_decay", "%.17g", o->weight_decay);
+    t5_identity_add(id, "label_smoothing", "%.17g", o->label_smoothing);
     t5_identity_add(id, "model_dropout", "%.9g", s->model_dropout);
     t5_identity_add(id, "seed", "%lld", (long long)o->seed);
     t5_identity_add(id, "order", "%s", o->order);

@@ -49,7 +49,7 @@ static int slot_path(char path[PATH_MAX], const char *dir, int slot, struct t5_e
 
 /* Rows of a checkpoint's metadata: its head, its position, the identity. */
 struct rows {
-    struct t5_metadata rows[48];
+    struct t5_metadata rows[64];
     int n;
     char numbers[8][24];
     char digest[65];

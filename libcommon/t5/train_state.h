@@ -13,7 +13,7 @@ struct t5_identity_row {
     char key[32], value[128];
 };
 struct t5_identity {
-    struct t5_identity_row rows[32];
+    struct t5_identity_row rows[48];
     int n;
 };
 void t5_identity_add(struct t5_identity *identity, const char *key, const char *fmt, ...)

@@ -12,6 +12,7 @@ struct t5_trainer {
     const struct t5_dataset *data;
     struct t5_train_settings settings;
     struct t5_optimizer optimizer;
+    struct t5_order order;
     struct t5_packer packer;
     float *scores;       /* (label tokens of a pass) */
     int64_t epoch_steps; /* steps an epoch */
@@ -36,7 +37,9 @@ int t5_trainer_open(struct t5_trainer **out, struct t5_model *model, const struc
     t->settings = *settings;
     t->epoch_steps = (data->n + settings->batch - 1) / settings->batch;
     t->scores = t5_alloc((size_t)limits->label_tokens, sizeof *t->scores, "scores", err);
-    if (!t->scores || t5_optimizer_init(&t->optimizer, model, &settings->optimizer, err) ||
+    if (!t->scores ||
+        t5_order_init(&t->order, settings->order, settings->seed, data, settings->batch, err) ||
+        t5_optimizer_init(&t->optimizer, model, &settings->optimizer, err) ||
         t5_packer_init(&t->packer, limits, settings->micro_tokens, err)) {
         t5_trainer_close(t);
         return -1;
@@ -50,6 +53,7 @@ void t5_trainer_close(struct t5_trainer *t)
     if (!t)
         return;
     t5_optimizer_free(&t->optimizer);
+    t5_order_free(&t->order);
     t5_packer_free(&t->packer);
     free(t->scores);
     free(t);
@@ -138,12 +142,12 @@ static struct span batch_of(const struct t5_trainer *t, int64_t step)
     return s;
 }
 
-static int64_t record_at(const struct t5_trainer *t, const struct span *s, int64_t place)
+static int64_t record_at(struct t5_trainer *t, const struct span *s, int64_t place)
 {
-    return t5_order_record(t->settings.order, t->settings.seed, s->epoch, place, t->data->n);
+    return t5_order_at(&t->order, s->epoch, place);
 }
 
-static void count_tokens(const struct t5_trainer *t, const struct span *s, struct t5_step_report *r)
+static void count_tokens(struct t5_trainer *t, const struct span *s, struct t5_step_report *r)
 {
     for (int64_t i = s->first; i < s->last; i++) {
         int64_t record = record_at(t, s, i), labels = t5_dataset_labels(t->data, record);
@@ -159,6 +163,7 @@ static int gradients(struct t5_trainer *t, const struct span *s, struct t5_step_
 {
     const struct t5_backend_handle *backend = t5_model_backend(t->model);
     struct t5_pass pass = {.loss_scale = 1.0f / (float)r->label_tokens,
+                           .label_smoothing = (float)t->settings.label_smoothing,
                            .model_dropout = (float)t->settings.model_dropout,
                            .lora_dropout = (float)t->settings.lora_dropout,
                            .seed = t->settings.seed,

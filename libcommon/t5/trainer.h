@@ -7,8 +7,8 @@
 
 #include <signal.h>
 
-#include "t5/dataset.h"
 #include "t5/optimizer.h"
+#include "t5/order.h"
 #include "t5/schedule.h"
 
 struct t5_train_settings {
@@ -18,8 +18,9 @@ struct t5_train_settings {
     struct t5_schedule schedule;
     struct t5_optimizer_settings optimizer;
     double model_dropout, lora_dropout;
+    double label_smoothing; /* of the steps' loss; evaluation has none */
     uint64_t seed;
-    enum t5_order order;
+    enum t5_order_kind order;
     int64_t tolerate; /* steps in a row whose gradients are not finite and that are passed over; the
                          next one ends the run */
     const volatile sig_atomic_t *stop; /* not 0: stop between two passes; or NULL */

@@ -153,6 +153,31 @@ curves() {
     [ "$stderr" = 't5-train: --warmup 5 and --decay 4 are longer than the run of 8 steps' ]
 }
 
+@test "--label-smoothing: a higher loss, the evaluation as it was" {
+    train --lr 0 --max-steps 2 --eval $records --dropout 0 --model-dropout 0 -o "$tmp/a" $records >"$tmp/a.jsonl"
+    train --lr 0 --max-steps 2 --eval $records --dropout 0 --model-dropout 0 --label-smoothing 0.2 -o "$tmp/b" $records >"$tmp/b.jsonl"
+    jq -se --slurpfile a "$tmp/a.jsonl" '(map(.eval_loss // empty) == ($a | map(.eval_loss // empty))) and
+        ([map(.loss // empty), ($a | map(.loss // empty))] | transpose | all(.[]; .[0] != .[1] and .[0] < 2 * .[1]))' "$tmp/b.jsonl"
+    run -2 train --label-smoothing 1 -o "$out" $records
+}
+
+@test "--order length and --lora-plus: other results, the same again, resumed the same" {
+    for o in length shuffle; do
+        train --order $o --lora-plus 4 --max-steps 7 --save-every 2 --batch 5 -o "$tmp/$o" $records >"$tmp/$o.jsonl"
+    done
+    run ! cmp -s "$tmp/length/adapter_model.safetensors" "$tmp/shuffle/adapter_model.safetensors"
+    : >"$tmp/log"
+    t5-train --device $device --threads 1 -m $model --order length --lora-plus 4 --max-steps 7 --save-every 1 --batch 5 \
+        -o "$out" $records >"$tmp/log" 3>&- &
+    job=$!
+    wait_for_steps 3 && kill -9 $job
+    wait $job || true
+    job=
+    train --order length --lora-plus 4 --max-steps 7 --batch 5 --resume -o "$out" $records >"$tmp/log"
+    same_result "$tmp/length" "$out"
+    run -2 train --full --lora-plus 4 -o "$tmp/x" $records
+}
+
 # ---- interruption ----
 
 killed_again_and_again() {

@@ -525,8 +525,8 @@ static void test_loss(void **state)
 {
     (void)state;
     static const int64_t sizes[][2] = {{1, 2}, {7, 97}, {33, 1000}, {5, 32128}};
-    for (int i = 0; i < 4; i++) {
-        int64_t n = sizes[i][0], v = sizes[i][1];
+    for (int i = 0; i < 8; i++) { /* without smoothing, then with it */
+        int64_t n = sizes[i / 2][0], v = sizes[i / 2][1];
         float *logits = floats(n * v, 1, 8), *nll = fresh((size_t)n * 4),
               *dl = fresh((size_t)(n * v) * 4);
         int32_t labels[33];
@@ -535,8 +535,8 @@ static void test_loss(void **state)
         float *gl = up_f(logits, n * v), *gn = poison((size_t)n * 4);
         void *gd = half ? poison(act_bytes(n * v)) : gl;
         int32_t *glab = up(labels, (size_t)n * 4);
-        ref->cross_entropy(ref_dev, nll, dl, logits, labels, n, v, 0.25f);
-        gpu.ops.cross_entropy(gpu.dev, gn, gd, gl, glab, n, v, 0.25f);
+        ref->cross_entropy(ref_dev, nll, dl, logits, labels, n, v, 0.25f, i % 2 ? 0.1f : 0);
+        gpu.ops.cross_entropy(gpu.dev, gn, gd, gl, glab, n, v, 0.25f, i % 2 ? 0.1f : 0);
         float *got = down_f(gn, n);
         assert_close(got, nll, n, 2e-5, 1e-5, "nll");
         free(got);

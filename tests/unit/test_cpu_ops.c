@@ -394,20 +394,21 @@ static void test_loss(void **state)
 {
     (void)state;
     static const int64_t sizes[][2] = {{1, 1}, {1, 5}, {3, 77}, {20, 300}};
-    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-        const int64_t n = sizes[s][0], v = sizes[s][1];
+    for (size_t s = 0; s < 2 * sizeof sizes / sizeof *sizes; s++) {
+        const int64_t n = sizes[s / 2][0], v = sizes[s / 2][1];
+        const float smoothing = s % 2 ? 0.2f : 0;
         float *logits = floats(n * v, 1, 30);
         int32_t labels[20];
         for (int64_t i = 0; i < n; i++)
             labels[i] = (int32_t)(t5_mix(2, (uint64_t)i) % (uint64_t)v);
         COMPARE("nll", n, POISON, 1e-5, 1e-6,
-                ops->cross_entropy(dev, out, NULL, logits, labels, n, v, 1));
+                ops->cross_entropy(dev, out, NULL, logits, labels, n, v, 1, smoothing));
         COMPARE("nll and gradient", n + n * v, POISON, 1e-5, 1e-5,
-                ops->cross_entropy(dev, out, out + n, logits, labels, n, v, 0.3f));
+                ops->cross_entropy(dev, out, out + n, logits, labels, n, v, 0.3f, smoothing));
         float *start = fresh((size_t)(n + n * v) * sizeof *start);
         memcpy(start + n, logits, (size_t)(n * v) * sizeof *start);
         COMPARE("gradient in place", n + n * v, start, 1e-5, 1e-5,
-                ops->cross_entropy(dev, out, out + n, out + n, labels, n, v, 0.3f));
+                ops->cross_entropy(dev, out, out + n, out + n, labels, n, v, 0.3f, smoothing));
         free(start);
         free(logits);
     }

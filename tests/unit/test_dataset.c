@@ -2,9 +2,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "compare.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-#include "t5/dataset.h"
+#include "t5/order.h"
 #include "t5/train_plan.h"
 #include "t5/trainer.h"
 
@@ -69,27 +70,74 @@ static void test_digest(void **state)
     t5_dataset_free(&b);
 }
 
+static struct t5_order order_of(enum t5_order_kind kind, uint64_t seed,
+                                const struct t5_dataset *data, int64_t batch)
+{
+    struct t5_err err = {0};
+    struct t5_order order;
+    OK(t5_order_init(&order, kind, seed, data, batch, &err));
+    return order;
+}
+
 /* Every epoch is a permutation, epochs and seeds differ, the file's order is the file's order. */
 static void test_order(void **state)
 {
     enum { N = 1000 };
     static char seen[N];
+    struct t5_dataset data = {.n = N}, one = {.n = 1};
+    struct t5_order shuffle = order_of(T5_ORDER_SHUFFLE, 42, &data, 8);
+    struct t5_order file = order_of(T5_ORDER_FILE, 42, &data, 8);
+    struct t5_order single = order_of(T5_ORDER_SHUFFLE, 1, &one, 8);
     int differ = 0, moved = 0;
     (void)state;
     for (int64_t epoch = 0; epoch < 3; epoch++) {
         memset(seen, 0, sizeof seen);
         for (int64_t i = 0; i < N; i++) {
-            int64_t r = t5_order_record(T5_ORDER_SHUFFLE, 42, epoch, i, N);
+            int64_t r = t5_order_at(&shuffle, epoch, i);
             assert_true(r >= 0 && r < N && !seen[r]);
             seen[r] = 1;
             moved += r != i;
-            differ += r != t5_order_record(T5_ORDER_SHUFFLE, 42, epoch + 1, i, N);
-            assert_int_equal(t5_order_record(T5_ORDER_FILE, 42, epoch, i, N), i);
+            differ += r != t5_order_at(&shuffle, epoch + 1, i);
+            assert_int_equal(t5_order_at(&file, epoch, i), i);
         }
     }
     assert_true(moved > 2900);
     assert_true(differ > 2900);
-    assert_int_equal(t5_order_record(T5_ORDER_SHUFFLE, 1, 0, 0, 1), 0);
+    assert_int_equal(t5_order_at(&single, 0, 0), 0);
+}
+
+/* Grouped by length: still a permutation, any place can be asked for at any time, batches hold like
+ * lengths and do not come in order of length. */
+static void test_order_by_length(void **state)
+{
+    enum { N = 203, BATCH = 4 };
+    static int64_t at[3][N];
+    struct t5_dataset data = {0};
+    (void)state;
+    fill(&data, N); /* record i has about i tokens; 200 of them are one group */
+    struct t5_order a = order_of(T5_ORDER_LENGTH, 42, &data, BATCH);
+    struct t5_order b = order_of(T5_ORDER_LENGTH, 42, &data, BATCH);
+    int64_t spread = 0, falls = 0, differ = 0;
+    for (int64_t epoch = 0; epoch < 3; epoch++) {
+        char seen[N] = {0};
+        for (int64_t i = 0; i < N; i++) {
+            at[epoch][i] = t5_order_at(&a, epoch, i);
+            assert_true(at[epoch][i] >= 0 && at[epoch][i] < N && !seen[at[epoch][i]]++);
+            differ += epoch > 0 && at[epoch][i] != at[0][i];
+            if (i % BATCH == 0 && i + BATCH <= 200)
+                falls += i > 0 && at[epoch][i] < at[epoch][i - BATCH];
+            else if (i < 200 && epoch == 0)
+                spread += llabs(at[epoch][i] - at[epoch][i - 1]);
+        }
+    }
+    assert_true(spread < 50 * BATCH * 3); /* neighbours in a batch are neighbours in length */
+    assert_true(falls > 30 && falls < 120 && differ > 300);
+    for (int64_t i = N - 1; i >= 0; i -= 7) /* epochs asked for in any order */
+        for (int64_t epoch = 2; epoch >= 0; epoch--)
+            assert_int_equal(t5_order_at(&b, epoch, i), at[epoch][i]);
+    t5_order_free(&a);
+    t5_order_free(&b);
+    t5_dataset_free(&data);
 }
 
 /* Whatever the order, what is packed fits the limits, and every record is packed once. */
@@ -99,6 +147,7 @@ static void test_packing(void **state)
     struct t5_dataset data = {0};
     (void)state;
     fill(&data, 50);
+    struct t5_order order = order_of(T5_ORDER_SHUFFLE, 3, &data, 8);
     for (int64_t micro = 1; micro < 400; micro += 37) {
         struct t5_pass_limits limits = {0};
         struct t5_packer p;
@@ -107,8 +156,7 @@ static void test_packing(void **state)
         OK(t5_packer_init(&p, &limits, micro, &err));
         for (int64_t i = 0; i < data.n;) {
             t5_packer_clear(&p);
-            while (i < data.n &&
-                   t5_packer_add(&p, &data, t5_order_record(T5_ORDER_SHUFFLE, 3, 0, i, data.n)))
+            while (i < data.n && t5_packer_add(&p, &data, t5_order_at(&order, 0, i)))
                 i++;
             const struct t5_batch *b = &p.batch;
             int32_t in = b->input_offsets[b->n_seqs], out = b->label_offsets[b->n_seqs];
@@ -227,10 +275,10 @@ static void test_short_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_records),      cmocka_unit_test(test_digest),
-        cmocka_unit_test(test_order),        cmocka_unit_test(test_packing),
-        cmocka_unit_test(test_steps),        cmocka_unit_test(test_counts_of_xxl),
-        cmocka_unit_test(test_short_memory),
+        cmocka_unit_test(test_records),       cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_order),         cmocka_unit_test(test_order_by_length),
+        cmocka_unit_test(test_packing),       cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_counts_of_xxl), cmocka_unit_test(test_short_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

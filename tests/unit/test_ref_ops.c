@@ -262,10 +262,12 @@ static void test_glu(void **state)
 static float logits[N * V], nll[N];
 static const int32_t labels[N] = {0, 5, 2, 2, 1, 3, 4, 0, 1, 5, 2};
 
+static float smoothing;
+
 static double entropy_loss(void)
 {
     double sum = 0;
-    ops->cross_entropy(dev, nll, NULL, logits, labels, N, V, 0);
+    ops->cross_entropy(dev, nll, NULL, logits, labels, N, V, 0, smoothing);
     for (int i = 0; i < N; i++)
         sum += 0.25 * (double)nll[i];
     return sum;
@@ -275,13 +277,26 @@ static void test_cross_entropy(void **state)
 {
     (void)state;
     float dlogits[N * V], in_place[N * V];
-    randomise(logits, N * V, 15);
-    memset(dlogits, 0xff, sizeof dlogits);
-    ops->cross_entropy(dev, nll, dlogits, logits, labels, N, V, 0.25f);
-    check(entropy_loss, logits, dlogits, N * V, "cross-entropy");
-    memcpy(in_place, logits, sizeof logits);
-    ops->cross_entropy(dev, nll, in_place, in_place, labels, N, V, 0.25f);
-    assert_memory_equal(in_place, dlogits, sizeof dlogits);
+    for (smoothing = 0; smoothing < 0.5f; smoothing += 0.3f) {
+        randomise(logits, N * V, 15);
+        memset(dlogits, 0xff, sizeof dlogits);
+        ops->cross_entropy(dev, nll, dlogits, logits, labels, N, V, 0.25f, smoothing);
+        check(entropy_loss, logits, dlogits, N * V, "cross-entropy");
+        memcpy(in_place, logits, sizeof logits);
+        ops->cross_entropy(dev, nll, in_place, in_place, labels, N, V, 0.25f, smoothing);
+        assert_memory_equal(in_place, dlogits, sizeof dlogits);
+    }
+}
+
+/* transformers 5.23's LabelSmoother(epsilon=0.1) on these logits, labels 2, 0, 3. */
+static void test_label_smoothing(void **state)
+{
+    static const float rows[] = {1, 2, 3, 4, 0.5f, -1, 0, 2, -3, 0.25f, 1, 1.5f};
+    static const int32_t wanted[] = {2, 0, 3};
+    float each[3];
+    (void)state;
+    ops->cross_entropy(dev, each, NULL, rows, wanted, 3, 4, 0, 0.1f);
+    assert_true(t5_close((double)(each[0] + each[1] + each[2]) / 3, 1.3817740166885943, 0, 1e-6));
 }
 
 static float table[V * D];
@@ -432,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_glu),
         cmocka_unit_test(test_cross_entropy),
+        cmocka_unit_test(test_label_smoothing),
         cmocka_unit_test(test_embed),
         cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_dropout_is_keyed_by_record),

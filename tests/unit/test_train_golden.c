@@ -256,6 +256,40 @@ static void test_evaluate(void **state)
     training_close(&t);
 }
 
+/* LoRA+: after one step A stands where it would, B has gone 16 times as far. */
+static void test_lora_plus(void **state)
+{
+    struct curve curves[8];
+    struct training plain, plus;
+    struct t5_step_report r;
+    struct t5_err err = {0};
+    (void)state;
+    curves_load(curves);
+    training_open(&plain, &curves[0], "ref", 1 << 20, 0);
+    training_open(&plus, &curves[0], "ref", 1 << 20, 0);
+    t5_trainer_optimizer(plus.trainer)->settings.lora_plus = 16;
+    int64_t n = t5_model_n_params(plain.g.model);
+    float *start = malloc((size_t)n * sizeof *start), *a = malloc((size_t)n * sizeof *a),
+          *b = malloc((size_t)n * sizeof *b);
+    OK(t5_model_get_params(plain.g.model, start, &err));
+    step(&plain, &r);
+    step(&plus, &r);
+    OK(t5_model_get_params(plain.g.model, a, &err));
+    OK(t5_model_get_params(plus.g.model, b, &err));
+    for (int i = 0; i < t5_model_param_count(plain.g.model); i++) {
+        const struct t5_param *p = t5_model_param(plain.g.model, i);
+        double ratio = strstr(p->name, "lora_B") ? 16 : 1;
+        for (int64_t k = p->offset; k < p->offset + p->rows * p->cols; k++)
+            assert_true(
+                t5_close((double)(b[k] - start[k]), ratio * (double)(a[k] - start[k]), 3e-6, 1e-4));
+    }
+    free(start);
+    free(a);
+    free(b);
+    training_close(&plain);
+    training_close(&plus);
+}
+
 /* A poisoned weight stops the run, and says which; tolerated, it leaves the parameters as they
  * were. */
 static void test_not_finite(void **state)
@@ -339,7 +373,7 @@ int main(void)
         cmocka_unit_test(test_curves_ref),        cmocka_unit_test(test_curves_fast),
         cmocka_unit_test(test_micro_batches_ref), cmocka_unit_test(test_micro_batches_fast),
         cmocka_unit_test(test_evaluate),          cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_checkpoint),
+        cmocka_unit_test(test_checkpoint),        cmocka_unit_test(test_lora_plus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
