@@ -10,7 +10,8 @@ B        := $(if $(SAN),build-san,build)
 VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 PACKAGES := build-essential pkg-config libsentencepiece-dev libjansson-dev nettle-dev \
-            libcmocka-dev bats jq mandoc strace parallel curl p7zip-full
+            libcmocka-dev bats jq mandoc strace parallel curl p7zip-full \
+            gnuplot-nox socat
 
 WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wwrite-strings -Wvla -Wno-format-truncation $(if $(CI),-Werror)
 comma    := ,
@@ -43,7 +44,7 @@ backends := $(B)/lib/t5-cpu.so $(if $(NVCC),$(if $(SAN),,$(B)/lib/t5-cuda.so))
 gpu_units := $(patsubst tests/gpu/%.c,$(B)/gpu/%,$(wildcard tests/gpu/*.c)) \
              $(patsubst tests/gpu/%.cu,$(B)/gpu/%,$(wildcard tests/gpu/*.cu))
 
-.PHONY: all deps demo check check-gpu bench bench-gpu golden install uninstall clean help
+.PHONY: all deps demo check check-recipes check-gpu bench bench-gpu golden install uninstall clean help
 all: $(programs) $(backends) $(B)/completions/t5-tools.bash ## build the programs into build/bin
 
 help: ## list the targets
@@ -122,6 +123,10 @@ $(B)/tests/%: $(B)/tests/unit/%.o $(B)/libt5.a
 check: deps ## build and run every test
 	@$(MAKE) --no-print-directory all units
 	@B=$(B) bash tests/run.sh
+
+check-recipes: deps ## run every recipe of pipelines/ on the demo's material
+	@$(MAKE) --no-print-directory all
+	@B=$(B) RECIPES=all bash tests/run.sh
 
 .PHONY: units
 units: $(units) $(B)/bench/quality

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# run.sh - every unit test (cmocka) and every CLI test (bats), then one line of totals.
+# run.sh - every unit test (cmocka) and every CLI test (bats), then one line of totals. With RECIPES=all the tests
+# of pipelines/ and nothing else; otherwise the quick ones among them, too.
 # A skipped test is counted and said aloud; the exit status is 1 when anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -22,12 +23,15 @@ count() { # reads TAP from $tap; prints what is not ok; $1 names the source, $2 
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-for t in "$B"/tests/test_*; do
+units=("$B"/tests/test_*) suites=(tests/cli/*.bats tests/recipes/{shards,samsum}.bats)
+[ "${RECIPES:-}" != all ] || units=() suites=(tests/recipes/*.bats)
+
+for t in "${units[@]}"; do
     [ -x "$t" ] && [ -f "$t" ] && [ "${t%.d}" = "$t" ] || continue
     [ -z "${ONLY:-}" ] || [[ $t == *$ONLY* ]] || continue
     timeout 900 "$t" >"$tap" 2>&1; count "${t##*/}" $?
 done
-for t in tests/cli/*.bats; do
+for t in "${suites[@]}"; do
     [ -f "$t" ] || continue
     [ -z "${ONLY:-}" ] || [[ $t == *$ONLY* ]] || continue
     timeout 1800 bats --tap "$t" >"$tap" 2>&1; count "${t##*/}" $?

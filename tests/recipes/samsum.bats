@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# pipelines.bats - the recipes in pipelines/ and the demo's material, at a small scale. No network.
+# samsum.bats - pipelines/samsum and the demo, at a small scale. No network.
 
 setup_file() {
     cd "$BATS_TEST_DIRNAME/../.."
