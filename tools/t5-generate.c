@@ -15,7 +15,9 @@
 #define MOST_TARGET 8192
 
 static const char *model_path, *early_stopping, *preset, *compute, *device = "auto";
-static struct t5_list adapters;
+static const char *force_prefix;
+static struct t5_list adapters, ban, ban_file;
+static int force_eos;
 static int sample, score, logprobs, stats;
 static struct t5_skip skip = {.program = "t5-generate"};
 /* -1 and NAN: not given */
@@ -47,6 +49,10 @@ static const struct t5_option options[] = {
     {"no-repeat-ngram", 0, T5_OPT_INT, "N", &no_repeat, 0, 8192, "no N tokens occur twice; 0: off"},
     {"repetition-penalty", 0, T5_OPT_REAL, "P", &repetition_penalty, 0.01, 100,
      "lower (above 1) the scores of tokens said"},
+    {"ban", 0, T5_OPT_LIST, "IDS", &ban, 0, 0, "never write these ids in a row, as in 5,6,7"},
+    {"ban-file", 0, T5_OPT_LIST, "FILE", &ban_file, 0, 0, "nor the input_ids of these records, without a final </s>"},
+    {"force-prefix", 0, T5_OPT_STRING, "IDS", &force_prefix, 0, 0, "begin with these ids"},
+    {"force-eos", 0, T5_OPT_FLAG, NULL, &force_eos, 0, 0, "end what reaches --max-new-tokens with </s>"},
     {"returned", 'n', T5_OPT_INT, "N", &returned, 1, 1024, "sequences a record, of beams or samples"},
     {"score", 0, T5_OPT_FLAG, NULL, &score, 0, 0, "generate nothing: log-probability of each record's labels"},
     {"logprobs", 0, T5_OPT_FLAG, NULL, &logprobs, 0, 0, "add each token's log-probability"},
@@ -71,6 +77,7 @@ struct run {
     struct t5_checkpoint *checkpoint;
     struct t5_adapter_set adapters;
     struct t5_backend_handle backend;
+    struct t5_id_lists bans, prefix;
     struct t5_model *model;
     struct t5_generator *generator; /* or */
     struct t5_scorer *scorer;
@@ -95,7 +102,8 @@ static int check_options(struct t5_err *err)
     apply_preset();
     if (!model_path)
         return t5_fail_as(err, T5_USAGE, "-m MODEL is missing (see --help)");
-    if (score && (sample || beams > 1 || returned > 1 || min_new || no_repeat || repetition_penalty != 1))
+    if (score && (sample || beams > 1 || returned > 1 || min_new || no_repeat || repetition_penalty != 1 || ban.n ||
+                  ban_file.n || force_prefix || force_eos))
         return t5_fail_as(err, T5_USAGE, "--score takes no options of a search");
     if (sample && beams > 1)
         return t5_fail_as(err, T5_USAGE, "%s and --beams exclude each other", preset ? "--preset recipe" : "--sample");
@@ -121,6 +129,7 @@ static struct t5_search_options search_options(void)
                                   .min_new = min_new,
                                   .no_repeat = no_repeat,
                                   .repetition_penalty = repetition_penalty,
+                                  .force_eos = force_eos,
                                   .beams = beams,
                                   .length_penalty = isnan(length_penalty) ? 1 : length_penalty,
                                   .sampling = {.temperature = temperature < 0 ? 1 : temperature,
@@ -134,6 +143,33 @@ static struct t5_search_options search_options(void)
                   : strcmp(early_stopping, "never") == 0 ? T5_EARLY_NEVER
                                                          : T5_EARLY_FALSE;
     return o;
+}
+
+/* What names ids waits for the model: its vocabulary says which there are. */
+static int read_ids(struct run *run, struct t5_search_options *o, struct t5_err *err)
+{
+    const struct t5_config *config = t5_model_config(run->model);
+    for (int i = 0; i < ban.n; i++)
+        if (t5_id_lists_parse(&run->bans, ban.items[i], config->vocab, "--ban", err))
+            return -1;
+    for (int i = 0; i < ban_file.n; i++)
+        if (t5_id_lists_read(&run->bans, ban_file.items[i], config->vocab, config->eos, err))
+            return -1;
+    for (int64_t i = 0; i < run->bans.n; i++) {
+        int64_t n;
+        if (t5_id_lists_at(&run->bans, i, &n)[0] == config->eos && n == 1)
+            return t5_fail_as(err, T5_USAGE, "--ban: </s> alone cannot be banned (see --min-new-tokens)");
+    }
+    o->bans = &run->bans;
+    if (!force_prefix)
+        return 0;
+    if (t5_id_lists_parse(&run->prefix, force_prefix, config->vocab, "--force-prefix", err))
+        return -1;
+    o->prefix = t5_id_lists_at(&run->prefix, 0, &o->n_prefix);
+    if (o->n_prefix > max_new)
+        return t5_fail_as(err, T5_USAGE, "--force-prefix: %lld ids, more than --max-new-tokens %lld",
+                          (long long)o->n_prefix, (long long)max_new);
+    return 0;
 }
 
 /* 8-bit weights carry no more than bf16 does, so bf16 is exact enough where the processor multiplies it. */
@@ -170,6 +206,8 @@ static int open_model(struct run *run, struct t5_err *err)
             return -1;
     t5_checkpoint_close(run->checkpoint); /* the weights are on the device now */
     run->checkpoint = NULL;
+    if (read_ids(run, &search, err))
+        return -1;
     if (score)
         return t5_scorer_open(&run->scorer, run->model, batch_tokens, err);
     return t5_generator_open(&run->generator, run->model, &search, batch_tokens, err);
@@ -261,6 +299,8 @@ static void run_free(struct run *run)
     t5_model_close(run->model);
     t5_backend_close(&run->backend);
     t5_adapter_set_free(&run->adapters);
+    t5_id_lists_free(&run->bans);
+    t5_id_lists_free(&run->prefix);
     t5_checkpoint_close(run->checkpoint);
 }
 
@@ -270,6 +310,8 @@ static int work(const struct t5_list *files, struct t5_err *err)
     int rc = check_options(err) || open_model(&run, err) || open_records(&run, files, err) || generate(&run, err) ? -1 : 0;
     run_free(&run);
     t5_list_free(&adapters);
+    t5_list_free(&ban);
+    t5_list_free(&ban_file);
     return rc;
 }
 

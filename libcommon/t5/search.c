@@ -66,6 +66,8 @@ int64_t t5_search_rows(const struct t5_search_options *o)
 /* A penalty below 1 raises scores, so any id may come out on top. */
 static int raises(const struct t5_search *s) { return s->o.repetition_penalty < 1; }
 
+static int64_t n_bans(const struct t5_search *s) { return s->o.bans ? s->o.bans->n : 0; }
+
 /* The most candidates that a row's choice may need. Beam search scores candidates after its rules, which act on
  * log-probabilities: it asks for as many more as the rules can push down. */
 static int64_t most_candidates(const struct t5_search *s)
@@ -78,7 +80,7 @@ static int64_t most_candidates(const struct t5_search *s)
     if (raises(s))
         return vocab;
     return least(2 * s->o.beams + (s->o.repetition_penalty != 1 ? words : 0) +
-                     (s->o.no_repeat ? words : 0) + (s->o.min_new ? 1 : 0), vocab);
+                     (s->o.no_repeat ? words : 0) + (s->o.min_new ? 1 : 0) + n_bans(s), vocab);
 }
 
 static int rows_init(struct rows *r, int64_t n, int64_t length, struct t5_err *err)
@@ -121,7 +123,7 @@ static int alloc_beams(struct t5_search *s, struct t5_err *err)
 static int alloc_arrays(struct t5_search *s, struct t5_err *err)
 {
     size_t rows = (size_t)s->max_rows, most = (size_t)s->most, vocab = (size_t)s->config->vocab;
-    size_t edits = rows * ((size_t)s->o.max_new + 2);
+    size_t edits = rows * ((size_t)s->o.max_new + 2 + (size_t)n_bans(s));
     if (rows_init(&s->now, s->max_rows, s->o.max_new, err) ||
         rows_init(&s->next, s->max_rows, s->o.max_new, err) ||
         t5_constraints_init(&s->constraints, s->config->vocab, s->o.max_new + 1, err) ||
@@ -162,6 +164,7 @@ int t5_search_open(struct t5_search **out, struct t5_model *model,
     s->constraints = (struct t5_constraints){.penalty = (float)options->repetition_penalty,
                                              .no_repeat = options->no_repeat,
                                              .min_new = options->min_new,
+                                             .bans = options->bans,
                                              .eos = s->config->eos};
     struct t5_decoder_limits limits = {.rows = s->max_rows,
                                        .slots = s->max_rows,
@@ -330,7 +333,7 @@ static int check_logits(const struct t5_search *s, int64_t k, int64_t t, struct 
 {
     for (int64_t i = 0; i < s->now.n; i++) {
         if (s->value[i * k] == -INFINITY && t5_constraints_any(&s->constraints))
-            return t5_fail(err, "new token %lld: every token is banned by the n-gram and length rules",
+            return t5_fail(err, "new token %lld: every token is banned by the rules",
                            (long long)t + 1);
         if (!isfinite(s->lse[i]))
             return t5_fail(err, "new token %lld: the model's logits are not finite", (long long)t + 1);
@@ -344,6 +347,24 @@ static int rank(struct t5_search *s, int64_t k, int64_t t, struct t5_err *err)
     int rc = k <= DEVICE_CANDIDATES ? t5_decoder_topk(s->decoder, s->value, s->id, s->lse, k, err)
                                     : rank_on_host(s, k, err);
     return rc ? -1 : check_logits(s, k, t, err);
+}
+
+/* The token that position t is forced to, or -1. Like transformers', what is forced beats every ban and has a
+ * log-probability of 0. */
+static int32_t forced_token(const struct t5_search *s, int64_t t)
+{
+    if (t < s->o.n_prefix)
+        return s->o.prefix[t];
+    return s->o.force_eos && t + 1 == s->o.max_new ? s->config->eos : -1;
+}
+
+/* What rank() gives where there is nothing to choose: one candidate a row. */
+static void force(struct t5_search *s, int32_t token)
+{
+    for (int64_t row = 0; row < s->now.n; row++) {
+        s->id[row] = token;
+        s->value[row] = s->lse[row] = 0;
+    }
 }
 
 /* Ends or continues the sequence of `row` by its candidate `which` of k. */
@@ -407,7 +428,7 @@ static int64_t beam_row(struct t5_search *s, struct t5_beam_candidate *to, int64
                         int64_t which, int64_t k, int64_t t)
 {
     float sum = s->beams[s->now.source[row]].running[which], lse = s->lse[row];
-    int ruled = t5_constraints_any(&s->constraints);
+    int ruled = t5_constraints_any(&s->constraints) && forced_token(s, t) < 0;
     if (ruled)
         t5_constraints_set(&s->constraints, s->now.sequence + row * (s->o.max_new + 1), t + 1);
     for (int64_t i = 0; i < k; i++) {
@@ -439,16 +460,27 @@ static void advance_beams(struct t5_search *s, struct t5_hypothesis *out, int64_
     }
 }
 
-static int search_step(struct t5_search *s, struct t5_hypothesis *out, int64_t t, struct t5_err *err)
+/* The candidates of each row, *k of them. */
+static int find_candidates(struct t5_search *s, int64_t *k, int64_t t, struct t5_err *err)
 {
-    int64_t k = s->most;
-    if (step(s, t, err))
-        return -1;
+    int32_t forced = forced_token(s, t);
+    if (forced >= 0) {
+        *k = 1;
+        force(s, forced);
+        return 0;
+    }
+    *k = s->most;
     if (s->o.kind == T5_BEAM)
-        k = beam_candidates(s, t);
+        *k = beam_candidates(s, t);
     else if (t5_constraints_any(&s->constraints))
         edit_logits(s, t);
-    if (rank(s, k, t, err))
+    return rank(s, *k, t, err);
+}
+
+static int search_step(struct t5_search *s, struct t5_hypothesis *out, int64_t t, struct t5_err *err)
+{
+    int64_t k;
+    if (step(s, t, err) || find_candidates(s, &k, t, err))
         return -1;
     s->next.n = 0;
     if (s->o.kind == T5_BEAM)

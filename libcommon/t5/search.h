@@ -5,6 +5,7 @@
 #define T5_T5_SEARCH_H
 
 #include "t5/beam.h"
+#include "t5/id_lists.h"
 #include "t5/model.h"
 #include "t5/sampling.h"
 
@@ -17,6 +18,11 @@ struct t5_search_options {
     int64_t max_new, min_new;
     int64_t no_repeat;         /* n-gram size; 0: none */
     double repetition_penalty; /* 1: none */
+    const struct t5_id_lists *bans; /* bad_words_ids; NULL: none; borrowed */
+    const int32_t *prefix;          /* (n_prefix) the first tokens of every sequence, each forced as transformers
+                                       forces forced_bos_token_id; borrowed */
+    int64_t n_prefix;               /* at most max_new */
+    int force_eos;                  /* </s> at max_new: forced_eos_token_id */
     int64_t beams;             /* beam only, as the next two */
     double length_penalty;
     enum t5_early_stopping early;

@@ -24,6 +24,10 @@ options_for='[(if .num_beams then "--beams", .num_beams else empty end),
     (if .no_repeat_ngram_size then "--no-repeat-ngram", .no_repeat_ngram_size else empty end),
     (if .repetition_penalty then "--repetition-penalty", .repetition_penalty else empty end),
     (if .min_new_tokens then "--min-new-tokens", .min_new_tokens else empty end),
+    (.bad_words_ids // [] | .[] | select(. != [1]) | "--ban", join(",")),
+    (if .forced_bos_token_id then "--force-prefix", .forced_bos_token_id else empty end),
+    (if .forced_prefix then "--force-prefix", (.forced_prefix | join(",")) else empty end),
+    (if .forced_eos_token_id then "--force-eos" else empty end),
     "--max-new-tokens", .max_new_tokens] | map(tostring) | join(" ")'
 
 # Every record of a golden file: the same ids; the same finish; scores to 1e-4.
@@ -62,7 +66,8 @@ check_golden() {
 searches=('' '--no-repeat-ngram 2 --repetition-penalty 1.3 --min-new-tokens 5'
     '--beams 4 -n 2 --length-penalty 0.6 --no-repeat-ngram 3' '--sample -n 3 --top-p 0.9'
     '--sample --top-k 0 --temperature 0.8 --repetition-penalty 1.2'
-    '--sample --top-k 0 --min-p 0.02 --typical 0.7' '--beams 3 --repetition-penalty 0.7')
+    '--sample --top-k 0 --min-p 0.02 --typical 0.7' '--beams 3 --repetition-penalty 0.7'
+    '--beams 3 --force-prefix 9,30 --ban 5 --ban 88,63 --force-eos' '--sample -n 2 --ban 5 --ban 44,88 --force-prefix 5')
 
 @test "the same bytes whatever the batch" {
     for search in "${searches[@]}"; do
@@ -310,6 +315,53 @@ dir_of() { case $1 in third-one) echo "$tmp/third" ;; *) echo "$golden/gated/ada
     run ! generate -a x= "$records"
 }
 
+@test "--ban and --ban-file: no output holds a banned id or sequence" {
+    printf '{"input_ids":[44,1],"dialogue":"x"}\n{"input_ids":[57,81]}\n{"input_ids":[5,40,1]}\n' >"$tmp/bad"
+    for search in '' '--beams 4 -n 4' '--sample -n 8' '--sample --top-k 0'; do
+        # shellcheck disable=SC2086
+        generate $search --max-new-tokens 15 "$records" >"$tmp/free"
+        # shellcheck disable=SC2086
+        generate $search --max-new-tokens 15 --ban 44 --ban 57,81 --ban 5,40 "$records" >"$tmp/out"
+        # shellcheck disable=SC2086
+        generate $search --max-new-tokens 15 --ban-file "$tmp/bad" "$records" | cmp - "$tmp/out"
+        holds='[.output_ids | if (.[0] | type) == "array" then .[] else . end | index(44), index([57, 81]), index([5, 40])] | map(select(. != null)) | length'
+        [ "$(jq "$holds" "$tmp/out" | sort -u)" = 0 ]
+        [ "$(jq "$holds" "$tmp/free" | awk '{ n += $1 } END { print n > 2 }')" = 1 ]
+    done
+}
+
+@test "--force-prefix and --force-eos: samples and rows of every record; what is forced beats a ban and costs nothing" {
+    generate --sample -n 3 --logprobs --force-prefix 9,44,9 --ban 44 --force-eos --max-new-tokens 6 "$records" >"$tmp/out"
+    jq -e -n --slurpfile got "$tmp/out" '($got | length) == 24 and all($got[];
+        all(.output_ids[]; .[:3] == [9, 44, 9] and .[-1] == 1 and (.[3:] | index(44)) == null)
+        and all(.finish[]; . == "eos") and all(.logprobs[]; .[:3] == [0, 0, 0]))'
+    [ "$(jq -c '.output_ids[]' "$tmp/out" | sort -u | wc -l)" -gt 20 ]
+    for search in '' --sample '--beams 2'; do
+        # shellcheck disable=SC2086
+        run -0 generate $search --force-prefix 7,8 --max-new-tokens 2 <(head -n 1 "$records")
+        [ "$(jq -c .output_ids <<<"$output")" = '[7,8]' ]
+    done
+    run -0 generate --force-prefix 7,1,8 <(head -n 1 "$records")
+    [ "$(jq -c '[.output_ids, .finish]' <<<"$output")" = '[[7,1],"eos"]' ]
+}
+
+@test "ids that cannot be banned or forced" {
+    for args in '--ban 96' '--ban -1' '--ban 5,' '--ban ,5' '--ban 5,,6' '--ban 5x' '--ban 99999999999999999999' '--ban 1' \
+        '--force-prefix 96' '--force-prefix 5;6' '--force-prefix 5,6,7 --max-new-tokens 2' '--score --ban 5' \
+        '--score --force-eos' '--score --force-prefix 5' "--score --ban-file $records"; do
+        # shellcheck disable=SC2086
+        run --separate-stderr generate $args "$records"
+        [ "$status" = 2 ] && [ -z "$output" ] && [ "${#stderr_lines[@]}" = 1 ] || { echo "$args: $status $stderr"; false; }
+    done
+    run -2 --separate-stderr generate --ban '' "$records"
+    for bad in '{"input_ids":[1]}' '{"input_ids":[]}' '{"input_ids":[96,1]}' '{"labels":[5,1]}' x; do
+        printf '{"input_ids":[5,1]}\n%s\n' "$bad" >"$tmp/bad"
+        run -1 --separate-stderr generate --ban-file "$tmp/bad" "$records"
+        [[ $stderr == "t5-generate: $tmp/bad:2:"* ]] && [ "${#stderr_lines[@]}" = 1 ] && [ -z "$output" ]
+    done
+    run -4 generate --ban-file "$tmp/nosuch" "$records"
+}
+
 @test "--stats: one line of JSON on standard error, whose counts are those of the output, and the same output" {
     for how in '' '--beams 4 -n 2' '--score'; do
         # shellcheck disable=SC2086
@@ -466,7 +518,7 @@ bad_record() { # TEXT PATTERN: good, bad, good
     run -1 --separate-stderr t5-generate --device ref -m "$tmp/broken" --score "$records"
     [ "$stderr" = "t5-generate: the model's logits are not finite" ] && [ -z "$output" ]
     run -1 --separate-stderr generate --no-repeat-ngram 1 --min-new-tokens 100 --max-new-tokens 100 "$records"
-    [ "$stderr" = 't5-generate: new token 95: every token is banned by the n-gram and length rules' ]
+    [ "$stderr" = 't5-generate: new token 95: every token is banned by the rules' ]
 }
 
 @test "output that cannot be written ends with status 4, a closed pipe by its signal" {

@@ -8,12 +8,14 @@ import json
 import os
 
 import torch
-from transformers import T5ForConditionalGeneration
+from transformers import LogitsProcessor, LogitsProcessorList, T5ForConditionalGeneration
 
 import common
 
 LIMIT = 20  # new tokens
 MARGIN = 1e-4
+# Single tokens that the models like, the end token (which transformers leaves out alone), sequences, one from the start.
+BAN = [[44], [15], [29], [1], [88, 63], [94, 94], [4, 53], [81, 57, 81], [12, 12, 12], [31, 31, 1], [0, 64]]
 SETTINGS = {
     "greedy": {},
     "beam4": dict(num_beams=4, early_stopping=False),
@@ -25,12 +27,41 @@ SETTINGS = {
     "greedy-penalty": dict(repetition_penalty=1.3),
     "greedy-min8": dict(min_new_tokens=8),
     "beam4-mixed": dict(num_beams=4, no_repeat_ngram_size=3, repetition_penalty=1.2, min_new_tokens=5),
+    "greedy-ban": dict(bad_words_ids=BAN),
+    "beam4-ban": dict(num_beams=4, bad_words_ids=BAN, length_penalty=0.6, num_return_sequences=2),
+    "greedy-force": dict(forced_bos_token_id=7, forced_eos_token_id=1, bad_words_ids=[[7], [88, 63]]),
+    "beam4-force": dict(num_beams=4, forced_bos_token_id=7, forced_eos_token_id=1, num_return_sequences=3),
+    "beam4-prefix": dict(num_beams=4, forced_prefix=[7, 88, 7], min_new_tokens=6, repetition_penalty=1.2),
 }
 
 
+class ForcedPrefix(LogitsProcessor):
+    """ForcedBOSTokenLogitsProcessor for more than one token."""
+
+    def __init__(self, prefix):
+        self.prefix = prefix
+
+    def __call__(self, input_ids, scores):
+        at = input_ids.shape[-1] - 1
+        if at >= len(self.prefix):
+            return scores
+        forced = torch.full_like(scores, -float("inf"))
+        forced[:, self.prefix[at]] = 0
+        return forced
+
+
+def arguments(options):
+    """generate's keyword arguments."""
+    rest = {name: value for name, value in options.items() if name != "forced_prefix"}
+    if "forced_prefix" in options:
+        rest["logits_processor"] = LogitsProcessorList([ForcedPrefix(options["forced_prefix"])])
+    return rest
+
+
 def records_for(setting, records):
-    """Greedy files hold every record; beam files every second one, four-fold ones every fourth."""
-    return records[::4] if setting == "beam4-return4" else records[::2] if "beam" in setting else records
+    """Greedy files hold every record; beam files every second one, four-fold ones and those of forced and banned
+    tokens every fourth."""
+    return records[::4] if setting.endswith(("return4", "ban", "force", "prefix")) else records[::2] if "beam" in setting else records
 
 
 @contextlib.contextmanager
@@ -42,7 +73,8 @@ def smallest_gap(found):
         totals = options["accumulated_log_probs"]
         best = torch.topk(totals, k=options["beams_to_keep"] + 1)[0]
         best = best[best > -1e8]
-        found.append(float((best[:-1] - best[1:]).min()))
+        if len(best) > 1:
+            found.append(float((best[:-1] - best[1:]).min()))
         return original(self, *args, **options)
 
     T5ForConditionalGeneration._get_top_k_continuations = watched
@@ -63,7 +95,7 @@ def decode(model, record, options):
     gaps = []
     with torch.no_grad(), smallest_gap(gaps):
         result = model.generate(input_ids=torch.tensor([record["input_ids"]]), max_new_tokens=LIMIT, do_sample=False,
-                                return_dict_in_generate=True, output_scores=True, **options)
+                                return_dict_in_generate=True, output_scores=True, **arguments(options))
     if "num_beams" not in options:
         for scores in result.scores:
             best = torch.topk(scores[0], k=2)[0]

@@ -8,7 +8,7 @@ import torch
 
 import common
 
-SETTINGS = ("greedy", "greedy-penalty", "greedy-min8", "beam4-return4", "beam4-mixed")
+SETTINGS = ("greedy", "greedy-penalty", "greedy-min8", "beam4-return4", "beam4-mixed", "greedy-force", "beam4-force")
 EACH = 4
 
 

@@ -1,5 +1,5 @@
-/* test_constraints.c - n-gram ban, repetition penalty and least length on sequences worked out by hand, and the ban
- * against a plain search on random ones. */
+/* test_constraints.c - n-gram ban, banned sequences, repetition penalty and least length on sequences worked out by
+ * hand, and the ban against a plain search on random ones. */
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
 
@@ -97,6 +97,30 @@ static void eos_waits_and_is_banned_once(void **state)
     t5_constraints_free(&c);
 }
 
+static void banned_lists_by_hand(void **state)
+{
+    (void)state;
+    static const char *const lists[] = {"4", "0,6", "5,7", "3,5,7", "5,5,8", "2,2,2,2,2,2,9"};
+    const int32_t s[] = {0, 3, 5, 5};
+    struct t5_id_lists bans = {0};
+    struct t5_err err;
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        assert_int_equal(t5_id_lists_parse(&bans, lists[i], VOCAB, "--ban", &err), 0);
+    struct t5_constraints c = {.penalty = 1, .eos = 1, .bans = &bans};
+    assert_int_equal(t5_constraints_init(&c, VOCAB, 64, &err), 0);
+    assert_true(t5_constraints_any(&c));
+    t5_constraints_set(&c, s, 1); /* the start token counts */
+    assert_true(c.n_banned == 2 && is_banned(&c, 4) && is_banned(&c, 6));
+    t5_constraints_set(&c, s, 2);
+    assert_true(c.n_banned == 1 && is_banned(&c, 4) && !is_banned(&c, 6));
+    t5_constraints_set(&c, s, 3); /* two lists end in 7 here */
+    assert_true(c.n_banned == 2 && is_banned(&c, 4) && is_banned(&c, 7));
+    t5_constraints_set(&c, s, 4);
+    assert_true(c.n_banned == 3 && is_banned(&c, 7) && is_banned(&c, 8) && !is_banned(&c, 9));
+    t5_constraints_free(&c);
+    t5_id_lists_free(&bans);
+}
+
 /* Whether sequence + id holds its last n-gram twice. */
 static int repeats(const int32_t *s, int64_t n, int32_t id, int64_t size)
 {
@@ -136,6 +160,7 @@ int main(void)
         cmocka_unit_test(bigrams_by_hand),
         cmocka_unit_test(unigrams_ban_all_that_was_said),
         cmocka_unit_test(eos_waits_and_is_banned_once),
+        cmocka_unit_test(banned_lists_by_hand),
         cmocka_unit_test(ban_equals_plain_search),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
