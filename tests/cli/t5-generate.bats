@@ -326,7 +326,7 @@ dir_of() { case $1 in third-one) echo "$tmp/third" ;; *) echo "$golden/gated/ada
         generate $search --max-new-tokens 15 --ban-file "$tmp/bad" "$records" | cmp - "$tmp/out"
         holds='[.output_ids | if (.[0] | type) == "array" then .[] else . end | index(44), index([57, 81]), index([5, 40])] | map(select(. != null)) | length'
         [ "$(jq "$holds" "$tmp/out" | sort -u)" = 0 ]
-        [ "$(jq "$holds" "$tmp/free" | awk '{ n += $1 } END { print n > 2 }')" = 1 ]
+        [ "$(jq "$holds" "$tmp/free" | awk '{ n += $1 } END { print (n > 2) }')" = 1 ]
     done
 }
 
