@@ -8,10 +8,11 @@
 #include "io/jsonl.h"
 #include "text/rouge.h"
 #include "text/rouge_other.h"
-#include "text/rouge_stats.h"
+#include "text/rouge_print.h"
 #include "text/rouge_worst.h"
 
 static const char *prediction = "prediction", *reference = "summary", *compare, *id;
+static const char *rouge = "1,2,L,Lsum";
 static int no_stem, per_record, table, intervals;
 static struct t5_skip skip = {.program = "rouge"};
 static int64_t max_line = (int64_t)T5_MAX_LINE, resamples = 1000, seed = 1, worst;
@@ -19,6 +20,7 @@ static int64_t max_line = (int64_t)T5_MAX_LINE, resamples = 1000, seed = 1, wors
 static const struct t5_option options[] = {
     {"prediction", 0, T5_OPT_STRING, "FIELD", &prediction, 0, 0, "the field that is scored"},
     {"reference", 0, T5_OPT_STRING, "FIELD", &reference, 0, 0, "the field it is scored against"},
+    {"rouge", 0, T5_OPT_STRING, "LIST", &rouge, 0, 0, "what is computed: any N, L and Lsum"},
     {"no-stem", 0, T5_OPT_FLAG, NULL, &no_stem, 0, 0, "compare words as they are, not their stems"},
     {"per-record", 0, T5_OPT_FLAG, NULL, &per_record, 0, 0,
      "write each record with its scores added, and no means"},
@@ -44,23 +46,17 @@ static const struct t5_program program = {
 
 /* What one run holds open. */
 struct run {
+    struct t5_rouge_measures measures;
     struct t5_jsonl *reader;
     struct t5_rouge *scorer;
     struct t5_buf references, ends; /* of one record, one behind the other; size_t in bytes */
-    struct t5_buf prediction, members, line;
+    struct t5_buf prediction, members, line, signature;
     struct t5_rouge_total total;
     struct t5_rouge_sample sample, others; /* kept for --intervals and --compare only */
     struct t5_rouge_worst worst;
+    int worst_by;                          /* the measure --worst looks at */
     struct t5_rouge_other *other;          /* NULL without --compare */
     int64_t read;                          /* records, bad ones counted */
-};
-
-/* What is printed of all records together; NULL where there is none. */
-struct result {
-    int64_t count;
-    const struct t5_rouge_scores *mean;
-    const struct t5_rouge_interval *interval;
-    const struct t5_rouge_comparison *comparison;
 };
 
 static int check_options(struct t5_err *err)
@@ -79,79 +75,12 @@ static int check_options(struct t5_err *err)
     return 0;
 }
 
-static int put_numbers(struct t5_buf *out, const struct t5_prf *s, struct t5_err *err)
-{
-    if (!s) /* there are no means of nothing */
-        return t5_buf_printf(out, err, "\"precision\":null,\"recall\":null,\"fmeasure\":null");
-    return t5_buf_printf(out, err, "\"precision\":%.17g,\"recall\":%.17g,\"fmeasure\":%.17g",
-                         s->precision, s->recall, s->fmeasure);
-}
-
-static int put_interval(struct t5_buf *out, const struct t5_prf *low, const struct t5_prf *high,
-                        struct t5_err *err)
-{
-    return t5_buf_printf(out, err,
-                         ",\"interval\":{\"precision\":[%.17g,%.17g],\"recall\":[%.17g,%.17g],"
-                         "\"fmeasure\":[%.17g,%.17g]}",
-                         low->precision, high->precision, low->recall, high->recall, low->fmeasure,
-                         high->fmeasure);
-}
-
-static int put_test(struct t5_buf *out, const char *name, double difference, double low,
-                    double high, double p_bootstrap, double p_randomisation, struct t5_err *err)
-{
-    return t5_buf_printf(out, err,
-                         "\"%s\":{\"difference\":%.17g,\"interval\":[%.17g,%.17g],"
-                         "\"p_bootstrap\":%.17g,\"p_randomisation\":%.17g}",
-                         name, difference, low, high, p_bootstrap, p_randomisation);
-}
-
-static int put_comparison(struct t5_buf *out, const struct t5_rouge_comparison *all, int k,
-                          struct t5_err *err)
-{
-    const struct t5_prf *d = &all->difference.of[k], *low = &all->interval.low.of[k],
-                        *high = &all->interval.high.of[k], *boot = &all->p_bootstrap.of[k],
-                        *rand = &all->p_randomisation.of[k];
-    if (t5_buf_printf(out, err, ",\"compare\":{") ||
-        put_test(out, "precision", d->precision, low->precision, high->precision, boot->precision,
-                 rand->precision, err) ||
-        t5_buf_append(out, ",", 1, err) ||
-        put_test(out, "recall", d->recall, low->recall, high->recall, boot->recall, rand->recall,
-                 err) ||
-        t5_buf_append(out, ",", 1, err) ||
-        put_test(out, "fmeasure", d->fmeasure, low->fmeasure, high->fmeasure, boot->fmeasure,
-                 rand->fmeasure, err))
-        return -1;
-    return t5_buf_append(out, "}", 1, err);
-}
-
-/* `"rouge1":{"precision":0.5,...},...` without the outer braces. */
-static int put_scores(struct t5_buf *out, const struct t5_rouge_scores *scores,
-                      const struct t5_rouge_interval *interval,
-                      const struct t5_rouge_comparison *comparison, struct t5_err *err)
-{
-    for (int k = 0; k < T5_ROUGE_KINDS; k++) {
-        if (t5_buf_printf(out, err, "%s\"%s\":{", k ? "," : "", t5_rouge_names[k]) ||
-            put_numbers(out, scores ? &scores->of[k] : NULL, err) ||
-            (interval && put_interval(out, &interval->low.of[k], &interval->high.of[k], err)) ||
-            (comparison && put_comparison(out, comparison, k, err)) ||
-            t5_buf_printf(out, err, "}"))
-            return -1;
-    }
-    return 0;
-}
-
 static int put_signature(struct t5_buf *out, struct t5_err *err)
 {
-    struct t5_buf text = {0};
-    int rc = t5_buf_printf(&text, err,
-                           "rouge_score-0.1.2|prediction:%s|reference:%s|words:a-z0-9|"
-                           "stem:%s|lsum:lines|several:best-f|mean:arithmetic|t5-tools:%s",
-                           prediction, reference, no_stem ? "no" : "porter-nltk", t5_version);
-    if (rc == 0)
-        rc = t5_json_quote(out, text.data, text.n, err);
-    t5_buf_free(&text);
-    return rc;
+    return t5_buf_printf(out, err,
+                         "rouge_score-0.1.2|prediction:%s|reference:%s|words:a-z0-9|"
+                         "stem:%s|lsum:lines|several:best-f|mean:arithmetic|t5-tools:%s",
+                         prediction, reference, no_stem ? "no" : "porter-nltk", t5_version);
 }
 
 static int write_out(const struct t5_buf *text, struct t5_err *err)
@@ -161,84 +90,19 @@ static int write_out(const struct t5_buf *text, struct t5_err *err)
     return 0;
 }
 
-static int print_json(struct t5_buf *out, const struct result *result, struct t5_err *err)
-{
-    if (t5_buf_printf(out, err, "{\"count\":%lld,", (long long)result->count) ||
-        put_scores(out, result->mean, result->interval, result->comparison, err))
-        return -1;
-    if ((intervals || compare) &&
-        t5_buf_printf(out, err, ",\"level\":%g,\"resamples\":%lld,\"seed\":%lld",
-                                   T5_ROUGE_LEVEL, (long long)resamples, (long long)seed))
-        return -1;
-    if (t5_buf_printf(out, err, ",\"signature\":") || put_signature(out, err) ||
-        t5_buf_printf(out, err, "}\n"))
-        return -1;
-    return write_out(out, err);
-}
-
-static int put_row(struct t5_buf *out, const struct result *result, int k, struct t5_err *err)
-{
-    const struct t5_prf *s = result->mean ? &result->mean->of[k] : NULL;
-    const char *name = t5_rouge_names[k];
-    const struct t5_rouge_interval *in = result->interval;
-    if (!s)
-        return t5_buf_printf(out, err, "%-10s %9s %9s %9s", name, "-", "-", "-");
-    if (t5_buf_printf(out, err, "%-10s %9.3f %9.3f %9.3f", name, 100 * s->precision,
-                      100 * s->recall, 100 * s->fmeasure))
-        return -1;
-    return in ? t5_buf_printf(out, err, "  %7.3f to %7.3f", 100 * in->low.of[k].fmeasure,
-                              100 * in->high.of[k].fmeasure)
-              : 0;
-}
-
-static int put_comparison_table(struct t5_buf *out, const struct t5_rouge_comparison *all,
-                                struct t5_err *err)
-{
-    if (t5_buf_printf(out, err, "\n%-10s %9s    95 %% interval   %9s %9s\n", "F", "less other",
-                      "bootstrap", "random"))
-        return -1;
-    for (int k = 0; k < T5_ROUGE_KINDS; k++)
-        if (t5_buf_printf(out, err, "%-10s %+10.3f  %+7.3f to %+7.3f  p %7.5f p %7.5f\n",
-                          t5_rouge_names[k], 100 * all->difference.of[k].fmeasure,
-                          100 * all->interval.low.of[k].fmeasure,
-                          100 * all->interval.high.of[k].fmeasure, all->p_bootstrap.of[k].fmeasure,
-                          all->p_randomisation.of[k].fmeasure))
-            return -1;
-    return 0;
-}
-
-static int print_table(struct t5_buf *out, const struct result *result, struct t5_err *err)
-{
-    if (t5_buf_printf(out, err, "%-10s %9s %9s %9s%s\n", "percent", "precision", "recall", "F",
-                      result->interval ? "    95 % interval" : ""))
-        return -1;
-    for (int k = 0; k < T5_ROUGE_KINDS; k++)
-        if (put_row(out, result, k, err) || t5_buf_printf(out, err, "\n"))
-            return -1;
-    if (t5_buf_printf(out, err, "%lld record%s, %s", (long long)result->count,
-                      result->count == 1 ? "" : "s", no_stem ? "not stemmed" : "stemmed") ||
-        ((intervals || compare) &&
-         t5_buf_printf(out, err, ", %lld resamples, seed %lld", (long long)resamples,
-                                    (long long)seed)) ||
-        t5_buf_printf(out, err, "\n") ||
-        (result->comparison && put_comparison_table(out, result->comparison, err)))
-        return -1;
-    return write_out(out, err);
-}
-
 static int make_record(struct run *run, const struct t5_record *record,
-                        const struct t5_rouge_scores *scores, struct t5_err *err)
+                       const struct t5_rouge_scores *scores, struct t5_err *err)
 {
     static const char *const replaced[] = {"rouge"};
     run->members.n = run->line.n = 0;
     if (t5_buf_printf(&run->members, err, "\"rouge\":{") ||
-        put_scores(&run->members, scores, NULL, NULL, err) ||
+        t5_rouge_print_scores(&run->members, &run->measures, scores, err) ||
         t5_buf_printf(&run->members, err, "}") ||
         t5_record_splice_replacing(&run->line, record, replaced, 1, run->members.data,
                                    run->members.n, err))
         return -1;
     if (worst)
-        return t5_rouge_worst_add(&run->worst, scores->of[T5_ROUGE_L].fmeasure, &run->line, err);
+        return t5_rouge_worst_add(&run->worst, scores->of[run->worst_by].fmeasure, &run->line, err);
     return write_out(&run->line, err);
 }
 
@@ -339,34 +203,46 @@ static int score_all(struct run *run, struct t5_err *err)
     return compare && !skip.skipped ? t5_rouge_other_end(run->other, err) : 0;
 }
 
+static int print_worst(const struct t5_rouge_worst *list, struct t5_err *err)
+{
+    for (size_t i = 0; i < list->n; i++)
+        if (write_out(&list->lines[i].text, err))
+            return -1;
+    return 0;
+}
+
 static int print_means(struct run *run, struct t5_err *err)
 {
     struct t5_rouge_scores mean;
     struct t5_rouge_interval interval;
     struct t5_rouge_comparison comparison;
-    struct result result = {.count = run->total.count};
-    for (size_t i = 0; i < run->worst.n; i++)
-        if (write_out(&run->worst.lines[i].text, err))
-            return -1;
-    if (per_record || worst)
-        return 0;
+    struct t5_rouge_result result = {.measures = &run->measures,
+                                     .count = run->total.count,
+                                     .resamples = intervals || compare ? resamples : 0,
+                                     .seed = seed,
+                                     .how = no_stem ? "not stemmed" : "stemmed"};
     if (result.count > 0) {
         mean = t5_rouge_total_mean(&run->total);
         result.mean = &mean;
-        if (intervals) {
-            if (t5_rouge_bootstrap(&interval, &run->sample, resamples, (uint64_t)seed, err))
-                return -1;
-            result.interval = &interval;
-        }
-        if (compare) {
-            if (t5_rouge_compare(&comparison, &run->sample, &run->others, resamples,
-                                 (uint64_t)seed, err))
-                return -1;
-            result.comparison = &comparison;
-        }
+    }
+    if (result.mean && intervals) {
+        if (t5_rouge_bootstrap(&interval, &run->sample, resamples, (uint64_t)seed, err))
+            return -1;
+        result.interval = &interval;
+    }
+    if (result.mean && compare) {
+        if (t5_rouge_compare(&comparison, &run->sample, &run->others, resamples, (uint64_t)seed,
+                             err))
+            return -1;
+        result.comparison = &comparison;
     }
     run->line.n = 0;
-    return (table ? print_table : print_json)(&run->line, &result, err);
+    if (put_signature(&run->signature, err))
+        return -1;
+    result.signature = run->signature.data;
+    if ((table ? t5_rouge_print_table : t5_rouge_print_json)(&run->line, &result, err))
+        return -1;
+    return write_out(&run->line, err);
 }
 
 static void run_free(struct run *run)
@@ -378,10 +254,24 @@ static void run_free(struct run *run)
     t5_buf_free(&run->prediction);
     t5_buf_free(&run->members);
     t5_buf_free(&run->line);
+    t5_buf_free(&run->signature);
     t5_rouge_sample_free(&run->sample);
     t5_rouge_sample_free(&run->others);
     t5_rouge_worst_free(&run->worst);
     t5_rouge_other_close(run->other);
+}
+
+static int read_measures(struct run *run, struct t5_err *err)
+{
+    if (t5_rouge_measures_parse(&run->measures, rouge, err)) {
+        err->status = T5_USAGE;
+        return t5_err_at(err, "--rouge");
+    }
+    run->worst_by = t5_rouge_measures_find(&run->measures, T5_ROUGE_L);
+    if (worst && run->worst_by < 0)
+        return t5_fail_as(err, T5_USAGE, "--worst needs L in --rouge");
+    run->sample.measures = run->others.measures = run->measures.n;
+    return 0;
 }
 
 static int work(const struct t5_list *files, struct t5_err *err)
@@ -389,12 +279,13 @@ static int work(const struct t5_list *files, struct t5_err *err)
     const struct t5_rouge_other_fields fields = {prediction, reference, id};
     struct run run = {.worst.limit = (size_t)worst};
     int rc = -1;
-    if (check_options(err) ||
+    if (check_options(err) || read_measures(&run, err) ||
         (compare &&
          t5_rouge_other_open(&run.other, compare, &fields, (size_t)max_line, err)) ||
-        t5_rouge_open(&run.scorer, !no_stem, err) ||
+        t5_rouge_open(&run.scorer, &run.measures, !no_stem, err) ||
         t5_jsonl_open(&run.reader, files->items, files->n, (size_t)max_line, err) ||
-        score_all(&run, err) || print_means(&run, err))
+        score_all(&run, err) || print_worst(&run.worst, err) ||
+        (!per_record && !worst && print_means(&run, err)))
         goto out;
     rc = t5_skip_end(&skip, run.total.count, err);
 out:

@@ -1,57 +1,46 @@
-/* rouge.c - texts to tokens, tokens to scores. Does not read records or print: see tools/rouge.c.
- */
+/* rouge.c - tokens to scores. Does not cut texts (rouge_text.c), add scores up (rouge_measures.c), read
+ * records or print (tools/rouge.c). */
 /* SPDX-License-Identifier: MIT */
 #include "text/rouge.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "text/lcs.h"
-#include "text/words.h"
+#include "text/rouge_text.h"
 
 /* What the word cache may hold when a record begins. */
 #define CACHED_WORDS ((size_t)1 << 18)
 #define CACHED_BYTES ((size_t)8 << 20)
 
-const char *const t5_rouge_names[T5_ROUGE_KINDS] = {"rouge1", "rouge2", "rougeL", "rougeLsum"};
-
-/* A text as tokens, and where its lines end. Lines without a token are left out: they match
- * nothing. */
-struct text {
-    int32_t *tokens;    /* (n) */
-    uint32_t *line_end; /* (n_lines) index one past the line's last token */
-    size_t n, n_lines, capacity;
-};
-
-struct bigram {
-    uint64_t key; /* first token, second token, plus 1; 0: free */
+struct gram {
+    uint64_t key; /* the number of the n-gram without its last token, that token, plus 1; 0: free */
     size_t count;
+    int32_t number;
 };
 
 struct t5_rouge {
+    struct t5_rouge_measures measures;
     struct t5_words words;
-    struct text reference, prediction;
-    struct t5_buf lower;    /* the word being read */
-    struct bigram *bigrams; /* hash table */
-    size_t bigrams_capacity;
+    struct t5_rouge_text reference, prediction;
+    struct gram *grams; /* hash table */
+    size_t grams_capacity;
+    struct t5_buf numbers; /* int32_t: of n-grams of both texts */
     uint8_t *marked; /* (marked_capacity) */
     size_t marked_capacity;
     struct t5_lcs lcs;
+    struct t5_prf whole; /* ROUGE-L of these texts, once it is known */
+    int whole_known;
 };
 
-int t5_rouge_open(struct t5_rouge **out, int stem, struct t5_err *err)
+int t5_rouge_open(struct t5_rouge **out, const struct t5_rouge_measures *measures, int stem,
+                  struct t5_err *err)
 {
     if (!(*out = t5_alloc_zeroed(1, sizeof **out, "the scorer", err)))
         return -1;
+    (*out)->measures = *measures;
     (*out)->words.stem = stem;
     return 0;
-}
-
-static void text_free(struct text *text)
-{
-    free(text->tokens);
-    free(text->line_end);
 }
 
 void t5_rouge_close(struct t5_rouge *rouge)
@@ -59,111 +48,13 @@ void t5_rouge_close(struct t5_rouge *rouge)
     if (!rouge)
         return;
     t5_words_free(&rouge->words);
-    text_free(&rouge->reference);
-    text_free(&rouge->prediction);
-    t5_buf_free(&rouge->lower);
-    free(rouge->bigrams);
+    t5_rouge_text_free(&rouge->reference);
+    t5_rouge_text_free(&rouge->prediction);
+    t5_buf_free(&rouge->numbers);
+    free(rouge->grams);
     free(rouge->marked);
     t5_lcs_free(&rouge->lcs);
     free(rouge);
-}
-
-/* Another record may be short enough. */
-static int skippable(struct t5_err *err, int rc)
-{
-    err->skippable = 1;
-    return rc;
-}
-
-/* n bytes hold at most n / 2 + 1 tokens. */
-static int text_reserve(struct text *text, size_t n, struct t5_err *err)
-{
-    size_t capacity = n / 2 + 1;
-    text->n = text->n_lines = 0;
-    if (capacity <= text->capacity)
-        return 0;
-    if (capacity > INT32_MAX)
-        return skippable(err, t5_fail(err, "a text of %zu bytes is too long to score", n));
-    text_free(text);
-    *text = (struct text){0};
-    text->tokens = t5_alloc(capacity, sizeof *text->tokens, "tokens", err);
-    text->line_end = t5_alloc(capacity, sizeof *text->line_end, "lines", err);
-    if (!text->tokens || !text->line_end) {
-        text_free(text);
-        *text = (struct text){0};
-        return -1;
-    }
-    text->capacity = capacity;
-    return 0;
-}
-
-/* a-z, 0-9 for what Unicode's lower-casing maps there from one byte; 0 for the rest. */
-static char lower_ascii(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return (char)(c + ('a' - 'A'));
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : 0;
-}
-
-/* The letter a-z, 0-9 at p after lower-casing, or 0, and the bytes it takes. Beyond ASCII there are
- * two: KELVIN SIGN is k, and capital I WITH DOT is i and a combining dot (which separates). */
-static char letter_at(size_t *bytes, int *ends_word, const char *p, size_t n)
-{
-    *bytes = 1;
-    *ends_word = 0;
-    char c = lower_ascii(*p);
-    if (c || !((unsigned char)*p & 0x80))
-        return c;
-    if (n >= 3 && memcmp(p, "\xe2\x84\xaa", 3) == 0) {
-        *bytes = 3;
-        return 'k';
-    }
-    if (n >= 2 && memcmp(p, "\xc4\xb0", 2) == 0) {
-        *bytes = 2;
-        *ends_word = 1;
-        return 'i';
-    }
-    return 0;
-}
-
-static int end_word(struct text *text, struct t5_rouge *rouge, struct t5_err *err)
-{
-    size_t n = rouge->lower.n;
-    if (n == 0)
-        return 0;
-    rouge->lower.n = 0;
-    return t5_words_token(&text->tokens[text->n++], &rouge->words, rouge->lower.data, n, err);
-}
-
-static void end_line(struct text *text)
-{
-    size_t start = text->n_lines ? text->line_end[text->n_lines - 1] : 0;
-    if (text->n > start)
-        text->line_end[text->n_lines++] = (uint32_t)text->n;
-}
-
-static int tokenise(struct text *text, struct t5_rouge *rouge, const char *p, size_t n,
-                    struct t5_err *err)
-{
-    rouge->lower.n = 0;
-    if (text_reserve(text, n, err) || t5_buf_reserve(&rouge->lower, n, err))
-        return -1;
-    for (const char *end = p + n; p < end;) {
-        size_t bytes;
-        int ends_word;
-        char c = letter_at(&bytes, &ends_word, p, (size_t)(end - p));
-        if (c)
-            rouge->lower.data[rouge->lower.n++] = c;
-        if ((!c || ends_word) && end_word(text, rouge, err))
-            return -1;
-        if (*p == '\n')
-            end_line(text);
-        p += bytes;
-    }
-    if (end_word(text, rouge, err))
-        return -1;
-    end_line(text);
-    return 0;
 }
 
 static struct t5_prf prf(size_t hits, size_t in_reference, size_t in_prediction)
@@ -178,13 +69,13 @@ static struct t5_prf prf(size_t hits, size_t in_reference, size_t in_prediction)
     return s;
 }
 
-static void count_words(struct t5_word *words, const struct text *text, int by)
+static void count_words(struct t5_word *words, const struct t5_rouge_text *text, int by)
 {
     for (size_t i = 0; i < text->n; i++)
         words[text->tokens[i]].count += by;
 }
 
-static void clear_counts(struct t5_word *words, const struct text *text)
+static void clear_counts(struct t5_word *words, const struct t5_rouge_text *text)
 {
     for (size_t i = 0; i < text->n; i++)
         words[text->tokens[i]].count = 0;
@@ -193,7 +84,7 @@ static void clear_counts(struct t5_word *words, const struct text *text)
 /* ROUGE-1: every word counts as often as both sides have it. */
 static struct t5_prf score_words(struct t5_rouge *rouge)
 {
-    const struct text *ref = &rouge->reference, *pred = &rouge->prediction;
+    const struct t5_rouge_text *ref = &rouge->reference, *pred = &rouge->prediction;
     struct t5_word *words = rouge->words.words;
     size_t hits = 0;
     count_words(words, ref, 1);
@@ -204,40 +95,94 @@ static struct t5_prf score_words(struct t5_rouge *rouge)
     return prf(hits, ref->n, pred->n);
 }
 
-static struct bigram *find_bigram(struct bigram *table, size_t mask, const int32_t *tokens)
+static struct gram *find_gram(struct gram *table, size_t mask, int32_t head, int32_t last)
 {
-    uint64_t key = ((uint64_t)(uint32_t)tokens[0] << 32 | (uint32_t)tokens[1]) + 1;
+    uint64_t key = ((uint64_t)(uint32_t)head << 32 | (uint32_t)last) + 1;
     uint64_t hash = key * 0x9E3779B97F4A7C15u;
     size_t at = (size_t)(hash ^ hash >> 32) & mask;
     while (table[at].key && table[at].key != key)
         at = (at + 1) & mask;
     if (table[at].key == 0)
-        table[at] = (struct bigram){.key = key};
+        table[at] = (struct gram){.key = key, .number = -1};
     return &table[at];
 }
 
-/* ROUGE-2. The table is at most half full. */
-static int score_bigrams(struct t5_prf *out, struct t5_rouge *rouge, struct t5_err *err)
+/* Empties the table, with room to be at most half full. */
+static int clear_grams(struct t5_rouge *rouge, size_t n, size_t *mask, struct t5_err *err)
 {
-    const struct text *ref = &rouge->reference, *pred = &rouge->prediction;
-    size_t n_ref = ref->n ? ref->n - 1 : 0, n_pred = pred->n ? pred->n - 1 : 0;
-    size_t hits = 0, capacity = 16;
-    while (capacity < 2 * (n_ref + n_pred))
+    size_t capacity = 16;
+    while (capacity < 2 * n)
         capacity *= 2;
-    if (capacity > rouge->bigrams_capacity) {
-        free(rouge->bigrams);
-        rouge->bigrams_capacity = 0;
-        if (!(rouge->bigrams = t5_alloc(capacity, sizeof *rouge->bigrams, "bigrams", err)))
+    if (capacity > rouge->grams_capacity) {
+        free(rouge->grams);
+        rouge->grams_capacity = 0;
+        if (!(rouge->grams = t5_alloc(capacity, sizeof *rouge->grams, "n-grams", err)))
             return -1;
-        rouge->bigrams_capacity = capacity;
+        rouge->grams_capacity = capacity;
     }
-    memset(rouge->bigrams, 0, capacity * sizeof *rouge->bigrams);
+    memset(rouge->grams, 0, capacity * sizeof *rouge->grams);
+    *mask = capacity - 1;
+    return 0;
+}
+
+static size_t count_grams(const struct t5_rouge_text *text, int n)
+{
+    return text->n >= (size_t)n ? text->n - (size_t)n + 1 : 0;
+}
+
+/* Numbers the n-grams of a text by those one token shorter, in place. */
+static void number_grams(int32_t *numbers, int32_t *next, struct gram *table, size_t mask,
+                         const struct t5_rouge_text *text, int n)
+{
+    for (size_t i = 0; i < count_grams(text, n); i++) {
+        struct gram *g = find_gram(table, mask, numbers[i], text->tokens[i + (size_t)n - 1]);
+        if (g->number < 0)
+            g->number = (*next)++;
+        numbers[i] = g->number;
+    }
+}
+
+/* Sets *ref and *pred to numbers for the n-grams of both texts: equal ones have the same. */
+static int find_numbers(int32_t **ref, int32_t **pred, struct t5_rouge *rouge, int n,
+                        struct t5_err *err)
+{
+    const struct t5_rouge_text *r = &rouge->reference, *p = &rouge->prediction;
+    size_t mask;
+    *ref = r->tokens;
+    *pred = p->tokens;
+    if (n == 1)
+        return 0;
+    rouge->numbers.n = 0;
+    if (t5_buf_append(&rouge->numbers, r->tokens, r->n * sizeof **ref, err) ||
+        t5_buf_append(&rouge->numbers, p->tokens, p->n * sizeof **pred, err))
+        return -1;
+    *ref = (int32_t *)(void *)rouge->numbers.data;
+    *pred = *ref + r->n;
+    for (int k = 2; k <= n; k++) {
+        int32_t next = 0;
+        if (clear_grams(rouge, count_grams(r, k) + count_grams(p, k), &mask, err))
+            return -1;
+        number_grams(*ref, &next, rouge->grams, mask, r, k);
+        number_grams(*pred, &next, rouge->grams, mask, p, k);
+    }
+    return 0;
+}
+
+/* ROUGE-N of more than one. */
+static int score_grams(struct t5_prf *out, struct t5_rouge *rouge, int n, struct t5_err *err)
+{
+    const struct t5_rouge_text *ref = &rouge->reference, *pred = &rouge->prediction;
+    size_t n_ref = count_grams(ref, n), n_pred = count_grams(pred, n), hits = 0, mask;
+    int32_t *in_ref, *in_pred;
+    if (find_numbers(&in_ref, &in_pred, rouge, n - 1, err) ||
+        clear_grams(rouge, n_ref + n_pred, &mask, err))
+        return -1;
     for (size_t i = 0; i < n_ref; i++)
-        find_bigram(rouge->bigrams, capacity - 1, ref->tokens + i)->count++;
+        find_gram(rouge->grams, mask, in_ref[i], ref->tokens[i + (size_t)n - 1])->count++;
     for (size_t i = 0; i < n_pred; i++) {
-        struct bigram *b = find_bigram(rouge->bigrams, capacity - 1, pred->tokens + i);
-        hits += b->count > 0;
-        b->count -= b->count > 0;
+        struct gram *g = find_gram(rouge->grams, mask, in_pred[i], pred->tokens[i + (size_t)n - 1]);
+        hits += g->count > 0;
+        g->count -= g->count > 0;
     }
     *out = prf(hits, n_ref, n_pred);
     return 0;
@@ -246,12 +191,16 @@ static int score_bigrams(struct t5_prf *out, struct t5_rouge *rouge, struct t5_e
 /* ROUGE-L: the texts as one sequence each. */
 static int score_lcs(struct t5_prf *out, struct t5_rouge *rouge, struct t5_err *err)
 {
-    const struct text *ref = &rouge->reference, *pred = &rouge->prediction;
+    const struct t5_rouge_text *ref = &rouge->reference, *pred = &rouge->prediction;
     size_t hits;
-    if (t5_lcs_set(&rouge->lcs, ref->tokens, ref->n, rouge->words.n, err) ||
-        t5_lcs_length(&hits, &rouge->lcs, pred->tokens, pred->n, err))
-        return -1;
-    *out = prf(hits, ref->n, pred->n);
+    if (!rouge->whole_known) {
+        if (t5_lcs_set(&rouge->lcs, ref->tokens, ref->n, rouge->words.n, err) ||
+            t5_lcs_length(&hits, &rouge->lcs, pred->tokens, pred->n, err))
+            return -1;
+        rouge->whole = prf(hits, ref->n, pred->n);
+        rouge->whole_known = 1;
+    }
+    *out = rouge->whole;
     return 0;
 }
 
@@ -260,7 +209,7 @@ static int score_lcs(struct t5_prf *out, struct t5_rouge *rouge, struct t5_err *
 static int union_lcs(size_t *hits, struct t5_rouge *rouge, size_t from, size_t to,
                      struct t5_err *err)
 {
-    const struct text *pred = &rouge->prediction;
+    const struct t5_rouge_text *pred = &rouge->prediction;
     const int32_t *line = rouge->reference.tokens + from;
     struct t5_word *words = rouge->words.words;
     size_t n = to - from, n_marked = 0;
@@ -285,7 +234,7 @@ static int union_lcs(size_t *hits, struct t5_rouge *rouge, size_t from, size_t t
  * since each of its tokens is looked at once. */
 static int score_lcs_by_line(struct t5_prf *out, struct t5_rouge *rouge, struct t5_err *err)
 {
-    const struct text *ref = &rouge->reference, *pred = &rouge->prediction;
+    const struct t5_rouge_text *ref = &rouge->reference, *pred = &rouge->prediction;
     size_t hits = 0;
     int rc = 0;
     if (ref->n > rouge->marked_capacity) {
@@ -303,65 +252,38 @@ static int score_lcs_by_line(struct t5_prf *out, struct t5_rouge *rouge, struct 
     return rc;
 }
 
+static int score_measure(struct t5_prf *out, struct t5_rouge *rouge, int measure,
+                         struct t5_err *err)
+{
+    if (measure == 1)
+        return *out = score_words(rouge), 0;
+    if (measure > 1)
+        return score_grams(out, rouge, measure, err);
+    /* Of one line each: one LCS, which no count can clip. */
+    if (measure == T5_ROUGE_L || (rouge->reference.n_lines <= 1 && rouge->prediction.n_lines <= 1))
+        return score_lcs(out, rouge, err);
+    return score_lcs_by_line(out, rouge, err);
+}
+
 int t5_rouge_score(struct t5_rouge_scores *out, struct t5_rouge *rouge, const char *reference,
                    size_t reference_n, const char *prediction, size_t prediction_n,
                    struct t5_err *err)
 {
-    const struct text *ref = &rouge->reference, *pred = &rouge->prediction;
+    const struct t5_rouge_text *ref = &rouge->reference, *pred = &rouge->prediction;
+    *out = (struct t5_rouge_scores){0};
+    rouge->whole_known = 0;
     if (rouge->words.n > CACHED_WORDS || rouge->words.text.n > CACHED_BYTES)
         t5_words_clear(&rouge->words);
-    if (tokenise(&rouge->reference, rouge, reference, reference_n, err) ||
-        tokenise(&rouge->prediction, rouge, prediction, prediction_n, err))
+    if (t5_rouge_text_set(&rouge->reference, &rouge->words, reference, reference_n, err) ||
+        t5_rouge_text_set(&rouge->prediction, &rouge->words, prediction, prediction_n, err))
         return -1;
-    if (ref->n && pred->n > T5_ROUGE_MAX_CELLS / ref->n)
-        return skippable(
-            err, t5_fail(err, "texts too long to compare (%zu x %zu tokens)", ref->n, pred->n));
-    out->of[T5_ROUGE_1] = score_words(rouge);
-    if (score_bigrams(&out->of[T5_ROUGE_2], rouge, err) ||
-        score_lcs(&out->of[T5_ROUGE_L], rouge, err))
+    if (ref->n && pred->n > T5_ROUGE_MAX_CELLS / ref->n) {
+        t5_fail(err, "texts too long to compare (%zu x %zu tokens)", ref->n, pred->n);
+        err->skippable = 1; /* another record may be short enough */
         return -1;
-    if (ref->n_lines <= 1 && pred->n_lines <= 1) { /* one LCS, which no count can clip */
-        out->of[T5_ROUGE_LSUM] = out->of[T5_ROUGE_L];
-        return 0;
     }
-    return score_lcs_by_line(&out->of[T5_ROUGE_LSUM], rouge, err);
-}
-
-void t5_rouge_best(struct t5_rouge_scores *best, const struct t5_rouge_scores *scores)
-{
-    for (int k = 0; k < T5_ROUGE_KINDS; k++)
-        if (scores->of[k].fmeasure > best->of[k].fmeasure)
-            best->of[k] = scores->of[k];
-}
-
-/* Neumaier's summation: *lost collects what rounding *sum dropped. */
-static void add(double *sum, double *lost, double x)
-{
-    double next = *sum + x;
-    *lost += fabs(*sum) >= fabs(x) ? (*sum - next) + x : (x - next) + *sum;
-    *sum = next;
-}
-
-void t5_rouge_total_add(struct t5_rouge_total *total, const struct t5_rouge_scores *scores)
-{
-    total->count++;
-    for (int k = 0; k < T5_ROUGE_KINDS; k++) {
-        struct t5_prf *sum = &total->sum.of[k], *lost = &total->lost.of[k];
-        add(&sum->precision, &lost->precision, scores->of[k].precision);
-        add(&sum->recall, &lost->recall, scores->of[k].recall);
-        add(&sum->fmeasure, &lost->fmeasure, scores->of[k].fmeasure);
-    }
-}
-
-struct t5_rouge_scores t5_rouge_total_mean(const struct t5_rouge_total *total)
-{
-    struct t5_rouge_scores mean;
-    double n = (double)total->count;
-    for (int k = 0; k < T5_ROUGE_KINDS; k++) {
-        const struct t5_prf *sum = &total->sum.of[k], *lost = &total->lost.of[k];
-        mean.of[k].precision = (sum->precision + lost->precision) / n;
-        mean.of[k].recall = (sum->recall + lost->recall) / n;
-        mean.of[k].fmeasure = (sum->fmeasure + lost->fmeasure) / n;
-    }
-    return mean;
+    for (int k = 0; k < rouge->measures.n; k++)
+        if (score_measure(&out->of[k], rouge, rouge->measures.of[k], err))
+            return -1;
+    return 0;
 }

@@ -1,9 +1,9 @@
-/* rouge.h - ROUGE-1, -2, -L and -Lsum of a prediction against one reference (Lin, "ROUGE: a package
- * for automatic evaluation of summaries", 2004), equal to the Python package rouge_score 0.1.2.
+/* rouge.h - ROUGE-N, -L and -Lsum of a prediction against one reference (Lin, "ROUGE: a package for
+ * automatic evaluation of summaries", 2004), equal to the Python package rouge_score 0.1.2.
  *
- * Tokens are runs of a-z and 0-9 of the lower-cased text; every other character separates. With
- * stemming, tokens longer than 3 characters go through the Porter stemmer (porter.h). Sentences,
- * for Lsum only, are lines. Everything counted is a whole number, so scores are exact quotients.
+ * What a token and a line are: see rouge_text.h. With stemming, tokens longer than 3 characters go
+ * through the Porter stemmer (porter.h). Everything counted is a whole number, so scores are exact
+ * quotients.
  *
  * Memory is linear in the longer text (plus a word cache of some 32 MiB at the most). Time is
  * linear but for the longest common subsequences, which take (reference tokens x prediction tokens)
@@ -16,7 +16,23 @@
 
 #include "base/err.h"
 
-enum t5_rouge_kind { T5_ROUGE_1, T5_ROUGE_2, T5_ROUGE_L, T5_ROUGE_LSUM, T5_ROUGE_KINDS };
+/* A measure is the N of ROUGE-N or one of these. */
+enum { T5_ROUGE_L = 0, T5_ROUGE_LSUM = -1 };
+#define T5_ROUGE_MAX_N 99
+
+#define T5_ROUGE_MOST 16 /* measures at once */
+struct t5_rouge_measures {
+    int n;
+    int of[T5_ROUGE_MOST]; /* no two alike */
+};
+/* Reads "1,2,L,Lsum". */
+int t5_rouge_measures_parse(struct t5_rouge_measures *out, const char *list,
+                            struct t5_err *err) T5_MUST_CHECK;
+/* Where the measure stands in the list, or -1. */
+int t5_rouge_measures_find(const struct t5_rouge_measures *measures, int measure);
+/* "rouge1", "rougeL", "rougeLsum". Returns out. */
+#define T5_ROUGE_NAME 16
+char *t5_rouge_name(char out[T5_ROUGE_NAME], int measure);
 
 /* 131,072 tokens on both sides, or 1,048,576 against 16,384: seconds at the worst. */
 #define T5_ROUGE_MAX_CELLS ((uint64_t)1 << 34)
@@ -26,14 +42,13 @@ struct t5_prf {
 };
 
 struct t5_rouge_scores {
-    struct t5_prf of[T5_ROUGE_KINDS];
+    struct t5_prf of[T5_ROUGE_MOST]; /* as the measures are listed; 0 behind the last */
 };
-
-extern const char *const t5_rouge_names[T5_ROUGE_KINDS]; /* "rouge1" ... "rougeLsum" */
 
 struct t5_rouge; /* a scorer: the word cache and scratch. One thread at a time. */
 
-int t5_rouge_open(struct t5_rouge **out, int stem, struct t5_err *err) T5_MUST_CHECK;
+int t5_rouge_open(struct t5_rouge **out, const struct t5_rouge_measures *measures, int stem,
+                  struct t5_err *err) T5_MUST_CHECK;
 void t5_rouge_close(struct t5_rouge *rouge);
 
 /* Texts are UTF-8, counted (NUL separates tokens like any other sign). Fails only on texts that are
@@ -42,8 +57,8 @@ int t5_rouge_score(struct t5_rouge_scores *out, struct t5_rouge *rouge, const ch
                    size_t reference_n, const char *prediction, size_t prediction_n,
                    struct t5_err *err) T5_MUST_CHECK;
 
-/* Several references: *best, of those before, takes over each kind in which scores has the higher
- * F, as rouge_score's score_multi. */
+/* Several references: *best, of those before, takes over each measure in which scores has the
+ * higher F, as rouge_score's score_multi. */
 void t5_rouge_best(struct t5_rouge_scores *best, const struct t5_rouge_scores *scores);
 
 /* Running means. The caller's struct, zero-initialised; owns nothing. Sums are compensated, so that

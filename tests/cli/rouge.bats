@@ -24,6 +24,22 @@ differ='def off($a; $b): [("rouge1", "rouge2", "rougeL", "rougeLsum") as $k
     rouge --per-record --no-stem "$golden" | jq -e -s "$differ"' length == 87 and (map(off(.rouge; .plain)) | max) < 1e-12'
 }
 
+@test "--rouge: other measures, in the order asked for" {
+    rouge --rouge 7,4,3 --per-record "$golden" | jq -e -s 'map(. as $r | ["rouge7", "rouge4", "rouge3"] as $all
+        | (.rouge | keys_unsorted) == $all and ($all | all(. as $k | $r.rouge[$k] | [.precision, .recall, .fmeasure]
+            | [., $r.long[$k]] | transpose | all(.[0] - .[1] | fabs < 1e-12)))) | length == 87 and all'
+    rouge --rouge L,2 --intervals --compare "$golden" "$golden" >"$tmp/two"
+    jq -e 'keys_unsorted == ["count", "rougeL", "rouge2", "level", "resamples", "seed", "signature"]
+        and .rouge2.compare.recall.p_bootstrap == 1' "$tmp/two"
+    rouge --intervals "$golden" | jq -c '.rougeL, .rouge2' | cmp - <(jq -c '.rougeL, .rouge2 | del(.compare)' "$tmp/two")
+    run -0 rouge --rouge 3,Lsum --table --intervals "$golden"
+    [[ ${#lines[@]} == 4 && ${lines[1]} == 'rouge3 '* && ${lines[2]} == 'rougeLsum '* ]]
+    run -2 rouge --rouge 0 /dev/null
+    [ "$output" = 'rouge: --rouge: expected numbers from 1 to 99, L and Lsum, found "0"' ]
+    run -2 rouge --rouge 1,2 --worst 3 /dev/null
+    [ "$output" = 'rouge: --worst needs L in --rouge' ]
+}
+
 @test "the object holds count, means and a signature" {
     rouge "$golden" >"$tmp/means"
     [ "$(wc -l <"$tmp/means")" = 1 ]

@@ -19,6 +19,7 @@ from nltk.stem.porter import PorterStemmer
 from rouge_score import rouge_scorer
 
 KINDS = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+LONG = ["rouge3", "rouge4", "rouge7"]
 PARTS = ["precision", "recall", "fmeasure"]
 
 # Stems and endings of our own choosing: together they meet every rule of every step, with measures
@@ -117,12 +118,12 @@ def write_words(out, words):
         out.write(f"{word}\t{stemmer.stem(word)}\n")
 
 
-def scorer(stem):
-    return rouge_scorer.RougeScorer(KINDS, use_stemmer=stem)
+def scorer(stem, kinds=KINDS):
+    return rouge_scorer.RougeScorer(kinds, use_stemmer=stem)
 
 
 def numbers(scores):
-    return {k: [getattr(scores[k], p) for p in PARTS] for k in KINDS}
+    return {k: [getattr(s, p) for p in PARTS] for k, s in scores.items()}
 
 
 def golden(folder):
@@ -134,7 +135,8 @@ def golden(folder):
         for reference, prediction in TEXTS + random_texts(60):
             record = {"summary": reference, "prediction": prediction,
                       "stemmed": numbers(scorer(True).score(reference, prediction)),
-                      "plain": numbers(scorer(False).score(reference, prediction))}
+                      "plain": numbers(scorer(False).score(reference, prediction)),
+                      "long": numbers(scorer(True, LONG).score(reference, prediction))}
             out.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 

@@ -10,6 +10,8 @@
 #include "text/rouge.h"
 #include "text/words.h"
 
+enum { ROUGE_1, ROUGE_2, ROUGE_L, ROUGE_LSUM, MEASURES }; /* as scorer() lists them */
+
 static struct t5_rouge_scores score(struct t5_rouge *rouge, const char *reference,
                                     const char *prediction)
 {
@@ -21,18 +23,23 @@ static struct t5_rouge_scores score(struct t5_rouge *rouge, const char *referenc
     return scores;
 }
 
-static struct t5_rouge *scorer(int stem)
+static struct t5_rouge *scorer_of(const char *list, int stem)
 {
+    struct t5_rouge_measures measures;
     struct t5_rouge *rouge;
     struct t5_err err;
-    assert_int_equal(t5_rouge_open(&rouge, stem, &err), 0);
+    assert_int_equal(t5_rouge_measures_parse(&measures, list, &err), 0);
+    assert_int_equal(t5_rouge_open(&rouge, &measures, stem, &err), 0);
     return rouge;
 }
 
-static void expect(const struct t5_rouge_scores *got, const json_t *want, int line, const char *how)
+static struct t5_rouge *scorer(int stem) { return scorer_of("1,2,L,Lsum", stem); }
+
+static void expect(const struct t5_rouge_scores *got, const char *const *names, int n,
+                   const json_t *want, int line, const char *how)
 {
-    for (int k = 0; k < T5_ROUGE_KINDS; k++) {
-        const json_t *numbers = json_object_get(want, t5_rouge_names[k]);
+    for (int k = 0; k < n; k++) {
+        const json_t *numbers = json_object_get(want, names[k]);
         const struct t5_prf *s = &got->of[k];
         const double mine[] = {s->precision, s->recall, s->fmeasure};
         assert_int_equal(json_array_size(numbers), 3);
@@ -40,15 +47,17 @@ static void expect(const struct t5_rouge_scores *got, const json_t *want, int li
             double theirs = json_number_value(json_array_get(numbers, i));
             if (!t5_close(mine[i], theirs, 1e-12, 0))
                 fail_msg("line %d, %s, %s[%zu]: got %.17g, want %.17g", line, how,
-                         t5_rouge_names[k], i, mine[i], theirs);
+                         names[k], i, mine[i], theirs);
         }
     }
 }
 
 static void test_golden(void **state)
 {
-    static const char *const how[] = {"plain", "stemmed"};
-    struct t5_rouge *rouge[] = {scorer(0), scorer(1)};
+    static const char *const how[] = {"plain", "stemmed", "long"};
+    static const char *const names[] = {"rouge1", "rouge2", "rougeL", "rougeLsum"},
+                      *const longer[] = {"rouge3", "rouge4", "rouge7"};
+    struct t5_rouge *rouge[] = {scorer(0), scorer(1), scorer_of("3,4,7", 1)};
     FILE *f = fopen("testdata/golden/rouge/texts.jsonl", "r");
     json_t *record;
     int line = 0;
@@ -58,14 +67,15 @@ static void test_golden(void **state)
         const json_t *ref = json_object_get(record, "summary");
         const json_t *pred = json_object_get(record, "prediction");
         line++;
-        for (int stem = 0; stem < 2; stem++) {
+        for (int i = 0; i < 3; i++) {
             struct t5_rouge_scores scores;
             struct t5_err err;
-            assert_int_equal(t5_rouge_score(&scores, rouge[stem], json_string_value(ref),
+            assert_int_equal(t5_rouge_score(&scores, rouge[i], json_string_value(ref),
                                             json_string_length(ref), json_string_value(pred),
                                             json_string_length(pred), &err),
                              0);
-            expect(&scores, json_object_get(record, how[stem]), line, how[stem]);
+            expect(&scores, i < 2 ? names : longer, i < 2 ? 4 : 3, json_object_get(record, how[i]),
+                   line, how[i]);
         }
         json_decref(record);
     }
@@ -73,6 +83,57 @@ static void test_golden(void **state)
     fclose(f);
     t5_rouge_close(rouge[0]);
     t5_rouge_close(rouge[1]);
+    t5_rouge_close(rouge[2]);
+}
+
+/* Lists of measures, and what is none. */
+static void test_measures(void **state)
+{
+    static const char *const bad[] = {"", ",", "1,", ",1", "1,,2", "0", "01", "-1", "100", "1e1", "l",
+                                      "LSUM", "L ", "L,1,L", "2,2", "4294967297",
+                                      "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"};
+    struct t5_rouge_measures measures;
+    char name[T5_ROUGE_NAME];
+    struct t5_err err;
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (t5_rouge_measures_parse(&measures, bad[i], &err) == 0)
+            fail_msg("\"%s\" was read", bad[i]);
+    assert_int_equal(t5_rouge_measures_parse(&measures, "Lsum,99,L,1,2,3,4,5,6,7,8,9,10,11,12,13", &err), 0);
+    assert_int_equal(measures.n, 16);
+    assert_string_equal(t5_rouge_name(name, measures.of[0]), "rougeLsum");
+    assert_string_equal(t5_rouge_name(name, measures.of[1]), "rouge99");
+    assert_int_equal(t5_rouge_measures_find(&measures, T5_ROUGE_L), 2);
+    assert_int_equal(t5_rouge_measures_find(&measures, 14), -1);
+}
+
+/* Hits of n-grams against counting them one by one, for every N up to that of the texts and one more. */
+static void test_grams(void **state)
+{
+    char text[2][200];
+    (void)state;
+    for (int trial = 0, m = 20; trial < 40; trial++) {
+        for (int side = 0; side < 2; side++)
+            for (int i = 0; i <= m; i++)
+                sprintf(text[side] + 2 * i, i < m ? "%c " : "", "abc"[(trial * 7919 + side * 31 + i * i * (side + 3)) % 7 % 3]);
+        for (int n = 1; n <= m + 1; n++) {
+            struct t5_rouge_measures measures = {.n = 1, .of = {n}};
+            struct t5_rouge *rouge;
+            struct t5_err err;
+            int taken[20] = {0}, hits = 0, all = m - n + 1;
+            for (int i = 0; i < all; i++)
+                for (int j = 0; j < all; j++)
+                    if (!taken[j] && memcmp(text[0] + 2 * i, text[1] + 2 * j, (size_t)(2 * n)) == 0) {
+                        taken[j] = 1;
+                        hits++;
+                        break;
+                    }
+            assert_int_equal(t5_rouge_open(&rouge, &measures, 0, &err), 0);
+            double got = score(rouge, text[0], text[1]).of[0].recall;
+            assert_true(t5_close(got, all ? (double)hits / all : 0, 1e-15, 0));
+            t5_rouge_close(rouge);
+        }
+    }
 }
 
 /* What a word is; every line holds two texts that must be the same words. */
@@ -96,11 +157,11 @@ static void test_words(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
         struct t5_rouge_scores s = score(rouge, same[i][0], same[i][1]);
-        assert_true(s.of[T5_ROUGE_1].fmeasure == 1);
-        assert_true(s.of[T5_ROUGE_LSUM].fmeasure == 1);
+        assert_true(s.of[ROUGE_1].fmeasure == 1);
+        assert_true(s.of[ROUGE_LSUM].fmeasure == 1);
     }
     struct t5_rouge_scores s = score(rouge, "ran its", "run it"); /* 3 letters are not stemmed */
-    assert_true(s.of[T5_ROUGE_1].fmeasure == 0);
+    assert_true(s.of[ROUGE_1].fmeasure == 0);
     t5_rouge_close(rouge);
 }
 
@@ -118,8 +179,8 @@ static void test_cache(void **state)
             p += (size_t)sprintf(prediction + p, i % 2 ? "w%dx\n" : "v%dx ", word);
         }
         struct t5_rouge_scores s = score(rouge, reference, prediction);
-        assert_true(s.of[T5_ROUGE_1].fmeasure == 0.5 && s.of[T5_ROUGE_2].fmeasure == 0);
-        assert_true(s.of[T5_ROUGE_L].recall == 0.5 && s.of[T5_ROUGE_LSUM].precision == 0.5);
+        assert_true(s.of[ROUGE_1].fmeasure == 0.5 && s.of[ROUGE_2].fmeasure == 0);
+        assert_true(s.of[ROUGE_L].recall == 0.5 && s.of[ROUGE_LSUM].precision == 0.5);
     }
     t5_rouge_close(rouge);
 }
@@ -164,7 +225,7 @@ static void test_limit(void **state)
         text[2 * i + 1] = ' ';
     }
     assert_int_equal(t5_rouge_score(&scores, rouge, text, 2 * n, text, 2 * n, &err), 0);
-    assert_true(scores.of[T5_ROUGE_LSUM].fmeasure == 1);
+    assert_true(scores.of[ROUGE_LSUM].fmeasure == 1);
     assert_int_equal(t5_rouge_score(&scores, rouge, text, 2 * n + 2, text, 2 * n, &err), -1);
     assert_int_equal(err.status, T5_BAD_INPUT);
     assert_true(err.skippable);
@@ -177,10 +238,10 @@ static void test_limit(void **state)
 static void test_mean(void **state)
 {
     struct t5_rouge_total total = {0};
-    struct t5_rouge_scores big = {{{1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}}}, small;
+    struct t5_rouge_scores big = {{{1, 1, 1}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}}}, small = {0};
     int64_t n = 1 << 20;
     (void)state;
-    for (int k = 0; k < T5_ROUGE_KINDS; k++)
+    for (int k = 0; k < MEASURES; k++)
         small.of[k] = (struct t5_prf){1e-16, 0, 0.25};
     t5_rouge_total_add(&total, &big);
     for (int64_t i = 0; i < n; i++)
@@ -188,7 +249,7 @@ static void test_mean(void **state)
     struct t5_rouge_scores mean = t5_rouge_total_mean(&total);
     double count = (double)n + 1;
     assert_int_equal(total.count, n + 1);
-    for (int k = 0; k < T5_ROUGE_KINDS; k++) {
+    for (int k = 0; k < MEASURES; k++) {
         assert_true(t5_close(mean.of[k].precision * count - 1, 1e-16 * (double)n, 1e-15, 0));
         assert_true(t5_close(mean.of[k].recall, 1 / count, 0, 1e-15));
         assert_true(t5_close(mean.of[k].fmeasure, (0.25 * (double)n + 1) / count, 0, 1e-15));
@@ -198,7 +259,8 @@ static void test_mean(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden), cmocka_unit_test(test_words),
+        cmocka_unit_test(test_golden), cmocka_unit_test(test_measures),
+        cmocka_unit_test(test_grams),  cmocka_unit_test(test_words),
         cmocka_unit_test(test_cache),  cmocka_unit_test(test_word_table),
         cmocka_unit_test(test_limit),  cmocka_unit_test(test_mean),
     };

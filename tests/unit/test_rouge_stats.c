@@ -9,7 +9,7 @@
 #include "base/rng.h"
 #include "text/rouge_stats.h"
 
-enum { NUMBERS = T5_ROUGE_KINDS * 3 };
+enum { MEASURES = 4, NUMBERS = MEASURES * 3 };
 
 /* Number i of a stream that the library does not use, in [0, 1). */
 static double noise(uint64_t which, uint64_t i)
@@ -21,7 +21,7 @@ static void add(struct t5_rouge_sample *sample, const double row[NUMBERS])
 {
     struct t5_rouge_scores scores;
     struct t5_err err;
-    memcpy(&scores, row, sizeof scores);
+    memcpy(&scores, row, NUMBERS * sizeof *row);
     assert_int_equal(t5_rouge_sample_add(sample, &scores, &err), 0);
 }
 
@@ -39,7 +39,7 @@ static struct t5_rouge_interval bootstrap(const struct t5_rouge_sample *sample, 
  * 0.0284). Recall is twice and F 3 - as much; a constant has no width. */
 static void test_binomial(void **state)
 {
-    struct t5_rouge_sample sample = {0};
+    struct t5_rouge_sample sample = {.measures = MEASURES};
     (void)state;
     for (int i = 0; i < 100; i++) {
         double x = i % 2;
@@ -63,7 +63,7 @@ static void test_binomial(void **state)
 /* One record, two resamples: the smallest there is. */
 static void test_smallest(void **state)
 {
-    struct t5_rouge_sample sample = {0};
+    struct t5_rouge_sample sample = {.measures = MEASURES};
     double row[NUMBERS];
     (void)state;
     for (int c = 0; c < NUMBERS; c++)
@@ -80,7 +80,7 @@ static void test_smallest(void **state)
 /* The same seed gives the same bytes, another one others. */
 static void test_seed(void **state)
 {
-    struct t5_rouge_sample sample = {0};
+    struct t5_rouge_sample sample = {.measures = MEASURES};
     (void)state;
     for (uint64_t i = 0; i < 57; i++) {
         double row[NUMBERS];
@@ -102,7 +102,7 @@ static void test_coverage(void **state)
     int held = 0, trials = 500;
     (void)state;
     for (int t = 0; t < trials; t++) {
-        struct t5_rouge_sample sample = {0};
+        struct t5_rouge_sample sample = {.measures = MEASURES};
         double row[NUMBERS], low[NUMBERS], high[NUMBERS];
         for (uint64_t i = 0; i < 60; i++) {
             for (uint64_t c = 0; c < NUMBERS; c++)
@@ -136,7 +136,7 @@ static struct t5_rouge_comparison compare(const struct t5_rouge_sample *a,
  * patterns are as far out. */
 static void test_by_hand(void **state)
 {
-    struct t5_rouge_sample a = {0}, b = {0};
+    struct t5_rouge_sample a = {.measures = MEASURES}, b = a;
     (void)state;
     for (int i = 0; i < 6; i++) {
         add(&a, (double[NUMBERS]){0.5, 0.25, i});
@@ -165,7 +165,7 @@ static void simulate(int boot[NUMBERS], int rand[NUMBERS], int pairs, double shi
     memset(boot, 0, NUMBERS * sizeof *boot);
     memset(rand, 0, NUMBERS * sizeof *rand);
     for (int t = 0; t < pairs; t++) {
-        struct t5_rouge_sample sample[2] = {{{0}}, {{0}}};
+        struct t5_rouge_sample sample[2] = {{.measures = MEASURES}, {.measures = MEASURES}};
         double row[2][NUMBERS], p[2][NUMBERS];
         uint64_t which = 10000 + (uint64_t)t, at = 0;
         for (int i = 0; i < 60; i++) {
