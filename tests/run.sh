@@ -23,7 +23,7 @@ count() { # reads TAP from $tap; prints what is not ok; $1 names the source, $2 
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-units=("$B"/tests/test_*) suites=(tests/cli/*.bats tests/recipes/{shards,samsum}.bats)
+units=("$B"/tests/test_*) suites=(tests/cli/*.bats tests/recipes/{fetch,shards,samsum}.bats)
 [ "${RECIPES:-}" != all ] || units=() suites=(tests/recipes/*.bats)
 
 for t in "${units[@]}"; do
