@@ -4,11 +4,43 @@
 #include "t5/optimizer.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/buf.h"
 
 int64_t t5_optimizer_bytes(int64_t n_params)
 {
     return 2 * n_params * (int64_t)sizeof(float);
+}
+
+size_t t5_optimizer_tensor_bytes(const struct t5_optimizer_tensor *t)
+{
+    return (size_t)t->elements * t5_dtype_size(t->type);
+}
+
+/* The moments of all parameters, first m, then v, each in the order of the flat buffer. */
+static int describe(struct t5_optimizer *o, struct t5_err *err)
+{
+    static const char *const kinds[] = {"m", "v"};
+    int count = t5_model_param_count(o->model);
+    int64_t n = t5_model_n_params(o->model);
+    o->tensors = t5_alloc_zeroed(2 * (size_t)count, sizeof *o->tensors, "the optimiser", err);
+    if (!o->tensors)
+        return -1;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < count; i++) {
+            const struct t5_param *p = t5_model_param(o->model, i);
+            struct t5_optimizer_tensor *t = &o->tensors[o->n_tensors++];
+            *t = (struct t5_optimizer_tensor){.type = T5_F32,
+                                              .rank = p->vector ? 1 : 2,
+                                              .shape = {p->rows, p->cols},
+                                              .elements = p->rows * p->cols,
+                                              .offset = 4 * (k * n + p->offset)};
+            snprintf(t->name, sizeof t->name, "%s.%s", kinds[k], p->name);
+        }
+    return 0;
 }
 
 int t5_optimizer_init(struct t5_optimizer *o, struct t5_model *model,
@@ -16,14 +48,13 @@ int t5_optimizer_init(struct t5_optimizer *o, struct t5_model *model,
 {
     const struct t5_backend_handle *backend = t5_model_backend(model);
     const struct t5_backend *ops = &backend->ops;
-    size_t bytes = (size_t)t5_model_n_params(model) * sizeof(float);
+    size_t bytes = (size_t)t5_optimizer_bytes(t5_model_n_params(model));
     *o = (struct t5_optimizer){.model = model, .settings = *settings};
-    if (ops->alloc(backend->dev, (void **)&o->m, bytes, "the optimiser", err) ||
-        ops->alloc(backend->dev, (void **)&o->v, bytes, "the optimiser", err) ||
+    if (describe(o, err) ||
+        ops->alloc(backend->dev, (void **)&o->state, bytes, "the optimiser", err) ||
         ops->alloc(backend->dev, (void **)&o->sum_squares, sizeof(double), "the optimiser", err))
         return -1;
-    ops->zero(backend->dev, o->m, bytes);
-    ops->zero(backend->dev, o->v, bytes);
+    ops->zero(backend->dev, o->state, bytes);
     return ops->sync(backend->dev, err);
 }
 
@@ -32,9 +63,9 @@ void t5_optimizer_free(struct t5_optimizer *o)
     if (!o->model)
         return;
     const struct t5_backend_handle *backend = t5_model_backend(o->model);
-    backend->ops.release(backend->dev, o->m);
-    backend->ops.release(backend->dev, o->v);
+    backend->ops.release(backend->dev, o->state);
     backend->ops.release(backend->dev, o->sum_squares);
+    free(o->tensors);
     *o = (struct t5_optimizer){0};
 }
 
@@ -62,10 +93,11 @@ static void update_range(const struct t5_optimizer *o, int64_t from, int64_t to,
                          struct t5_adamw how, struct group group)
 {
     const struct t5_backend_handle *backend = t5_model_backend(o->model);
+    float *m = (float *)o->state, *v = m + t5_model_n_params(o->model);
     how.lr = group.lr;
     how.weight_decay = group.decay;
     backend->ops.adamw(backend->dev, t5_model_params(o->model) + from,
-                       t5_model_grads(o->model) + from, o->m + from, o->v + from, to - from, &how,
+                       t5_model_grads(o->model) + from, m + from, v + from, to - from, &how,
                        o->sum_squares);
 }
 

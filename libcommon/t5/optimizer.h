@@ -13,10 +13,21 @@ struct t5_optimizer_settings {
     int decay_all;       /* ... unless set: as torch.optim.AdamW given all parameters alike */
 };
 
+/* One tensor of the optimiser's state: what a checkpoint keeps. */
+struct t5_optimizer_tensor {
+    char name[136]; /* "m.NAME", "v.NAME" */
+    enum t5_dtype type;
+    int rank;
+    int64_t shape[2], elements;
+    int64_t offset; /* bytes from the state's start */
+};
+
 struct t5_optimizer {
     struct t5_model *model; /* borrowed */
     struct t5_optimizer_settings settings;
-    float *m, *v;        /* device (n_params): the moments */
+    char *state;                         /* device: all tensors */
+    struct t5_optimizer_tensor *tensors; /* owned */
+    int n_tensors;
     double *sum_squares; /* device */
     int64_t step;        /* updates made */
 };
@@ -27,6 +38,7 @@ int t5_optimizer_init(struct t5_optimizer *out, struct t5_model *model,
                       struct t5_err *err) T5_MUST_CHECK;
 void t5_optimizer_free(struct t5_optimizer *optimizer);
 int64_t t5_optimizer_bytes(int64_t n_params); /* device memory it takes */
+size_t t5_optimizer_tensor_bytes(const struct t5_optimizer_tensor *tensor);
 
 /* One update from the model's gradients. *norm: of the gradients before clipping; where it is not
  * finite nothing was changed and no update is counted. */

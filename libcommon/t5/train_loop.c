@@ -17,7 +17,7 @@ int t5_train_log_run(struct t5_train_run *run, const char *event, struct t5_err 
                                  .steps = run->settings.total_steps,
                                  .epoch_steps = t5_train_run_epoch_steps(run),
                                  .resumed = run->saved,
-                                 .checkpoint_bytes = t5_train_state_bytes(run->plan.trainable)};
+                                 .checkpoint_bytes = t5_train_checkpoint_bytes(run)};
     return t5_train_log_head(&run->log, event, &head, &run->plan, err);
 }
 
@@ -69,8 +69,10 @@ static void warn_of_log(struct t5_train_run *run, int *warned)
 
 static int save_is_due(const struct t5_train_run *run, int64_t step)
 {
-    int64_t every = run->options->save_every;
-    return step < run->settings.total_steps && every && step % every == 0;
+    const struct t5_train_options *o = run->options;
+    return step < run->settings.total_steps &&
+           ((o->save_every && step % o->save_every == 0) ||
+            (o->save_minutes > 0 && t5_now() - run->saved_at >= 60 * o->save_minutes));
 }
 
 /* 1: all steps are made and measured; 0: stopped. */
@@ -107,12 +109,13 @@ int t5_train_run_work(struct t5_train_run *run, struct t5_err *err)
     const char *dir = run->options->output;
     if (t5_train_log_run(run, "start", err))
         return -1;
+    run->saved_at = t5_now();
     run->hooks->began(run->settings.total_steps);
     int rc = train(run, err);
     if (rc <= 0)
         return rc < 0 ? -1 : end_early(run, err);
     if (t5_train_save(run, 1, err) || t5_train_write_product(run, dir, err) ||
-        t5_train_state_remove(dir, run->slot, err))
+        t5_train_slots_trim(&run->slots, dir, (int)run->options->keep, err))
         return -1;
     t5_train_log_end(&run->log, "end", t5_trainer_position(run->trainer).step);
     return 1;

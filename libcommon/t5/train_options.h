@@ -31,7 +31,8 @@ struct t5_train_options {
     int64_t tolerate, micro_tokens;
     /* evaluation and checkpoints */
     const char *eval;
-    int64_t eval_every, save_every;
+    int64_t eval_every, save_every, keep;
+    double save_minutes; /* 0: steps alone count */
     int resume;
     /* records */
     int64_t max_source, max_target, max_line;
@@ -47,7 +48,8 @@ struct t5_train_options {
         .rank = -1, .alpha = -1, .dropout = -1, .save_as = "f32", .epochs = 5, .max_steps = -1,    \
         .batch = 8, .lr = 1e-3, .schedule = "linear", .decay = {10, 1}, .clip = 1,                 \
         .model_dropout = -1, .seed = 42, .order = "shuffle", .micro_tokens = -1,                   \
-        .save_every = 500, .max_line = (int64_t)T5_MAX_LINE, .compute = "f32", .device = "auto"    \
+        .save_every = 500, .keep = 1, .max_line = (int64_t)T5_MAX_LINE, .compute = "f32",          \
+        .device = "auto"                                                                           \
     }
 
 /* Refuses (T5_USAGE) what contradicts itself, and fills in what follows from other options.

@@ -16,7 +16,7 @@ int t5_train_open_output(struct t5_train_run *run, struct t5_err *err)
     struct t5_train_state *state = &run->state;
     char text[401];
     if (t5_dir_lock(&run->lock, o->output, err) || t5_atomic_sweep(o->output, err) ||
-        t5_train_state_find(state, o->output, err))
+        t5_train_state_find(state, &run->slots, o->output, err))
         return -1;
     if (state->warning[0]) {
         snprintf(text, sizeof text, "%s; going back to checkpoint.%d.safetensors at step %lld",
@@ -32,7 +32,7 @@ int t5_train_open_output(struct t5_train_run *run, struct t5_err *err)
             "its checkpoint files",
             o->output, (long long)state->position.step);
     t5_train_state_free(state);
-    return t5_train_state_remove(o->output, -1, err);
+    return t5_train_slots_trim(&run->slots, o->output, 0, err);
 }
 
 static int64_t product_bytes(const struct t5_train_run *run)
@@ -41,11 +41,27 @@ static int64_t product_bytes(const struct t5_train_run *run)
     return run->plan.trainable * (wide ? 4 : 2);
 }
 
+int64_t t5_train_checkpoint_bytes(const struct t5_train_run *run)
+{
+    int64_t n = run->plan.trainable;
+    return t5_train_state_bytes(n, t5_optimizer_bytes(n));
+}
+
+/* Files written in turn: the newest one is never touched. */
+static int in_turn(const struct t5_train_run *run)
+{
+    return run->options->keep < 2 ? 2 : (int)run->options->keep;
+}
+
 static int check_space(const struct t5_train_run *run, struct t5_err *err)
 {
     const char *dir = run->options->output;
     struct statvfs fs;
-    int64_t need = 2 * t5_train_state_bytes(run->plan.trainable) + product_bytes(run);
+    int64_t missing = 1; /* the one being written, and the slots still empty */
+    for (int i = 0; i < in_turn(run); i++)
+        missing += run->slots.step[i] == T5_SLOT_EMPTY;
+    int64_t need =
+        (missing > 2 ? missing : 2) * t5_train_checkpoint_bytes(run) + product_bytes(run);
     if (statvfs(dir, &fs) != 0)
         return t5_fail_errno(err, "%s", dir);
     int64_t left = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
@@ -71,7 +87,6 @@ static int check_state(struct t5_train_run *run, struct t5_err *err)
                  tool ? tool : "unknown");
         run->hooks->warn(text);
     }
-    run->slot = !state->slot;
     run->saved = state->position.step;
     return 0;
 }
@@ -83,11 +98,13 @@ int t5_train_check_output(struct t5_train_run *run, struct t5_err *err)
 
 int t5_train_save(struct t5_train_run *run, int finished, struct t5_err *err)
 {
-    if (t5_train_state_save(run->options->output, run->slot, run->model, run->trainer,
-                            &run->identity, finished, err))
+    int slot = t5_train_slots_next(&run->slots, in_turn(run));
+    if (t5_train_state_save(run->options->output, slot, run->model, run->trainer, &run->identity,
+                            finished, err))
         return -1;
-    run->slot = !run->slot;
     run->saved = t5_trainer_position(run->trainer).step;
+    run->saved_at = t5_now();
+    t5_train_slots_put(&run->slots, slot, run->saved);
     return 0;
 }
 

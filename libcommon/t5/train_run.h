@@ -36,8 +36,10 @@ struct t5_train_run {
     struct t5_model *model;
     struct t5_trainer *trainer;
     struct t5_train_log log;
-    int lock, slot; /* slot: which checkpoint is written next */
-    int64_t saved;  /* the step of the newest checkpoint; -1: none */
+    int lock;
+    struct t5_train_slots slots; /* the checkpoints on disk */
+    int64_t saved;               /* the step of the newest one; -1: none */
+    double saved_at;             /* t5_now() */
 };
 
 /* ---- for the program ---- */
@@ -74,6 +76,7 @@ int t5_train_read_data(struct t5_train_run *run, const struct t5_list *files,
 int t5_train_open_output(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
 /* Refuses a checkpoint of another run and a disk without room. */
 int t5_train_check_output(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
+int64_t t5_train_checkpoint_bytes(const struct t5_train_run *run);
 int t5_train_save(struct t5_train_run *run, int finished, struct t5_err *err) T5_MUST_CHECK;
 /* The adapter or the model into dir, which exists. */
 int t5_train_write_product(struct t5_train_run *run, const char *dir,

@@ -35,8 +35,11 @@ struct t5_train_position {
     int64_t updates;    /* updates made: AdamW's step */
     int64_t bad_in_row; /* the guard: steps passed over since the last update */
     int64_t bad;        /* and in all */
-    int64_t
-        evaluated; /* the step after which the program last evaluated: the trainer only keeps it */
+    /* the program's, which the trainer only keeps: */
+    int64_t evaluated;  /* the step after which it last evaluated */
+    int64_t best_step;  /* of the best evaluation; 0: none yet */
+    double best;        /* what was measured there */
+    int64_t since_best; /* evaluations since then */
 };
 
 struct t5_step_report {

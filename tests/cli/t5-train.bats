@@ -381,6 +381,37 @@ stopped_run() {
     [[ $stderr == *"no whole checkpoint in "* ]]
 }
 
+@test "--keep and --save-minutes: how many checkpoints, and when" {
+    local steps
+    step_of() { head -c 100000 "$1" | grep -ao '"step":"[0-9]*"' | head -1 | tr -dc 0-9; }
+    train -o "$tmp/whole" --max-steps 12 $records >"$tmp/log"
+    train -o "$out" --max-steps 12 --save-every 2 --keep 4 $records >"$tmp/log"
+    steps=$(for f in "$out"/checkpoint.*; do step_of "$f"; echo; done | sort -n | tr '\n' ' ')
+    [ "$steps" = '6 8 10 12 ' ]
+    cmp "$tmp/whole/adapter_model.safetensors" "$out/adapter_model.safetensors"
+    # back to one of them
+    for f in "$out"/checkpoint.*; do [ "$(step_of "$f")" != 8 ] || cp -r "$f" "$tmp/step8"; done
+    mkdir "$tmp/back"
+    cp "$tmp/step8" "$tmp/back/checkpoint.17.safetensors"
+    train -o "$tmp/back" --max-steps 12 --resume $records >"$tmp/log"
+    jq -se '.[0].resumed_from_step == 8' "$tmp/log"
+    same_result "$tmp/whole" "$tmp/back"
+    # several damaged ones: the newest whole one serves
+    sed -i 's/"seed":"42"/"seed":"43"/' "$out"/checkpoint.* # wrong checksums everywhere but in the copy
+    cp "$tmp/step8" "$out/checkpoint.3.safetensors"
+    run -0 --separate-stderr train -o "$out" --max-steps 12 --resume --keep 2 $records
+    [[ $stderr == *"going back to checkpoint.3.safetensors at step 8" ]]
+    [ "$(find "$out" -name 'checkpoint.*' | wc -l)" = 2 ]
+    cmp "$tmp/whole/adapter_model.safetensors" "$out/adapter_model.safetensors"
+    # every step is older than a millionth of a minute
+    train -o "$tmp/minutes" --max-steps 6 --save-every 0 --save-minutes 0.000001 --keep 9 $records >"$tmp/log"
+    [ "$(find "$tmp/minutes" -name 'checkpoint.*' | wc -l)" = 6 ]
+    train -o "$tmp/steps" --max-steps 6 --save-every 0 --save-minutes 10 --keep 9 $records >"$tmp/log"
+    [ "$(find "$tmp/steps" -name 'checkpoint.*' | wc -l)" = 1 ]
+    run -2 train -o "$tmp/x" --keep 0 $records
+    run -2 train -o "$tmp/x" --keep 101 $records
+}
+
 @test "--resume without a checkpoint starts, after the end it only writes the result again" {
     long -o "$tmp/whole" >"$tmp/log"
     long -o "$out" --resume >"$tmp/log"

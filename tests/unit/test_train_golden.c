@@ -336,6 +336,7 @@ static void test_checkpoint(void **state)
     struct t5_err err = {0};
     struct t5_identity identity = {.n = 0};
     struct t5_train_state found;
+    struct t5_train_slots slots;
     char dir[] = "/tmp/t5-test-XXXXXX";
     (void)state;
     curves_load(curves);
@@ -346,7 +347,7 @@ static void test_checkpoint(void **state)
     for (int s = 0; s < 4; s++)
         step(&a, &x);
     OK(t5_train_state_save(dir, 1, a.g.model, a.trainer, &identity, 0, &err));
-    OK(t5_train_state_find(&found, dir, &err));
+    OK(t5_train_state_find(&found, &slots, dir, &err));
     assert_int_equal(found.slot, 1);
     assert_int_equal(found.finished, 0);
     OK(t5_train_state_check(&found, dir, &identity, &err));
@@ -358,10 +359,10 @@ static void test_checkpoint(void **state)
     step(&b, &y);
     assert_true(x.step == y.step && x.loss == y.loss && x.grad_norm == y.grad_norm && x.lr == y.lr);
     identity.rows[0].value[0] = '5';
-    OK(t5_train_state_find(&found, dir, &err));
+    OK(t5_train_state_find(&found, &slots, dir, &err));
     assert_int_equal(t5_train_state_check(&found, dir, &identity, &err), -1);
     t5_train_state_free(&found);
-    OK(t5_train_state_remove(dir, -1, &err));
+    OK(t5_train_slots_trim(&slots, dir, 0, &err));
     assert_int_equal(rmdir(dir), 0);
     training_close(&a);
     training_close(&b);
