@@ -6,7 +6,8 @@ usage: peer.py MODEL_DIR TOKENS.jsonl SETTING...
 settings: train-eager-8 (the recipe's: batch 8 padded to 256/56, gradient checkpointing), train-eager-8-keep (without
 checkpointing), train-eager-32 (length-grouped, dynamic padding), train-eager-32-padded, train-compile-8, train-compile-32 (padded, torch.compile),
 generate-greedy, generate-beam4 (batch 64, 25 new tokens), generate-1 (batch 1, 25 new tokens); rates (the card's sustained
-TFLOP/s of a 16384 x 12288 x 4096 product in bf16 and, with a scale a row and a column, in fp8)
+TFLOP/s of a 16384 x 12288 x 4096 product in bf16 and, with a scale a row and a column, in fp8); quality (logits of its own bf16
+against its own f32, teacher-forced, 64 records)
 """
 import json
 import sys
@@ -39,6 +40,22 @@ def rates():
             times += 20
         rate = 2 * m * n * k * times / (time.time() - started) / 1e12
         print(json.dumps({"bench": "rate", "compute": name, "TFLOP_per_s": round(rate)}), flush=True)
+
+
+def quality(path, records):
+    logits = {}
+    for dtype in torch.float32, torch.bfloat16:
+        model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype).cuda().eval()
+        rows = []
+        with torch.inference_mode():
+            for r in records[:64]:
+                rows.append(model(**padded([r], None, None)).logits[0].float())
+        logits[dtype] = torch.cat(rows)
+        del model
+    want, got = logits[torch.float32], logits[torch.bfloat16]
+    line = {"bench": "quality", "compute": "bf16", "logits_relative_error": ((got - want).norm() / want.norm()).item(),
+            "top1_agreement": (got.argmax(1) == want.argmax(1)).float().mean().item()}
+    print(json.dumps(line), flush=True)
 
 
 def load(path):
@@ -136,7 +153,10 @@ def main():
     records = [json.loads(line) for line in open(tokens)]
     if "rates" in settings:
         rates()
-    if not [s for s in settings if s != "rates"]:
+    if "quality" in settings:
+        quality(path, records)
+    settings = [s for s in settings if s not in ("rates", "quality")]
+    if not settings:
         return
     model = load(path)
     for setting in [s for s in settings if s.startswith("generate")]:
