@@ -204,7 +204,7 @@ static void check_norm(struct batch *b, int64_t d, float p)
     same(down_act(gy, n * d), y, n * d, 1, "norm y");
     ref->norm_bwd(ref_dev, dx, dd, dw, dy, x_out, w, n, d, 1e-6f, &b->host, &d1, &d2);
     gpu.ops.norm_bwd(gpu.dev, gdx, gdd, gdw, gdy, gxo, gw, n, d, 1e-6f, &b->dev, &d1, &d2);
-    same(down_f(gdx, n * d), dx, n * d, 0.01, "norm dx");
+    same(down_f(gdx, n * d), dx, n * d, 0.1, "norm dx"); /* |dx| <= 5 */
     same(down_act(gdd, n * d), dd, n * d, 1, "norm ddelta");
     float *got = down_f(gdw, d);
     assert_close(got, dw, d, 1e-3, 1e-4, "norm dw");

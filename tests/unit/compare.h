@@ -27,4 +27,17 @@ static inline void assert_close(const float *got, const float *want, int64_t n, 
                      (double)want[i]);
 }
 
+/* Fails the test where |got - want| is more than `most` of |want|. */
+static inline void assert_near(const float *got, const float *want, int64_t n, double most,
+                               const char *what)
+{
+    double off = 0, all = 0;
+    for (int64_t i = 0; i < n; i++) {
+        off += ((double)got[i] - (double)want[i]) * ((double)got[i] - (double)want[i]);
+        all += (double)want[i] * (double)want[i];
+    }
+    if (!(sqrt(off) <= most * sqrt(all)))
+        fail_msg("%s: off by %.3g of the norm", what, sqrt(off / all));
+}
+
 #endif
