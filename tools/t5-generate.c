@@ -172,16 +172,19 @@ static int read_ids(struct run *run, struct t5_search_options *o, struct t5_err 
     return 0;
 }
 
-/* 8-bit weights carry no more than bf16 does, so bf16 is exact enough where the processor multiplies it. */
+/* A GPU is made for bf16. On a CPU 8-bit weights carry no more than bf16 does, so it is exact enough where the processor
+ * multiplies it. */
 static enum t5_compute choose_compute(const struct t5_checkpoint *checkpoint)
 {
     if (compute)
         return strcmp(compute, "int8") == 0   ? T5_COMPUTE_INT8
                : strcmp(compute, "bf16") == 0 ? T5_COMPUTE_BF16
                                               : T5_COMPUTE_F32;
-    int native = strncmp(device, "cuda", 4) == 0;
+    if (strncmp(t5_device_resolve(device), "cuda", 4) == 0)
+        return T5_COMPUTE_BF16;
+    int native = 0;
 #ifdef __x86_64__
-    native = native || __builtin_cpu_supports("avx512bf16");
+    native = __builtin_cpu_supports("avx512bf16");
 #endif
     int quantised = strcmp(t5_checkpoint_quantization(checkpoint), "none") != 0;
     return quantised && native ? T5_COMPUTE_BF16 : T5_COMPUTE_F32;

@@ -70,7 +70,7 @@ static const struct t5_option options[] = {
     {"max-target", 0, T5_OPT_INT, "N", &o.max_target, 0, 1 << 20,
      "refuse longer labels (tokens); 0: no limit"},
     {"truncate", 0, T5_OPT_FLAG, NULL, &o.truncate, 0, 0, "cut what is longer instead"},
-    {"compute", 0, T5_OPT_CHOICE, "f32|bf16", &o.compute, 0, 0, "arithmetic with frozen weights"},
+    {"compute", 0, T5_OPT_CHOICE, "f32|bf16", &o.compute, 0, 0, "arithmetic with frozen weights [by device]"},
     {"device", 0, T5_OPT_STRING, "DEVICE", &o.device, 0, 0, "auto, cpu, cuda, cuda:N or ref"},
     {"threads", 0, T5_OPT_INT, "N", &o.threads, 0, 1024, "0: as many as the process may use"},
     {"skip-bad", 0, T5_OPT_FLAG, NULL, &skip.on, 0, 0, "go on after a bad record; exit 3"},

@@ -254,15 +254,16 @@ struct t5_backend {
 };
 
 /* The table of a backend: "ref" (built in), "cpu", "cuda" (shared objects beside the programs:
- * ../lib,
- * ../lib/t5-tools). device: "auto", "cpu", "cuda", "cuda:N", "ref"; auto is cpu, until cuda has
- * been measured on a card. Nothing falls back to another: a missing backend is an error. What is
- * opened is the caller's: t5_backend_close. */
+ * ../lib, ../lib/t5-tools). device: "auto", "cpu", "cuda", "cuda:N", "ref". Nothing falls back to
+ * another: a missing backend is an error. What is opened is the caller's: t5_backend_close. */
 struct t5_backend_handle {
     struct t5_backend ops;
     struct t5_device *dev;
     void *library;
 };
+/* What "auto" stands for: "cuda" where there are an NVIDIA driver and t5-cuda.so, else "cpu". Other
+ * names are returned as they are. */
+const char *t5_device_resolve(const char *device);
 int t5_backend_open(struct t5_backend_handle *out, const char *device,
                     const struct t5_device_options *options, struct t5_err *err) T5_MUST_CHECK;
 void t5_backend_close(struct t5_backend_handle *handle);

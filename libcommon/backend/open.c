@@ -9,21 +9,30 @@
 
 #include "backend/backend.h"
 
-/* Opens DIR/../lib/t5-NAME.so or DIR/../lib/t5-tools/t5-NAME.so, DIR being the program's own. */
-static void *open_library(const char *name, char *why, size_t why_size)
+/* The first of DIR/../lib/t5-NAME.so and DIR/../lib/t5-tools/t5-NAME.so that is there, from the
+ * `place`th on, DIR being the program's own: its place + 1; 0: none. */
+static int find_library(const char *name, int place, char *path, size_t size)
 {
-    char self[PATH_MAX], path[PATH_MAX + 64];
+    static const char *const places[] = {"../lib", "../lib/t5-tools"};
+    char self[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     if (n <= 0)
-        return NULL;
+        return 0;
     self[n] = 0;
     *strrchr(self, '/') = 0;
-    static const char *const places[] = {"../lib", "../lib/t5-tools"};
+    for (; place < 2; place++) {
+        snprintf(path, size, "%s/%s/t5-%s.so", self, places[place], name);
+        if (access(path, R_OK) == 0)
+            return place + 1;
+    }
+    return 0;
+}
+
+static void *open_library(const char *name, char *why, size_t why_size)
+{
+    char path[PATH_MAX + 64];
     snprintf(why, why_size, "t5-%s.so not found beside the program", name);
-    for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof path, "%s/%s/t5-%s.so", self, places[i], name);
-        if (access(path, R_OK) != 0)
-            continue;
+    for (int place = 0; (place = find_library(name, place, path, sizeof path));) {
         void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (library)
             return library;
@@ -70,14 +79,25 @@ static int open_ref(struct t5_backend_handle *out, const struct t5_device_option
     return out->ops.open(&out->dev, options, err);
 }
 
+const char *t5_device_resolve(const char *device)
+{
+    if (strcmp(device, "auto") != 0)
+        return device;
+    /* What a driver makes, under Linux and under Windows. Asked for first: the library is large. */
+    int card = access("/dev/nvidiactl", F_OK) == 0 || access("/dev/dxg", F_OK) == 0;
+    char path[PATH_MAX + 64];
+    return card && find_library("cuda", 0, path, sizeof path) ? "cuda" : "cpu";
+}
+
 int t5_backend_open(struct t5_backend_handle *out, const char *device,
                     const struct t5_device_options *options, struct t5_err *err)
 {
     struct t5_device_options chosen = *options;
     *out = (struct t5_backend_handle){0};
+    device = t5_device_resolve(device);
     if (strcmp(device, "ref") == 0)
         return open_ref(out, options, err);
-    if (strcmp(device, "cpu") == 0 || strcmp(device, "auto") == 0)
+    if (strcmp(device, "cpu") == 0)
         return open_shared(out, "cpu", options, err);
     if (strncmp(device, "cuda", 4) == 0 && (!device[4] || device[4] == ':')) {
         const char *digits = device[4] ? device + 5 : "0";

@@ -38,7 +38,8 @@ struct t5_train_options {
     int64_t max_source, max_target, max_line;
     int truncate;
     /* where */
-    const char *compute, *device;
+    const char *compute; /* NULL: by device */
+    const char *device;
     int64_t threads;
     int dry_run;
 };
@@ -48,7 +49,7 @@ struct t5_train_options {
         .rank = -1, .alpha = -1, .dropout = -1, .save_as = "f32", .epochs = 5, .max_steps = -1,    \
         .batch = 8, .lr = 1e-3, .schedule = "linear", .decay = {10, 1}, .clip = 1,                 \
         .model_dropout = -1, .seed = 42, .order = "shuffle", .micro_tokens = -1,                   \
-        .save_every = 500, .keep = 1, .max_line = (int64_t)T5_MAX_LINE, .compute = "f32",          \
+        .save_every = 500, .keep = 1, .max_line = (int64_t)T5_MAX_LINE,          \
         .device = "auto"                                                                           \
     }
 

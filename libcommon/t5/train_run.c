@@ -11,11 +11,20 @@
 
 #define MICRO_TOKENS 16384
 
+/* A GPU is made for bf16. */
+static const char *compute_name(const struct t5_train_options *o)
+{
+    if (o->compute)
+        return o->compute;
+    return strncmp(t5_device_resolve(o->device), "cuda", 4) == 0 ? "bf16" : "f32";
+}
+
 static int open_device(struct t5_train_run *run, struct t5_err *err)
 {
     const struct t5_train_options *o = run->options;
+    int bf16 = strcmp(compute_name(o), "bf16") == 0;
     struct t5_device_options how = {.threads = (int)o->threads,
-                                    .compute = strcmp(o->compute, "bf16") == 0 ? T5_COMPUTE_BF16
+                                    .compute = bf16 ? T5_COMPUTE_BF16
                                                                                : T5_COMPUTE_F32};
     return t5_backend_open(&run->backend, o->device, &how, err);
 }
@@ -121,7 +130,7 @@ static void make_identity(struct t5_train_run *run)
     t5_identity_add(id, "seed", "%lld", (long long)o->seed);
     t5_identity_add(id, "order", "%s", o->order);
     t5_identity_add(id, "tolerate", "%lld", (long long)o->tolerate);
-    t5_identity_add(id, "compute", "%s", o->compute);
+    t5_identity_add(id, "compute", "%s", compute_name(o));
     t5_identity_add(id, "backend", "%s", run->backend.ops.name);
 }
 
