@@ -12,8 +12,8 @@
 #include "text/rouge_worst.h"
 
 static const char *prediction = "prediction", *reference = "summary", *compare, *id;
-static const char *rouge = "1,2,L,Lsum";
-static int no_stem, per_record, table, intervals;
+static const char *rouge = "1,2,L,Lsum", *tokenizer = "rouge";
+static int no_stem, split_sentences, per_record, table, intervals;
 static struct t5_skip skip = {.program = "rouge"};
 static int64_t max_line = (int64_t)T5_MAX_LINE, resamples = 1000, seed = 1, worst;
 
@@ -21,6 +21,10 @@ static const struct t5_option options[] = {
     {"prediction", 0, T5_OPT_STRING, "FIELD", &prediction, 0, 0, "the field that is scored"},
     {"reference", 0, T5_OPT_STRING, "FIELD", &reference, 0, 0, "the field it is scored against"},
     {"rouge", 0, T5_OPT_STRING, "LIST", &rouge, 0, 0, "what is computed: any N, L and Lsum"},
+    {"tokenizer", 0, T5_OPT_CHOICE, "rouge|unicode|char", &tokenizer, 0, 0,
+     "words of a-z and 0-9, of letters of any script, or single letters"},
+    {"split-sentences", 0, T5_OPT_FLAG, NULL, &split_sentences, 0, 0,
+     "for Lsum, end lines at sentences, too"},
     {"no-stem", 0, T5_OPT_FLAG, NULL, &no_stem, 0, 0, "compare words as they are, not their stems"},
     {"per-record", 0, T5_OPT_FLAG, NULL, &per_record, 0, 0,
      "write each record with its scores added, and no means"},
@@ -46,7 +50,7 @@ static const struct t5_program program = {
 
 /* What one run holds open. */
 struct run {
-    struct t5_rouge_measures measures;
+    struct t5_rouge_options options;
     struct t5_jsonl *reader;
     struct t5_rouge *scorer;
     struct t5_buf references, ends; /* of one record, one behind the other; size_t in bytes */
@@ -57,6 +61,7 @@ struct run {
     int worst_by;                          /* the measure --worst looks at */
     struct t5_rouge_other *other;          /* NULL without --compare */
     int64_t read;                          /* records, bad ones counted */
+    int64_t discarding;                    /* records with letters that are no words */
 };
 
 static int check_options(struct t5_err *err)
@@ -75,12 +80,14 @@ static int check_options(struct t5_err *err)
     return 0;
 }
 
-static int put_signature(struct t5_buf *out, struct t5_err *err)
+static int put_signature(struct t5_buf *out, enum t5_rouge_tokens tokens, struct t5_err *err)
 {
+    static const char *const words[] = {"a-z0-9", "unicode", "char"};
     return t5_buf_printf(out, err,
-                         "rouge_score-0.1.2|prediction:%s|reference:%s|words:a-z0-9|"
-                         "stem:%s|lsum:lines|several:best-f|mean:arithmetic|t5-tools:%s",
-                         prediction, reference, no_stem ? "no" : "porter-nltk", t5_version);
+                         "rouge_score-0.1.2|prediction:%s|reference:%s|words:%s|"
+                         "stem:%s|lsum:%s|several:best-f|mean:arithmetic|t5-tools:%s",
+                         prediction, reference, words[tokens], no_stem ? "no" : "porter-nltk",
+                         split_sentences ? "sentences" : "lines", t5_version);
 }
 
 static int write_out(const struct t5_buf *text, struct t5_err *err)
@@ -96,7 +103,7 @@ static int make_record(struct run *run, const struct t5_record *record,
     static const char *const replaced[] = {"rouge"};
     run->members.n = run->line.n = 0;
     if (t5_buf_printf(&run->members, err, "\"rouge\":{") ||
-        t5_rouge_print_scores(&run->members, &run->measures, scores, err) ||
+        t5_rouge_print_scores(&run->members, &run->options.measures, scores, err) ||
         t5_buf_printf(&run->members, err, "}") ||
         t5_record_splice_replacing(&run->line, record, replaced, 1, run->members.data,
                                    run->members.n, err))
@@ -141,9 +148,11 @@ static int read_references(struct run *run, const struct t5_record *record, stru
     return rc;
 }
 
-/* Against the reference, of several, that is best for each kind. */
-static int score_text(struct t5_rouge_scores *out, struct run *run, const struct t5_record *record,
-                      const char *text, size_t n, struct t5_err *err)
+/* Against the reference, of several, that is best for each measure. *discards is set where a text has
+ * letters that are no words. */
+static int score_text(struct t5_rouge_scores *out, int *discards, struct run *run,
+                      const struct t5_record *record, const char *text, size_t n,
+                      struct t5_err *err)
 {
     const size_t *ends = (const size_t *)(const void *)run->ends.data;
     struct t5_rouge_scores one;
@@ -155,6 +164,7 @@ static int score_text(struct t5_rouge_scores *out, struct run *run, const struct
         if (i == 0)
             *out = one;
         t5_rouge_best(out, &one);
+        *discards |= t5_rouge_discards(run->scorer);
     }
     return 0;
 }
@@ -175,16 +185,18 @@ static int score_record(struct run *run, const struct t5_record *record, struct 
     const struct t5_buf *pred = &run->prediction;
     struct t5_rouge_scores scores, others;
     const char *text;
+    int discards = 0;
     size_t n;
     if (read_prediction(run, record, err) || read_references(run, record, err))
         return -1;
     if (compare &&
         (t5_rouge_other_find(&text, &n, run->other, record, run->read - 1, err) ||
-         score_text(&others, run, record, text, n, err)))
+         score_text(&others, &discards, run, record, text, n, err)))
         return -1;
-    if (score_text(&scores, run, record, pred->data, pred->n, err) ||
+    if (score_text(&scores, &discards, run, record, pred->data, pred->n, err) ||
         ((per_record || worst) && make_record(run, record, &scores, err)))
         return -1;
+    run->discarding += discards;
     return keep_scores(run, &scores, &others, err);
 }
 
@@ -216,7 +228,7 @@ static int print_means(struct run *run, struct t5_err *err)
     struct t5_rouge_scores mean;
     struct t5_rouge_interval interval;
     struct t5_rouge_comparison comparison;
-    struct t5_rouge_result result = {.measures = &run->measures,
+    struct t5_rouge_result result = {.measures = &run->options.measures,
                                      .count = run->total.count,
                                      .resamples = intervals || compare ? resamples : 0,
                                      .seed = seed,
@@ -237,7 +249,7 @@ static int print_means(struct run *run, struct t5_err *err)
         result.comparison = &comparison;
     }
     run->line.n = 0;
-    if (put_signature(&run->signature, err))
+    if (put_signature(&run->signature, run->options.cut.tokens, err))
         return -1;
     result.signature = run->signature.data;
     if ((table ? t5_rouge_print_table : t5_rouge_print_json)(&run->line, &result, err))
@@ -261,17 +273,32 @@ static void run_free(struct run *run)
     t5_rouge_other_close(run->other);
 }
 
-static int read_measures(struct run *run, struct t5_err *err)
+static int read_options(struct run *run, struct t5_err *err)
 {
-    if (t5_rouge_measures_parse(&run->measures, rouge, err)) {
+    struct t5_rouge_cut *cut = &run->options.cut;
+    cut->tokens = strcmp(tokenizer, "char") == 0      ? T5_ROUGE_CHARS
+                  : strcmp(tokenizer, "unicode") == 0 ? T5_ROUGE_UNICODE
+                                                      : T5_ROUGE_ASCII;
+    cut->sentences = split_sentences;
+    run->options.stem = !no_stem;
+    if (t5_rouge_measures_parse(&run->options.measures, rouge, err)) {
         err->status = T5_USAGE;
         return t5_err_at(err, "--rouge");
     }
-    run->worst_by = t5_rouge_measures_find(&run->measures, T5_ROUGE_L);
+    run->worst_by = t5_rouge_measures_find(&run->options.measures, T5_ROUGE_L);
     if (worst && run->worst_by < 0)
         return t5_fail_as(err, T5_USAGE, "--worst needs L in --rouge");
-    run->sample.measures = run->others.measures = run->measures.n;
+    run->sample.measures = run->others.measures = run->options.measures.n;
     return 0;
+}
+
+static void warn_discarding(const struct run *run)
+{
+    if (run->discarding)
+        t5_warn(program.name,
+                "%lld of %lld records have letters beyond a to z, which are taken for spaces (see "
+                "--tokenizer)",
+                (long long)run->discarding, (long long)run->total.count);
 }
 
 static int work(const struct t5_list *files, struct t5_err *err)
@@ -279,14 +306,15 @@ static int work(const struct t5_list *files, struct t5_err *err)
     const struct t5_rouge_other_fields fields = {prediction, reference, id};
     struct run run = {.worst.limit = (size_t)worst};
     int rc = -1;
-    if (check_options(err) || read_measures(&run, err) ||
+    if (check_options(err) || read_options(&run, err) ||
         (compare &&
          t5_rouge_other_open(&run.other, compare, &fields, (size_t)max_line, err)) ||
-        t5_rouge_open(&run.scorer, &run.measures, !no_stem, err) ||
+        t5_rouge_open(&run.scorer, &run.options, err) ||
         t5_jsonl_open(&run.reader, files->items, files->n, (size_t)max_line, err) ||
         score_all(&run, err) || print_worst(&run.worst, err) ||
         (!per_record && !worst && print_means(&run, err)))
         goto out;
+    warn_discarding(&run);
     rc = t5_skip_end(&skip, run.total.count, err);
 out:
     run_free(&run);

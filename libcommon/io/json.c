@@ -182,15 +182,7 @@ int t5_json_take(unsigned char out[4], const char **p, const char *end)
         *p = s + 12;
         c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
     }
-    if (c < 0x80) {
-        out[0] = (unsigned char)c;
-        return 1;
-    }
-    int more = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
-    out[0] = (unsigned char)((0xf0 << (3 - more) & 0xff) | c >> (6 * more));
-    for (int i = 1; i <= more; i++)
-        out[i] = (unsigned char)(0x80 | (c >> (6 * (more - i)) & 0x3f));
-    return more + 1;
+    return (int)t5_utf8_encode(out, c);
 }
 
 int t5_json_compare(const char *a, size_t na, const char *b, size_t nb)

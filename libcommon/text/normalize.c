@@ -19,25 +19,9 @@ static const struct range {
 #include "text/grapheme_table.h"
 };
 
-static uint32_t code_point(const char *p, size_t len)
-{
-    const unsigned char *s = (const unsigned char *)p;
-    switch (len) {
-    case 1:
-        return s[0];
-    case 2:
-        return (uint32_t)(s[0] & 0x1f) << 6 | (s[1] & 0x3f);
-    case 3:
-        return (uint32_t)(s[0] & 0x0f) << 12 | (uint32_t)(s[1] & 0x3f) << 6 | (s[2] & 0x3f);
-    default:
-        return (uint32_t)(s[0] & 0x07) << 18 | (uint32_t)(s[1] & 0x3f) << 12 |
-               (uint32_t)(s[2] & 0x3f) << 6 | (s[3] & 0x3f);
-    }
-}
-
 static enum class class_of(const char *p, size_t len)
 {
-    uint32_t c = code_point(p, len);
+    uint32_t c = t5_utf8_decode(p, len);
     size_t lo = 0, hi = sizeof ranges / sizeof *ranges;
     if (c >= 0x20 && c < 0x7f)
         return OTHER;
@@ -66,7 +50,7 @@ size_t t5_white_space(const char *p, size_t n)
     if (first != 0xc2 && first != 0xe1 && first != 0xe2 && first != 0xe3)
         return 0;
     size_t len = char_length(p, n);
-    uint32_t c = code_point(p, len);
+    uint32_t c = t5_utf8_decode(p, len);
     int space = c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
                 c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
     return space ? len : 0;
@@ -132,7 +116,7 @@ static size_t cluster_length(const char *s, size_t n, int *one)
         if (next == PICTURE)
             glue = 1;
         else if (glue)
-            glue = next == JOIN && glue == 1 ? 1 + (code_point(s + len, more) == 0x200d) : 0;
+            glue = next == JOIN && glue == 1 ? 1 + (t5_utf8_decode(s + len, more) == 0x200d) : 0;
         len += more;
     }
     *one = len == first;

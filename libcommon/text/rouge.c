@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "text/lcs.h"
-#include "text/rouge_text.h"
 
 /* What the word cache may hold when a record begins. */
 #define CACHED_WORDS ((size_t)1 << 18)
@@ -20,7 +19,7 @@ struct gram {
 };
 
 struct t5_rouge {
-    struct t5_rouge_measures measures;
+    struct t5_rouge_options options;
     struct t5_words words;
     struct t5_rouge_text reference, prediction;
     struct gram *grams; /* hash table */
@@ -33,13 +32,13 @@ struct t5_rouge {
     int whole_known;
 };
 
-int t5_rouge_open(struct t5_rouge **out, const struct t5_rouge_measures *measures, int stem,
+int t5_rouge_open(struct t5_rouge **out, const struct t5_rouge_options *options,
                   struct t5_err *err)
 {
     if (!(*out = t5_alloc_zeroed(1, sizeof **out, "the scorer", err)))
         return -1;
-    (*out)->measures = *measures;
-    (*out)->words.stem = stem;
+    (*out)->options = *options;
+    (*out)->words.stem = options->stem;
     return 0;
 }
 
@@ -270,20 +269,28 @@ int t5_rouge_score(struct t5_rouge_scores *out, struct t5_rouge *rouge, const ch
                    struct t5_err *err)
 {
     const struct t5_rouge_text *ref = &rouge->reference, *pred = &rouge->prediction;
+    const struct t5_rouge_measures *measures = &rouge->options.measures;
+    const struct t5_rouge_cut *cut = &rouge->options.cut;
+    struct t5_words *words = &rouge->words;
     *out = (struct t5_rouge_scores){0};
     rouge->whole_known = 0;
-    if (rouge->words.n > CACHED_WORDS || rouge->words.text.n > CACHED_BYTES)
-        t5_words_clear(&rouge->words);
-    if (t5_rouge_text_set(&rouge->reference, &rouge->words, reference, reference_n, err) ||
-        t5_rouge_text_set(&rouge->prediction, &rouge->words, prediction, prediction_n, err))
+    if (words->n > CACHED_WORDS || words->text.n > CACHED_BYTES)
+        t5_words_clear(words);
+    if (t5_rouge_text_set(&rouge->reference, words, cut, reference, reference_n, err) ||
+        t5_rouge_text_set(&rouge->prediction, words, cut, prediction, prediction_n, err))
         return -1;
     if (ref->n && pred->n > T5_ROUGE_MAX_CELLS / ref->n) {
         t5_fail(err, "texts too long to compare (%zu x %zu tokens)", ref->n, pred->n);
         err->skippable = 1; /* another record may be short enough */
         return -1;
     }
-    for (int k = 0; k < rouge->measures.n; k++)
-        if (score_measure(&out->of[k], rouge, rouge->measures.of[k], err))
+    for (int k = 0; k < measures->n; k++)
+        if (score_measure(&out->of[k], rouge, measures->of[k], err))
             return -1;
     return 0;
+}
+
+int t5_rouge_discards(const struct t5_rouge *rouge)
+{
+    return rouge->reference.discards || rouge->prediction.discards;
 }

@@ -1,8 +1,8 @@
 /* rouge.h - ROUGE-N, -L and -Lsum of a prediction against one reference (Lin, "ROUGE: a package for
  * automatic evaluation of summaries", 2004), equal to the Python package rouge_score 0.1.2.
  *
- * What a token and a line are: see rouge_text.h. With stemming, tokens longer than 3 characters go
- * through the Porter stemmer (porter.h). Everything counted is a whole number, so scores are exact
+ * What a token and a line are: see rouge_text.h. With stemming, tokens of more than 3 letters a-z
+ * and digits go through the Porter stemmer (porter.h). Everything counted is a whole number, so scores are exact
  * quotients.
  *
  * Memory is linear in the longer text (plus a word cache of some 32 MiB at the most). Time is
@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#include "base/err.h"
+#include "text/rouge_text.h"
 
 /* A measure is the N of ROUGE-N or one of these. */
 enum { T5_ROUGE_L = 0, T5_ROUGE_LSUM = -1 };
@@ -45,9 +45,15 @@ struct t5_rouge_scores {
     struct t5_prf of[T5_ROUGE_MOST]; /* as the measures are listed; 0 behind the last */
 };
 
+struct t5_rouge_options {
+    struct t5_rouge_measures measures;
+    struct t5_rouge_cut cut;
+    int stem;
+};
+
 struct t5_rouge; /* a scorer: the word cache and scratch. One thread at a time. */
 
-int t5_rouge_open(struct t5_rouge **out, const struct t5_rouge_measures *measures, int stem,
+int t5_rouge_open(struct t5_rouge **out, const struct t5_rouge_options *options,
                   struct t5_err *err) T5_MUST_CHECK;
 void t5_rouge_close(struct t5_rouge *rouge);
 
@@ -56,6 +62,9 @@ void t5_rouge_close(struct t5_rouge *rouge);
 int t5_rouge_score(struct t5_rouge_scores *out, struct t5_rouge *rouge, const char *reference,
                    size_t reference_n, const char *prediction, size_t prediction_n,
                    struct t5_err *err) T5_MUST_CHECK;
+
+/* Whether one of the last two texts has letters or digits that T5_ROUGE_ASCII took for spaces. */
+int t5_rouge_discards(const struct t5_rouge *rouge);
 
 /* Several references: *best, of those before, takes over each measure in which scores has the
  * higher F, as rouge_score's score_multi. */

@@ -97,6 +97,15 @@ static int intern(int32_t *number, struct t5_words *words, const char *word, siz
     return 0;
 }
 
+/* Stemming is for English words. */
+static int can_stem(const char *word, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (word[i] & 0x80)
+            return 0;
+    return n > 3;
+}
+
 int t5_words_token(int32_t *token, struct t5_words *words, const char *word, size_t n,
                    struct t5_err *err)
 {
@@ -107,7 +116,7 @@ int t5_words_token(int32_t *token, struct t5_words *words, const char *word, siz
     if (*token != NOT_YET)
         return 0;
     *token = number;
-    if (words->stem && n > 3) {
+    if (words->stem && can_stem(word, n)) {
         words->scratch.n = 0;
         if (t5_buf_append(&words->scratch, word, n, err) ||
             intern(token, words, words->scratch.data, t5_porter_stem(words->scratch.data, n), err))

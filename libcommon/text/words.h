@@ -1,5 +1,5 @@
 /* words.h - words as small numbers, with their stems remembered. Does not cut text into words: see
- * rouge.c. */
+ * rouge_text.c. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TEXT_WORDS_H
 #define T5_TEXT_WORDS_H
@@ -17,7 +17,7 @@ struct t5_word {
 
 /* The caller's struct, zero-initialised but for stem. */
 struct t5_words {
-    int stem; /* 1: words of more than 3 letters stand for their Porter stem */
+    int stem; /* 1: ASCII words of more than 3 letters stand for their Porter stem */
     struct t5_buf text, scratch;
     struct t5_word *words; /* (n) */
     size_t n, capacity;

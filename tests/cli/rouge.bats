@@ -32,7 +32,7 @@ differ='def off($a; $b): [("rouge1", "rouge2", "rougeL", "rougeLsum") as $k
     jq -e 'keys_unsorted == ["count", "rougeL", "rouge2", "level", "resamples", "seed", "signature"]
         and .rouge2.compare.recall.p_bootstrap == 1' "$tmp/two"
     rouge --intervals "$golden" | jq -c '.rougeL, .rouge2' | cmp - <(jq -c '.rougeL, .rouge2 | del(.compare)' "$tmp/two")
-    run -0 rouge --rouge 3,Lsum --table --intervals "$golden"
+    run -0 --separate-stderr rouge --rouge 3,Lsum --table --intervals "$golden"
     [[ ${#lines[@]} == 4 && ${lines[1]} == 'rouge3 '* && ${lines[2]} == 'rougeLsum '* ]]
     run -2 rouge --rouge 0 /dev/null
     [ "$output" = 'rouge: --rouge: expected numbers from 1 to 99, L and Lsum, found "0"' ]
@@ -184,7 +184,7 @@ differ='def off($a; $b): [("rouge1", "rouge2", "rougeL", "rougeLsum") as $k
 }
 
 @test "a full disk: status 4, in mid-stream too" {
-    run -4 bash -c "rouge $golden >/dev/full"
+    run -4 bash -c "rouge --tokenizer unicode $golden >/dev/full"
     [ "$output" = 'rouge: <stdout>: No space left on device' ]
     run -4 bash -c "yes '$(record a b)' | rouge --per-record >/dev/full"
     [ "$output" = 'rouge: <stdout>: No space left on device' ]
@@ -429,4 +429,54 @@ rows='[.rouge.rouge1, .rouge.rouge2, .rouge.rougeL, .rouge.rougeLsum | .precisio
         { width = $3 - $2; error = 4 * sqrt($4 * (1 - $4) / 4000) + 1e-3; close_to += $4 > .01 && $4 < .9 }
         off($1, $5) > 1e-9 || off($2, $6) > .045 * width || off($3, $7) > .045 * width || off($4, $8) > error { print; bad = 1 }
         END { exit bad || NR != 12 || close_to < 3 }' "$tmp/both"
+}
+
+@test "--tokenizer: other scripts as rouge_score with such a tokenizer" {
+    for tokenizer in unicode char; do
+        rouge --tokenizer $tokenizer --per-record testdata/golden/rouge/scripts.jsonl 2>"$tmp/err" |
+            jq -e -s "$differ"' length == 13 and (map(off(.rouge; .'$tokenizer')) | max) < 1e-12'
+        [ ! -s "$tmp/err" ]
+        rouge --tokenizer $tokenizer --split-sentences <"$golden" | jq -r .signature >"$tmp/signature"
+        grep -q "|words:$tokenizer|.*|lsum:sentences|" "$tmp/signature"
+    done
+}
+
+@test "--tokenizer: on plain ASCII unicode is rouge, and char counts letters" {
+    jq -c 'select(.summary + .prediction | explode | all(. < 128))' "$golden" >"$tmp/ascii"
+    [ "$(wc -l <"$tmp/ascii")" -gt 70 ]
+    rouge --per-record "$tmp/ascii" >"$tmp/want"
+    rouge --per-record --tokenizer unicode "$tmp/ascii" | cmp - "$tmp/want"
+    record 'a b, C7!' 'Abc 8' | rouge --tokenizer char --rouge 1,2,Lsum | jq -e '.rouge1.precision == 0.75
+        and .rouge1.recall == 0.75 and .rouge2.precision * 3 == 2'
+    run -2 rouge --tokenizer words "$golden"
+}
+
+@test "letters that --tokenizer rouge discards: one warning, counted" {
+    { record 'Zoë is here' 'Zoe is here'; record 'plain' 'plain — “text”, 5 € 😀❤️'; record 'a' '東京'; } >"$tmp/in"
+    run -0 --separate-stderr rouge "$tmp/in"
+    [ "$stderr" = 'rouge: 2 of 3 records have letters beyond a to z, which are taken for spaces (see --tokenizer)' ]
+    run -0 --separate-stderr rouge --tokenizer unicode "$tmp/in"
+    [ "$stderr" = '' ]
+    record 'İ K' 'k i' >"$tmp/in" # both are letters a to z in lower case
+    run -0 --separate-stderr rouge "$tmp/in"
+    [ "$stderr" = '' ]
+    record 'naïve' b >"$tmp/b"
+    run -0 --separate-stderr rouge --compare "$tmp/b" <<<"$(record a b)"
+    [[ $stderr == 'rouge: 1 of 1 records have letters '* ]]
+}
+
+@test "--split-sentences: as if each sentence stood on a line" {
+    jq -c . >"$tmp/flat" <<'END'
+{"summary":"Ann meets Dr. Bob at 7. They sail. \"Really?\" Yes! it is late.","prediction":"They sail with Ann. Dr. Bob meets them late! Yes."}
+{"summary":"One two three. Four five.","prediction":"Four five. One three."}
+END
+    jq -c . >"$tmp/lines" <<'END'
+{"summary":"Ann meets Dr. Bob at 7.\nThey sail.\n\"Really?\"\nYes!\nit is late.","prediction":"They sail with Ann.\nDr. Bob meets them late!\nYes."}
+{"summary":"One two three.\nFour five.","prediction":"Four five.\nOne three."}
+END
+    rouge --per-record "$tmp/lines" | jq -c .rouge >"$tmp/want"
+    rouge --per-record --split-sentences "$tmp/flat" | jq -c .rouge | cmp - "$tmp/want"
+    rouge --per-record --split-sentences "$tmp/lines" | jq -c .rouge | cmp - "$tmp/want"
+    rouge --per-record "$tmp/flat" | jq -e -s 'all(.rouge | .rougeL == .rougeLsum)'
+    jq -e -s 'all(.rougeL.fmeasure < .rougeLsum.fmeasure)' "$tmp/want"
 }

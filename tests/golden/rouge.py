@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: MIT
 """rouge.py - what rouge_score 0.1.2 and NLTK's PorterStemmer say, for the tests of rouge.
 
-  rouge.py FOLDER                    writes FOLDER/rouge/stems.tsv and texts.jsonl
+  rouge.py FOLDER                    writes FOLDER/rouge/stems.tsv, texts.jsonl and scripts.jsonl
   rouge.py --means VAL               mean scores of three baselines on a JSONL file of dialogue, summary
   rouge.py --words N [FILE...]       N distinct words with their stems: those of the files, then made ones
   rouge.py --compare PROGRAM VAL     runs PROGRAM over many baselines on VAL and compares every number
 
-Needs rouge_score 0.1.2 and NLTK. Seeds are fixed: the same versions write the same bytes."""
+Needs rouge_score 0.1.2, NLTK and regex. Seeds are fixed: the same versions write the same bytes."""
 import json
 import os
 import random
@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 
+import regex
 from nltk.stem.porter import PorterStemmer
 from rouge_score import rouge_scorer
 
@@ -79,6 +80,23 @@ TEXTS = [
      "Bob and Ann are going to take a train to the coast; they are meeting at ten at the station."),
 ]
 
+# Pairs in other scripts: case, accents composed and not, marks, joiners, digits, signs, no spaces.
+SCRIPTS = [
+    ("Anna trifft Jörg am Bahnhof, fährt aber über KÖLN.", "JÖRG und Anna fahren über Köln; der Bahnhof wartet."),
+    ("L'été à Orléans: déjà vu", "l\u2019e\u0301te\u0301 \u00e0 Orl\u00e9ans d\u00e9j\u00e0 VU"),
+    ("\u039f \u0394\u03a1\u039f\u039c\u039f\u03a3 \u03b5\u03af\u03bd\u03b1\u03b9 \u03bc\u03b1\u03ba\u03c1\u03cd\u03c2", "\u03bf \u03b4\u03c1\u03bf\u03bc\u03bf\u03c2 \u03b5\u03af\u03bd\u03b1\u03b9 \u03bc\u03b1\u03ba\u03c1\u03cd"),
+    ("\u0410\u043d\u043d\u0430 \u043f\u0440\u0438\u0434\u0451\u0442\n\u0432 \u0441\u0435\u043c\u044c \u0447\u0430\u0441\u043e\u0432", "\u0432 \u0421\u0415\u041c\u042c\n\u043f\u0440\u0438\u0434\u0451\u0442 \u0410\u041d\u041d\u0410 (7 \u0447\u0430\u0441\u043e\u0432)"),
+    ("\u5b89\u5a1c\u4e03\u70b9\u89c1\u9c8d\u52c3\u3002\u4ed6\u4eec\u53bb\u6d77\u8fb9\u3002", "\u9c8d\u52c3\u4e03\u70b9\u53bb\u6d77\u8fb9\u89c1\u5b89\u5a1c"),
+    ("\u30a2\u30f3\u30ca\u306f7\u6642\u306b\u99c5\u3078\u3001\u304b\u3099\u3093\u3070\u308b", "\u304c\u3093\u3070\u308b\u30a2\u30f3\u30ca\u3001\uff17\u6642"),
+    ("\u0905\u0928\u094d\u0928\u093e \u0938\u093e\u0924 \u092c\u091c\u0947 \u0906\u090f\u0917\u0940\u0964", "\u0938\u093e\u0924 \u092c\u091c\u0947 \u0905\u0928\u094d\u200d\u0928\u093e, \u0967\u0968"),
+    ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \u0628\u0631\u0648\u0645\u061f \u06f1\u06f2", "\u0645\u06cc\u062e\u0648\u0627\u0647\u0645 \u0646\u0631\u0648\u0645 \u06f1\u06f2"),
+    ("\u0e41\u0e2d\u0e19\u0e19\u0e32\u0e08\u0e30\u0e21\u0e32\u0e17\u0e35\u0e48\u0e2a\u0e16\u0e32\u0e19\u0e35", "\u0e2a\u0e16\u0e32\u0e19\u0e35\u0e17\u0e35\u0e41\u0e2d\u0e19\u0e19\u0e32\u0e21\u0e32"),
+    ("\u0130stanbul \u0130\u0130 \u1e9e \u212a\u212b \u2163 \u00b2 x\u00b2 \u24b6 \u01c5", "i\u0307stanbul istanbul \u00df k\u00e5 \u2173 2 x \u24d0 \u01c6"),
+    ("co\u00adoperate f\ufeffour \u2764\ufe0f heart\ufe0f 1\ufe0f\u20e3 \u0301alone", "cooperate four heart 1 alone"),
+    ("Running dogs don't generalize; na\u00efve caf\u00e9s run", "run dog general don t naive caf\u00e9 running na\u00efve"),
+    ("\U0001d400\U00010400\U0001f600 \U00020000\U00020001", "\U0001d400\U00010428 \U00020001"),
+]
+
 
 def random_texts(n):
     """Few words, many repeats and line breaks: ties everywhere."""
@@ -122,6 +140,21 @@ def scorer(stem, kinds=KINDS):
     return rouge_scorer.RougeScorer(kinds, use_stemmer=stem)
 
 
+class Words:
+    """Our own rules for other scripts, written a second time: see man rouge."""
+    def __init__(self, pattern):
+        self.pattern, self.stemmer = regex.compile(pattern), PorterStemmer()
+
+    def tokenize(self, text):
+        text = "".join(c.lower() for c in text).replace("\u03c2", "\u03c3")
+        text = regex.sub("[\u00ad\u200c\u200d\u2060\ufeff\ufe00-\ufe0f]", "", text)
+        return [self.stemmer.stem(w) if len(w) > 3 and w.isascii() else w for w in self.pattern.findall(text)]
+
+
+LETTER, MARK = r"\p{L}\p{Nd}\p{Nl}", r"\p{Mn}\p{Mc}"
+WORDS = {"unicode": Words(f"[{LETTER}][{LETTER}{MARK}]*"), "char": Words(f"[{LETTER}][{MARK}]*")}
+
+
 def numbers(scores):
     return {k: [getattr(s, p) for p in PARTS] for k, s in scores.items()}
 
@@ -138,6 +171,12 @@ def golden(folder):
                       "plain": numbers(scorer(False).score(reference, prediction)),
                       "long": numbers(scorer(True, LONG).score(reference, prediction))}
             out.write(json.dumps(record, ensure_ascii=False) + "\n")
+    with open(f"{directory}/scripts.jsonl", "w", encoding="utf-8") as out:
+        for reference, prediction in SCRIPTS:
+            record = {"summary": reference, "prediction": prediction}
+            for name, words in WORDS.items():
+                record[name] = numbers(rouge_scorer.RougeScorer(KINDS, tokenizer=words).score(reference, prediction))
+            out.write(json.dumps(record) + "\n")
 
 
 def records(path):

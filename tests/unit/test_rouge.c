@@ -25,11 +25,11 @@ static struct t5_rouge_scores score(struct t5_rouge *rouge, const char *referenc
 
 static struct t5_rouge *scorer_of(const char *list, int stem)
 {
-    struct t5_rouge_measures measures;
+    struct t5_rouge_options options = {.stem = stem};
     struct t5_rouge *rouge;
     struct t5_err err;
-    assert_int_equal(t5_rouge_measures_parse(&measures, list, &err), 0);
-    assert_int_equal(t5_rouge_open(&rouge, &measures, stem, &err), 0);
+    assert_int_equal(t5_rouge_measures_parse(&options.measures, list, &err), 0);
+    assert_int_equal(t5_rouge_open(&rouge, &options, &err), 0);
     return rouge;
 }
 
@@ -117,7 +117,7 @@ static void test_grams(void **state)
             for (int i = 0; i <= m; i++)
                 sprintf(text[side] + 2 * i, i < m ? "%c " : "", "abc"[(trial * 7919 + side * 31 + i * i * (side + 3)) % 7 % 3]);
         for (int n = 1; n <= m + 1; n++) {
-            struct t5_rouge_measures measures = {.n = 1, .of = {n}};
+            struct t5_rouge_options options = {.measures = {.n = 1, .of = {n}}};
             struct t5_rouge *rouge;
             struct t5_err err;
             int taken[20] = {0}, hits = 0, all = m - n + 1;
@@ -128,7 +128,7 @@ static void test_grams(void **state)
                         hits++;
                         break;
                     }
-            assert_int_equal(t5_rouge_open(&rouge, &measures, 0, &err), 0);
+            assert_int_equal(t5_rouge_open(&rouge, &options, &err), 0);
             double got = score(rouge, text[0], text[1]).of[0].recall;
             assert_true(t5_close(got, all ? (double)hits / all : 0, 1e-15, 0));
             t5_rouge_close(rouge);
