@@ -10,16 +10,24 @@
 #include "text/rouge_other.h"
 #include "text/rouge_print.h"
 #include "text/rouge_worst.h"
+#include "text/shorten.h"
 
 static const char *prediction = "prediction", *reference = "summary", *compare, *id;
 static const char *rouge = "1,2,L,Lsum", *tokenizer = "rouge";
+static const char *references = "whole", *spiece = "spiece.model";
 static int no_stem, split_sentences, per_record, table, intervals;
 static struct t5_skip skip = {.program = "rouge"};
-static int64_t max_line = (int64_t)T5_MAX_LINE, resamples = 1000, seed = 1, worst;
+static int64_t max_line = (int64_t)T5_MAX_LINE, resamples = 1000, seed = 1, worst,
+               max_target = 50;
 
 static const struct t5_option options[] = {
     {"prediction", 0, T5_OPT_STRING, "FIELD", &prediction, 0, 0, "the field that is scored"},
     {"reference", 0, T5_OPT_STRING, "FIELD", &reference, 0, 0, "the field it is scored against"},
+    {"references", 0, T5_OPT_CHOICE, "whole|recipe", &references, 0, 0,
+     "as they are, or cut to --max-target tokens as the published recipe has them"},
+    {"spiece", 's', T5_OPT_STRING, "FILE", &spiece, 0, 0,
+     "the SentencePiece model that cuts them, or its directory"},
+    {"max-target", 0, T5_OPT_INT, "N", &max_target, 1, 1 << 30, "tokens, </s> included"},
     {"rouge", 0, T5_OPT_STRING, "LIST", &rouge, 0, 0, "what is computed: any N, L and Lsum"},
     {"tokenizer", 0, T5_OPT_CHOICE, "rouge|unicode|char", &tokenizer, 0, 0,
      "words of a-z and 0-9, of letters of any script, or single letters"},
@@ -53,8 +61,9 @@ struct run {
     struct t5_rouge_options options;
     struct t5_jsonl *reader;
     struct t5_rouge *scorer;
+    struct t5_shorten *shorten;     /* NULL: references are whole */
     struct t5_buf references, ends; /* of one record, one behind the other; size_t in bytes */
-    struct t5_buf prediction, members, line, signature;
+    struct t5_buf prediction, whole, members, line, signature;
     struct t5_rouge_total total;
     struct t5_rouge_sample sample, others; /* kept for --intervals and --compare only */
     struct t5_rouge_worst worst;
@@ -63,6 +72,8 @@ struct run {
     int64_t read;                          /* records, bad ones counted */
     int64_t discarding;                    /* records with letters that are no words */
 };
+
+static int is_recipe(void) { return strcmp(references, "recipe") == 0; }
 
 static int check_options(struct t5_err *err)
 {
@@ -83,10 +94,13 @@ static int check_options(struct t5_err *err)
 static int put_signature(struct t5_buf *out, enum t5_rouge_tokens tokens, struct t5_err *err)
 {
     static const char *const words[] = {"a-z0-9", "unicode", "char"};
+    char cut[40] = "";
+    if (is_recipe())
+        snprintf(cut, sizeof cut, "|tokens:%lld", (long long)max_target);
     return t5_buf_printf(out, err,
-                         "rouge_score-0.1.2|prediction:%s|reference:%s|words:%s|"
+                         "rouge_score-0.1.2|prediction:%s|reference:%s%s|words:%s|"
                          "stem:%s|lsum:%s|several:best-f|mean:arithmetic|t5-tools:%s",
-                         prediction, reference, words[tokens], no_stem ? "no" : "porter-nltk",
+                         prediction, reference, cut, words[tokens], no_stem ? "no" : "porter-nltk",
                          split_sentences ? "sentences" : "lines", t5_version);
 }
 
@@ -123,7 +137,11 @@ static int read_prediction(struct run *run, const struct t5_record *record, stru
 static int add_reference(struct run *run, const struct t5_record *record,
                          const struct t5_field *field, struct t5_err *err)
 {
-    if (t5_field_string(&run->references, record, field, err))
+    struct t5_buf *whole = run->shorten ? &run->whole : &run->references;
+    run->whole.n = 0;
+    if (t5_field_string(whole, record, field, err) ||
+        (run->shorten &&
+         t5_shorten_text(&run->references, run->shorten, whole->data, whole->n, err)))
         return -1;
     return t5_buf_append(&run->ends, &run->references.n, sizeof run->references.n, err);
 }
@@ -261,9 +279,11 @@ static void run_free(struct run *run)
 {
     t5_jsonl_close(run->reader);
     t5_rouge_close(run->scorer);
+    t5_shorten_close(run->shorten);
     t5_buf_free(&run->references);
     t5_buf_free(&run->ends);
     t5_buf_free(&run->prediction);
+    t5_buf_free(&run->whole);
     t5_buf_free(&run->members);
     t5_buf_free(&run->line);
     t5_buf_free(&run->signature);
@@ -309,6 +329,7 @@ static int work(const struct t5_list *files, struct t5_err *err)
     if (check_options(err) || read_options(&run, err) ||
         (compare &&
          t5_rouge_other_open(&run.other, compare, &fields, (size_t)max_line, err)) ||
+        (is_recipe() && t5_shorten_open(&run.shorten, spiece, (size_t)max_target, err)) ||
         t5_rouge_open(&run.scorer, &run.options, err) ||
         t5_jsonl_open(&run.reader, files->items, files->n, (size_t)max_line, err) ||
         score_all(&run, err) || print_worst(&run.worst, err) ||

@@ -8,6 +8,7 @@
 #include "base/program.h"
 #include "base/skip.h"
 #include "base/utf8.h"
+#include "text/spm.h"
 #include "text/tokenize.h"
 
 static const char dialogue[] = "dialogue";
@@ -164,7 +165,7 @@ static int run(const struct t5_list *files, const struct t5_template *pattern, s
     };
     int library = strcmp(segmentation, "sentencepiece") == 0;
     struct t5_tokenize_counts counts;
-    if (t5_tokenizer_open(&tokenizer, spiece, library ? T5_SEGMENT_LIBRARY : T5_SEGMENT_VITERBI,
+    if (t5_tokenizer_open(&tokenizer, spiece, library ? &t5_spm_library : NULL,
                           special, err))
         return -1;
     t5_progress_start(&progress, program.name, "records", 0);

@@ -89,3 +89,5 @@ int t5_spm_normalize(struct t5_buf *out, const struct t5_spm *spm, const char *t
         return 0;
     });
 }
+
+const struct t5_segment_library t5_spm_library = {t5_spm_open, t5_spm_close, t5_spm_encode};

@@ -4,14 +4,15 @@
 #ifndef T5_TEXT_SPM_H
 #define T5_TEXT_SPM_H
 
-#include "base/buf.h"
+#include "text/tokenizer.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-struct t5_spm; /* read-only once open: threads share it */
+extern const struct t5_segment_library t5_spm_library; /* the first three of these */
 
+/* struct t5_spm is read-only once open: threads share it. */
 int t5_spm_open(struct t5_spm **out, const void *model, size_t n, struct t5_err *err);
 void t5_spm_close(struct t5_spm *spm);
 /* Appends the library's ids (int32_t), without </s>. */

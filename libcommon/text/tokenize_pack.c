@@ -135,7 +135,7 @@ static void describe_settings(struct settings *s, const struct t5_tokenize_optio
                               const struct t5_tokenizer *t)
 {
     static const char *const on_long[] = {"truncate", "drop", "error"};
-    int library = t5_tokenizer_segmentation(t) == T5_SEGMENT_LIBRARY;
+    int library = t5_tokenizer_has_library(t);
     s->n = 0;
     snprintf(s->max_source, sizeof s->max_source, "%lld", (long long)o->max_source);
     snprintf(s->max_target, sizeof s->max_target, "%lld", (long long)o->max_target);

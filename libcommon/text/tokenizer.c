@@ -9,8 +9,6 @@
 
 #include <nettle/sha2.h>
 
-#include "text/spm.h"
-
 /* ---- opening ------------------------------------------------------------------------------ */
 
 /* T5 puts its 100 sentinels behind the pieces, the last number first, unless the model names them.
@@ -31,7 +29,7 @@ static void find_sentinels(struct t5_tokenizer *t)
 }
 
 int t5_tokenizer_open(struct t5_tokenizer **out, const char *path,
-                      enum t5_segmentation segmentation, int special, struct t5_err *err)
+                      const struct t5_segment_library *library, int special, struct t5_err *err)
 {
     struct t5_tokenizer *t = t5_alloc_zeroed(1, sizeof *t, "a tokenizer", err);
     char shown[T5_ESCAPED];
@@ -39,11 +37,11 @@ int t5_tokenizer_open(struct t5_tokenizer **out, const char *path,
     if (!t)
         return -1;
     t->special = special;
+    t->library = library;
     if (t5_spiece_load(&t->model, path, err))
         goto fail;
     if (t5_segmenter_init(&t->segmenter, &t->model, special, err) ||
-        (segmentation == T5_SEGMENT_LIBRARY &&
-         t5_spm_open(&t->library, t->model.bytes, t->model.n_bytes, err))) {
+        (library && library->open(&t->spm, t->model.bytes, t->model.n_bytes, err))) {
         t5_err_at(err, "%s", t5_escape(shown, path, strlen(path)));
         goto fail;
     }
@@ -61,7 +59,8 @@ void t5_tokenizer_close(struct t5_tokenizer *tokenizer)
     if (!tokenizer)
         return;
     t5_segmenter_free(&tokenizer->segmenter);
-    t5_spm_close(tokenizer->library);
+    if (tokenizer->library)
+        tokenizer->library->close(tokenizer->spm);
     t5_spiece_free(&tokenizer->model);
     free(tokenizer);
 }
@@ -73,9 +72,9 @@ int32_t t5_tokenizer_vocab(const struct t5_tokenizer *tokenizer)
     return (tokenizer->size + 127) / 128 * 128;
 }
 
-enum t5_segmentation t5_tokenizer_segmentation(const struct t5_tokenizer *tokenizer)
+int t5_tokenizer_has_library(const struct t5_tokenizer *tokenizer)
 {
-    return tokenizer->library ? T5_SEGMENT_LIBRARY : T5_SEGMENT_VITERBI;
+    return tokenizer->library != NULL;
 }
 
 int t5_tokenizer_special(const struct t5_tokenizer *tokenizer) { return tokenizer->special; }
@@ -236,7 +235,7 @@ static int encode_word(struct t5_buf *out, struct t5_encoder *e, const char *wor
 static int library_encode(struct t5_buf *out, struct t5_encoder *e, const char *text, size_t n,
                           struct t5_err *err)
 {
-    return t5_spm_encode(out, e->tokenizer->library, text, n, err);
+    return e->tokenizer->library->encode(out, e->tokenizer->spm, text, n, err);
 }
 
 /* Text without special tokens. Stops when `enough` bytes of ids are there: later words change

@@ -9,16 +9,24 @@
 #include "text/segment.h"
 #include "text/spiece.h"
 
-enum t5_segmentation { T5_SEGMENT_VITERBI, T5_SEGMENT_LIBRARY };
+/* Another segmentation than ours: t5_spm_library of spm.h, so that only a program that names it
+ * links it. */
+struct t5_spm;
+struct t5_segment_library {
+    int (*open)(struct t5_spm **out, const void *model, size_t n, struct t5_err *err);
+    void (*close)(struct t5_spm *spm);
+    int (*encode)(struct t5_buf *out, const struct t5_spm *spm, const char *text, size_t n,
+                  struct t5_err *err);
+};
 
 struct t5_tokenizer; /* read-only once open: threads share it */
 struct t5_encoder;   /* a thread's own scratch and word memory */
 
-/* Reads spiece.model (or that of a directory), checks it, and (T5_SEGMENT_LIBRARY) gives it to the library. special: "</s>",
- * "<pad>", "<unk>" and "<extra_id_N>" in text are those ids, as transformers does it; else they are
- * text like any other. */
+/* Reads spiece.model (or that of a directory), checks it, and gives it to the library, if there is
+ * one (NULL: ours segments). special: "</s>", "<pad>", "<unk>" and "<extra_id_N>" in text are those
+ * ids, as transformers does it; else they are text like any other. */
 int t5_tokenizer_open(struct t5_tokenizer **out, const char *path,
-                      enum t5_segmentation segmentation, int special, struct t5_err *err)
+                      const struct t5_segment_library *library, int special, struct t5_err *err)
     T5_MUST_CHECK;
 void t5_tokenizer_close(struct t5_tokenizer *tokenizer);
 /* Ids that have text or are a sentinel: pieces, and 100 sentinels where the model has none of its
@@ -29,7 +37,7 @@ int32_t t5_tokenizer_size(const struct t5_tokenizer *tokenizer);
 int32_t t5_tokenizer_vocab(const struct t5_tokenizer *tokenizer);
 
 /* As it was opened. */
-enum t5_segmentation t5_tokenizer_segmentation(const struct t5_tokenizer *tokenizer);
+int t5_tokenizer_has_library(const struct t5_tokenizer *tokenizer);
 int t5_tokenizer_special(const struct t5_tokenizer *tokenizer);
 /* SHA-256 of spiece.model, 64 hexadecimal digits and NUL. */
 void t5_tokenizer_digest(char out[65], const struct t5_tokenizer *tokenizer);
@@ -43,7 +51,7 @@ int t5_encode(struct t5_buf *out, struct t5_encoder *encoder, const char *text, 
               struct t5_err *err) T5_MUST_CHECK;
 
 /* The same, and appends to unknown the characters (struct t5_unknown, after normalisation) that
- * became T5_UNK among these ids. Slower, and only for T5_SEGMENT_VITERBI. */
+ * became T5_UNK among these ids. Slower, and not with a library. */
 int t5_encode_unknown(struct t5_buf *unknown, struct t5_buf *out, struct t5_encoder *encoder,
                       const char *text, size_t n, size_t max, struct t5_err *err) T5_MUST_CHECK;
 

@@ -13,7 +13,8 @@ struct t5_tokenizer {
     struct t5_spiece model;
     struct t5_normalizer normalizer;
     struct t5_segmenter segmenter;
-    struct t5_spm *library; /* NULL: ours segments */
+    const struct t5_segment_library *library; /* NULL: ours segments */
+    struct t5_spm *spm;                       /* its handle */
     int special;
     int32_t size;                   /* pieces and sentinels */
     int32_t sentinel[T5_SENTINELS]; /* id of <extra_id_N> */

@@ -480,3 +480,24 @@ END
     rouge --per-record "$tmp/flat" | jq -e -s 'all(.rouge | .rougeL == .rougeLsum)'
     jq -e -s 'all(.rougeL.fmeasure < .rougeLsum.fmeasure)' "$tmp/want"
 }
+
+@test "--references recipe: as labels that t5-tokenize has cut and decoded" {
+    model=testdata/golden/tokenizer/spiece.model
+    jq -c '{prediction: .summary, summary: .dialogue}' testdata/demo/test.jsonl >"$tmp/in" # long references
+    for n in 1 12 50; do
+        t5-tokenize -s $model --max-target $n --source prediction "$tmp/in" |
+            jq -c '{kept: .prediction, output_ids: .labels}' |
+            t5-tokenize -s $model --decode | jq -c '{prediction: .kept, summary: .prediction}' >"$tmp/cut"
+        rouge --per-record "$tmp/cut" | jq -c .rouge >"$tmp/want"
+        rouge --per-record --references recipe -s $model --max-target $n "$tmp/in" | jq -c .rouge | cmp - "$tmp/want"
+    done
+    rouge --per-record "$tmp/in" | jq -c .rouge >"$tmp/whole"
+    run ! cmp -s "$tmp/whole" "$tmp/want"
+    # several references are each cut; the default of 50 is in the signature
+    jq -c '.summary |= [., "x"]' "$tmp/in" >"$tmp/list"
+    rouge --references recipe --spiece testdata/demo "$tmp/list" | jq -e '.signature | contains("|reference:summary|tokens:50|")'
+    run -4 rouge --references recipe -s "$tmp/none" "$tmp/in"
+    [[ $output == *"$tmp/none"* ]]
+    run -2 rouge --references recipe --max-target 0 "$tmp/in"
+    run -2 rouge --references short "$tmp/in"
+}

@@ -19,7 +19,7 @@
 #define FOLDER "testdata/golden/tokenizer/"
 static const char model_path[] = FOLDER "spiece.model";
 
-static struct t5_tokenizer *open_tokenizer(enum t5_segmentation how, int special)
+static struct t5_tokenizer *open_tokenizer(const struct t5_segment_library *how, int special)
 {
     struct t5_tokenizer *t;
     struct t5_err err;
@@ -117,9 +117,9 @@ static void check_case(const struct t5_record *record, void *arg)
 static void encode_as_transformers(void **state)
 {
     (void)state;
-    struct t5_tokenizer *t = open_tokenizer(T5_SEGMENT_VITERBI, 0);
-    struct t5_tokenizer *s = open_tokenizer(T5_SEGMENT_VITERBI, 1);
-    struct t5_tokenizer *l = open_tokenizer(T5_SEGMENT_LIBRARY, 0);
+    struct t5_tokenizer *t = open_tokenizer(NULL, 0);
+    struct t5_tokenizer *s = open_tokenizer(NULL, 1);
+    struct t5_tokenizer *l = open_tokenizer(&t5_spm_library, 0);
     struct pair p = {open_encoder(t), open_encoder(s), open_encoder(l)};
     each(FOLDER "cases.jsonl", check_case, &p);
     t5_encoder_close(p.plain);
@@ -147,7 +147,7 @@ static void check_decoding(const struct t5_record *record, void *arg)
 static void decode_as_transformers(void **state)
 {
     (void)state;
-    struct t5_tokenizer *t = open_tokenizer(T5_SEGMENT_VITERBI, 0);
+    struct t5_tokenizer *t = open_tokenizer(NULL, 0);
     each(FOLDER "decode.jsonl", check_decoding, t);
     /* Ids behind the sentinels, where a padded embedding has rows, have no text. */
     struct t5_buf got = {0};
@@ -164,7 +164,7 @@ static void decode_as_transformers(void **state)
 static void special_tokens_are_text_by_default(void **state)
 {
     (void)state;
-    struct t5_tokenizer *t = open_tokenizer(T5_SEGMENT_VITERBI, 0);
+    struct t5_tokenizer *t = open_tokenizer(NULL, 0);
     struct t5_encoder *e = open_encoder(t);
     static const char *const texts[] = {"</s>", "<pad>", "<unk>", "<extra_id_0>", "\xef\xbc\x9c/s\xef\xbc\x9e"};
     struct t5_buf got = {0};
@@ -188,7 +188,7 @@ static void special_tokens_are_text_by_default(void **state)
 static void long_words_take_linear_time(void **state)
 {
     (void)state;
-    struct t5_tokenizer *t = open_tokenizer(T5_SEGMENT_VITERBI, 0);
+    struct t5_tokenizer *t = open_tokenizer(NULL, 0);
     struct t5_encoder *e = open_encoder(t);
     static const char *const units[] = {"a", "\xe6\x97\xa5", "\xcc\x81"};
     struct t5_buf text = {0}, got = {0};
@@ -212,7 +212,7 @@ static void long_words_take_linear_time(void **state)
 static void word_memory_forgets_rightly(void **state)
 {
     (void)state;
-    struct t5_tokenizer *t = open_tokenizer(T5_SEGMENT_VITERBI, 0);
+    struct t5_tokenizer *t = open_tokenizer(NULL, 0);
     struct t5_encoder *e = open_encoder(t), *fresh;
     struct t5_buf a = {0}, b = {0};
     struct t5_err err;
@@ -249,7 +249,7 @@ static void missing_model(void **state)
     (void)state;
     struct t5_tokenizer *t;
     struct t5_err err;
-    assert_int_equal(t5_tokenizer_open(&t, "/nonexistent", T5_SEGMENT_VITERBI, 0, &err), -1);
+    assert_int_equal(t5_tokenizer_open(&t, "/nonexistent", NULL, 0, &err), -1);
     assert_int_equal(err.status, T5_ENVIRONMENT);
     assert_string_equal(err.text, "/nonexistent: No such file or directory");
 }
