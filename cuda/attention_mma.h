@@ -14,9 +14,9 @@
  * atomics, and nothing depends on what else is in the batch.
  *
  * Rows of a strip and of a pair are dealt to the lanes so that lane 4g + t holds strip rows 2g and
- * 2g + 1 against pair rows 4t .. 4t + 3. Four neighbouring keys are then one lane's, as one Philox
- * draw wants it (in the dk and dv kernel two lanes share the draw), and eight scores need five
- * entries of the bias table.
+ * 2g + 1 against pair rows 4t .. 4t + 3. Eight neighbouring keys, a Philox draw, are then two
+ * lanes' (four lanes' in the dk and dv kernel), which draw for one query each and exchange words;
+ * and eight scores need five entries of the bias table.
  *
  * What bounds it: instructions (with dropout the draws are two fifths of them), and for dk and dv
  * the reads of shared memory. */
@@ -50,7 +50,7 @@ struct shape64 { /* what the kernels take of a t5_attention */
     int heads, max_distance, causal;
     int reach; /* a multiple of 16: pairs so far from a strip lie beyond max_distance whole */
     int table_bytes;
-    uint32_t site, threshold; /* a draw below threshold drops */
+    uint32_t site, threshold; /* 16 bits below threshold drop */
     uint32_t keys[10][2];     /* of each Philox round: as constants they cost nothing */
     float keep;               /* 1 / (1 - p) */
 };
@@ -162,8 +162,8 @@ __device__ inline int first_warp()
     return (threadIdx.x / 32 + blockIdx.x) % WARPS;
 }
 
-/* x[r] of lane t to lane r's x[t], within four lanes */
-__device__ inline void transpose_quad(uint32_t (&x)[4], int t)
+/* x[r] of lane t to lane r's x[t], within four lanes that are STRIDE apart */
+template <int STRIDE = 1> __device__ inline void transpose_quad(uint32_t (&x)[4], int t)
 {
 #pragma unroll
     for (int step = 1; step <= 2; step *= 2) {
@@ -171,7 +171,7 @@ __device__ inline void transpose_quad(uint32_t (&x)[4], int t)
 #pragma unroll
         for (int i = 0; i < 4; i++)
             if (!(i & step)) {
-                uint32_t got = __shfl_xor_sync(~0u, high ? x[i] : x[i + step], step);
+                uint32_t got = __shfl_xor_sync(~0u, high ? x[i] : x[i + step], step * STRIDE);
                 x[i] = high ? got : x[i];
                 x[i + step] = high ? x[i + step] : got;
             }
@@ -313,11 +313,11 @@ __device__ inline void hide_keys(float (&x)[2][4], int strip, int pair, int nk, 
     }
 }
 
-/* t5_dropout_draw for keys 4 (key / 4) .. + 3, with the keys of the rounds at hand */
+/* t5_dropout_draw for keys 8 (key / 8) .. + 7, with the keys of the rounds at hand */
 __device__ inline struct t5_philox draw(const shape64 &s, uint32_t record, int query, int head,
                                         int key)
 {
-    uint32_t c0 = record, c1 = (uint32_t)query, c2 = (uint32_t)(head * 16384 + key / 4),
+    uint32_t c0 = record, c1 = (uint32_t)query, c2 = (uint32_t)(head * 8192 + key / 8),
              c3 = s.site;
 #pragma unroll
     for (int i = 0; i < 10; i++) {
@@ -329,6 +329,27 @@ __device__ inline struct t5_philox draw(const shape64 &s, uint32_t record, int q
     }
     struct t5_philox d = {{c0, c1, c2, c3}};
     return d;
+}
+
+/* Whether draws[] of two keys, the lower half the first one's, drop key c % 2 of them */
+__device__ inline bool dropped(uint32_t word, int c, const shape64 &s)
+{
+    return (c % 2 ? word >> 16 : word & 0xffff) < s.threshold;
+}
+
+/* words[r][c / 2]: the draws of key 4t + c of the pair (its first key: key) for query + r. The
+ * lanes of an octet of keys draw for one of the two queries each. */
+__device__ inline void draw_rows(uint32_t (&words)[2][2], const shape64 &s, uint32_t record,
+                                 int query, int head, int key, const lane_map &m)
+{
+    bool odd = m.t & 1;
+    struct t5_philox d = draw(s, record, query + odd, head, key + 4 * m.t);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint32_t got = __shfl_xor_sync(~0u, odd ? d.v[i] : d.v[2 + i], 1);
+        words[0][i] = odd ? got : d.v[i];
+        words[1][i] = odd ? d.v[2 + i] : got;
+    }
 }
 
 /* ---- launchers ---- */
@@ -362,8 +383,8 @@ static inline shape64 shape_of(const t5_attention *shape)
         s.keys[i][0] = shape->dropout.key[0] + i * 0x9E3779B9u;
         s.keys[i][1] = shape->dropout.key[1] + i * 0xBB67AE85u;
     }
-    s.threshold = (uint32_t)ceil((double)shape->dropout.p * 0x1p24) << 8;
-    s.keep = shape->dropout.p > 0 ? 1.0f / (1.0f - shape->dropout.p) : 1;
+    s.threshold = t5_dropout_threshold(shape->dropout.p);
+    s.keep = shape->dropout.p > 0 ? t5_dropout_keep(shape->dropout.p) : 1;
     return s;
 }
 

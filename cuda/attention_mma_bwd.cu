@@ -58,17 +58,13 @@ backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4], const uint32_t 
     clear(dp);
     multiply<1>(dp, dout, keys, m);
     hide_keys(x, strip, pair, at.nk, s, m);
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-        struct t5_philox d;
-        if (DROP)
-            d = draw(s, record, STRIP * strip + 2 * m.g + r, at.head, STRIP * pair + 4 * m.t);
-#pragma unroll
-        for (int c = 0; c < 4; c++) {
-            float p = exp2_fast(fmaf(AT(x, r, c), LOG2E, -rows.lse[r]));
-            float change = DROP && d.v[c] < s.threshold ? 0 : AT(dp, r, c);
-            AT(x, r, c) = p * (change - rows.delta[r]);
-        }
+    uint32_t words[2][2];
+    if (DROP)
+        draw_rows(words, s, record, STRIP * strip + 2 * m.g, at.head, STRIP * pair, m);
+    EACH_ELEMENT(r, c) {
+        float p = exp2_fast(fmaf(AT(x, r, c), LOG2E, -rows.lse[r]));
+        float change = DROP && dropped(words[r][c / 2], c, s) ? 0 : AT(dp, r, c);
+        AT(x, r, c) = p * (change - rows.delta[r]);
     }
     multiply_add<0>(dq, x, keys, m);
 }
@@ -152,24 +148,17 @@ __global__ void __launch_bounds__(THREADS, 3)
 
 /* ---- backward: dk and dv; strips are keys, pairs are queries ---- */
 
-/* Which of a lane's eight weights are dropped. Lanes 4g + t and 4(g ^ 1) + t hold the four keys of
- * a draw between them: each draws for two of the four queries and hands over the half that is not
- * its own. */
-__device__ inline void share_draws(uint32_t (&draws)[2][4], uint32_t record, int query, int key,
+/* The draws of a lane's two keys for queries .. + 3. The four lanes whose keys make up an octet draw
+ * for one of the queries each and deal out the words. */
+__device__ inline void share_draws(uint32_t (&words)[4], uint32_t record, int query, int key,
                                    int head, const shape64 &s, const lane_map &m)
 {
-    bool odd = m.g & 1;
+    int mine = m.g % 4;
+    struct t5_philox d = draw(s, record, query + mine, head, key);
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        struct t5_philox d = draw(s, record, query + (odd ? 2 : 0) + i, head, key);
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            uint32_t mine = odd ? d.v[2 + r] : d.v[r];
-            uint32_t got = __shfl_xor_sync(~0u, odd ? d.v[r] : d.v[2 + r], 4);
-            AT(draws, r, i) = odd ? got : mine;
-            AT(draws, r, 2 + i) = odd ? mine : got;
-        }
-    }
+    for (int i = 0; i < 4; i++)
+        words[i] = d.v[i];
+    transpose_quad<4>(words, mine);
 }
 
 /* One pair of queries into dk / keep and dv / keep. bias: the table at key 2g against query 4t of
@@ -200,12 +189,11 @@ __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4
     float delta[4] = {first.y, first.w, second.y, second.w};
     EACH_ELEMENT(r, c)
         AT(x, r, c) = exp2_fast(fmaf(AT(x, r, c), LOG2E, -lse[c]));
-    uint32_t draws[2][4];
+    uint32_t words[4]; /* of each query, for the lane's two keys */
     if (DROP)
-        share_draws(draws, record, STRIP * pair + 4 * m.t, STRIP * strip + 2 * (m.g & ~1), at.head,
-                    s, m);
+        share_draws(words, record, STRIP * pair + 4 * m.t, STRIP * strip + 2 * m.g, at.head, s, m);
     EACH_ELEMENT(r, c) {
-        float p = AT(x, r, c), kept = DROP && AT(draws, r, c) < s.threshold ? 0 : p;
+        float p = AT(x, r, c), kept = DROP && dropped(words[c], r, s) ? 0 : p;
         AT(dp, r, c) = fmaf(kept, AT(dp, r, c), -p * delta[c]);
         AT(x, r, c) = kept;
     }

@@ -47,15 +47,11 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
                 rows.sum[r] += AT(x[j], r, c);
             }
             if (DROP) {
-#pragma unroll
-                for (int r = 0; r < 2; r++) {
-                    struct t5_philox d = draw(s, record, STRIP * strip + 2 * m.g + r, at.head,
-                                              TILE * tile + STRIP * j + 4 * m.t);
-#pragma unroll
-                    for (int c = 0; c < 4; c++)
-                        if (d.v[c] < s.threshold)
-                            AT(x[j], r, c) = 0;
-                }
+                uint32_t words[2][2];
+                draw_rows(words, s, record, STRIP * strip + 2 * m.g, at.head,
+                          TILE * tile + STRIP * j, m);
+                EACH_ELEMENT(r, c)
+                    AT(x[j], r, c) = dropped(words[r][c / 2], c, s) ? 0 : AT(x[j], r, c);
             }
             multiply_add<1>(out, x[j], slot + j * PAIR_BYTES, m);
         }

@@ -156,16 +156,40 @@ __device__ inline drop_row drop_at(const t5_dropout &d, const pack_view &p, int6
     return r;
 }
 
-/* Multiplies columns c .. c+3 (c a multiple of 4) by their factors. */
+/* Multiplies two neighbouring columns by their factors: those of one word of a draw. */
+__device__ inline void drop_two(float &even, float &odd, uint32_t word, uint32_t threshold,
+                                float keep)
+{
+    even = (word & 0xffff) >= threshold ? even * keep : 0;
+    odd = word >> 16 >= threshold ? odd * keep : 0;
+}
+
+/* Multiplies columns c .. c+3 (c a multiple of 4) by their factors. Half a draw: where the next
+ * four are at hand too, drop_octet. */
 __device__ inline void drop_quad(quad &q, const drop_row &r, uint32_t c)
 {
     if (!r.active)
         return;
-    struct t5_philox draw = t5_dropout_draw(&r.d, r.record, r.position, c / 4);
-    float keep = 1.0f / (1.0f - r.d.p);
+    struct t5_philox draw = t5_dropout_draw(&r.d, r.record, r.position, c / 8);
+    uint32_t threshold = t5_dropout_threshold(r.d.p);
+    float keep = t5_dropout_keep(r.d.p);
+    drop_two(q.v[0], q.v[1], c & 4 ? draw.v[2] : draw.v[0], threshold, keep);
+    drop_two(q.v[2], q.v[3], c & 4 ? draw.v[3] : draw.v[1], threshold, keep);
+}
+
+/* The same for columns c .. c+7, c a multiple of 8. */
+__device__ inline void drop_octet(quad &low, quad &high, const drop_row &r, uint32_t c)
+{
+    if (!r.active)
+        return;
+    struct t5_philox draw = t5_dropout_draw(&r.d, r.record, r.position, c / 8);
+    uint32_t threshold = t5_dropout_threshold(r.d.p);
+    float keep = t5_dropout_keep(r.d.p);
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        q.v[i] = t5_uniform(draw.v[i]) >= r.d.p ? q.v[i] * keep : 0;
+    for (int i = 0; i < 2; i++) {
+        drop_two(low.v[2 * i], low.v[2 * i + 1], draw.v[i], threshold, keep);
+        drop_two(high.v[2 * i], high.v[2 * i + 1], draw.v[2 + i], threshold, keep);
+    }
 }
 
 /* ---- sums over a block: fixed order, so the same bytes every time ---- */

@@ -143,8 +143,8 @@ static lora_group make_group(const t5_device *dev, const t5_lora *lora, int left
     g.drop = drop.p > 0;
     g.key[0] = drop.key[0];
     g.key[1] = drop.key[1];
-    g.threshold = (uint32_t)ceilf(drop.p * 0x1p24f) << 8;
-    g.keep = g.drop ? 1 / (1 - drop.p) : 1;
+    g.threshold = t5_dropout_threshold(drop.p);
+    g.keep = g.drop ? t5_dropout_keep(drop.p) : 1;
     int steps = (g.rank + 15) / 16;
     for (int i = 0; i < left && i < LORA_GROUP && (i + 1) * steps <= LORA_GROUP_STEPS; i++) {
         const t5_lora &l = lora[i];

@@ -29,7 +29,7 @@ struct lora_group {
     int count, rank, first, ldu;
     bool drop;
     uint32_t key[2];
-    uint32_t threshold; /* a draw not below keeps its column: (bits >> 8) / 2^24 >= p */
+    uint32_t threshold; /* 16 bits not below keep their column */
     float keep;         /* 1 / (1 - p); 1 without dropout */
 };
 

@@ -191,6 +191,21 @@ __global__ void lora_back_finish(bf16 *du, const __grid_constant__ lora_parts pa
     store_quad(row, r, g.rank, true, db);
 }
 
+/* words[e]: the draws of a lane's four columns in row e of two. Lanes p and p ^ 1, whose columns make
+ * up the octet, draw for one of the rows each. */
+__device__ inline void draw_two_rows(uint32_t (&words)[2][2], const lora_group &g, int m,
+                                     const lora_place *place, uint32_t octet, int p)
+{
+    bool odd = p & 1;
+    struct t5_philox d = lora_draw(g, m, place[odd], octet);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint32_t got = __shfl_xor_sync(~0u, odd ? d.v[i] : d.v[2 + i], 4);
+        words[0][i] = odd ? got : d.v[i];
+        words[1][i] = odd ? d.v[2 + i] : got;
+    }
+}
+
 /* A lane owns rows 4q .. 4q+3 and columns 4p .. 4p+3 of 16 x 32: one draw a row and module.
  * dx: D = a^T du^T. A = a^T, its rows p and p+8 are columns 4p + 2t and 4p + 2t + 1 in product t,
  *     contracted ranks 4q .. 4q+3 of 16; B = du^T, its column p is row 4 (p / 2) + 2s + p % 2 in
@@ -285,19 +300,22 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
                         mma(back[t], {at.x, at.y, at.z, at.w}, d[k][s].x, d[k][s].y);
                     }
                 uint2 pair[2];
+                uint32_t words[2][2];
+                if (DROP)
+                    draw_two_rows(words, g, m, place + (here - first + 2 * s), (uint32_t)c / 8, p);
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     int i = 2 * s + e;
                     pair[e] = now[i];
                     float keep[4] = {1, 1, 1, 1};
                     if (DROP) {
-                        struct t5_philox draw =
-                            lora_draw(g, m, place[here - first + i], (uint32_t)c / 4);
-                        pair[e].x = drop_pair(pair[e].x, draw.v[0], draw.v[1], g.threshold);
-                        pair[e].y = drop_pair(pair[e].y, draw.v[2], draw.v[3], g.threshold);
+                        pair[e].x = drop_pair(pair[e].x, words[e][0], g.threshold);
+                        pair[e].y = drop_pair(pair[e].y, words[e][1], g.threshold);
 #pragma unroll
                         for (int k = 0; k < 4; k++)
-                            keep[k] = draw.v[k] >= g.threshold ? g.keep : 0;
+                            keep[k] = (words[e][k / 2] >> k % 2 * 16 & 0xffff) >= g.threshold
+                                          ? g.keep
+                                          : 0;
                     }
 #pragma unroll
                     for (int k = 0; k < 4; k++)

@@ -3,7 +3,7 @@
  * Two kernels: lora_down cuts K into slices of 512 and writes a partial u of each; lora_up adds the
  * slices in their order, rounds u, and updates y. Both depend on K and the rank alone, so a row's
  * result does not depend on the rows beside it. Bound by memory (x once, y read and written) and,
- * with dropout, by the draws: 10 Philox rounds for 4 columns of a row and module. */
+ * with dropout, by the draws: 10 Philox rounds for 8 columns of a row and module. */
 /* SPDX-License-Identifier: MIT */
 #include "lora_mma.h"
 
@@ -29,15 +29,15 @@ __device__ inline down_tile load_down_tile(const bf16 *x, uint32_t ldx, int row,
     return t;
 }
 
-/* Eight columns of one row from quad `at` on, dropped for module m. */
+/* Eight columns of one row, octet `at`, dropped for module m. */
 __device__ inline uint4 drop_eight(uint4 v, const lora_group &g, int m, lora_place place,
                                    uint32_t at)
 {
-    struct t5_philox d = lora_draw(g, m, place, at), e = lora_draw(g, m, place, at + 1);
-    v.x = drop_pair(v.x, d.v[0], d.v[1], g.threshold);
-    v.y = drop_pair(v.y, d.v[2], d.v[3], g.threshold);
-    v.z = drop_pair(v.z, e.v[0], e.v[1], g.threshold);
-    v.w = drop_pair(v.w, e.v[2], e.v[3], g.threshold);
+    struct t5_philox d = lora_draw(g, m, place, at);
+    v.x = drop_pair(v.x, d.v[0], g.threshold);
+    v.y = drop_pair(v.y, d.v[1], g.threshold);
+    v.z = drop_pair(v.z, d.v[2], g.threshold);
+    v.w = drop_pair(v.w, d.v[3], g.threshold);
     return v;
 }
 
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
             for (int m = 0; m < M; m++) {
                 uint4 x0 = now.v[j][0], x8 = now.v[j][1];
                 if (DROP) {
-                    uint32_t at = (uint32_t)(c + 32 * j) / 4;
+                    uint32_t at = (uint32_t)(c + 32 * j) / 8;
                     x0 = drop_eight(x0, g, m, place[row - first + p], at);
                     x8 = drop_eight(x8, g, m, place[row - first + p + 8], at);
                 }

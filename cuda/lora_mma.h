@@ -60,10 +60,12 @@ __device__ inline uint4 load_eight(const bf16 *from, bool inside)
     return inside ? *reinterpret_cast<const uint4 *>(from) : make_uint4(0, 0, 0, 0);
 }
 
-/* The pair with what its two draws drop set to 0; 1 / (1 - p) is left to the f32 result. */
-__device__ inline uint32_t drop_pair(uint32_t pair, uint32_t low, uint32_t high, uint32_t threshold)
+/* The pair with what a word of draws drops of it set to 0; 1 / (1 - p) is left to the f32 result.
+ */
+__device__ inline uint32_t drop_pair(uint32_t pair, uint32_t word, uint32_t threshold)
 {
-    return pair & ((low >= threshold ? 0xffffu : 0) | (high >= threshold ? 0xffff0000u : 0));
+    return pair & (((word & 0xffff) >= threshold ? 0xffffu : 0) |
+                   (word >> 16 >= threshold ? 0xffff0000u : 0));
 }
 
 struct lora_place { /* where a row stands, for its draws */
@@ -71,9 +73,9 @@ struct lora_place { /* where a row stands, for its draws */
 };
 
 __device__ inline struct t5_philox lora_draw(const lora_group &g, int m, lora_place at,
-                                             uint32_t quad_index)
+                                             uint32_t octet)
 {
-    uint32_t counter[4] = {at.record, at.position, quad_index, g.side[m].site};
+    uint32_t counter[4] = {at.record, at.position, octet, g.side[m].site};
     return t5_philox(counter, g.key);
 }
 

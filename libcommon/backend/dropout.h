@@ -11,11 +11,25 @@ T5_HOST_DEVICE static inline int t5_dropout_active(const struct t5_dropout *d)
     return d && d->p > 0;
 }
 
-/* The four draws for columns 4 * quad .. 4 * quad + 3 of (record, position). */
-T5_HOST_DEVICE static inline struct t5_philox
-t5_dropout_draw(const struct t5_dropout *d, uint32_t record, uint32_t position, uint32_t quad)
+/* 16 bits below it drop: p to the nearest 2^-16, below 1. */
+T5_HOST_DEVICE static inline uint32_t t5_dropout_threshold(float p)
 {
-    uint32_t counter[4] = {record, position, quad, d->site};
+    uint32_t threshold = (uint32_t)(p * 65536.0f + 0.5f);
+    return threshold < 65536 ? threshold : 65535;
+}
+
+/* What is kept is multiplied by it: 1 / (1 - p), of p as it is drawn. */
+T5_HOST_DEVICE static inline float t5_dropout_keep(float p)
+{
+    return 65536.0f / (float)(65536 - t5_dropout_threshold(p));
+}
+
+/* The draws for columns 8 * octet .. 8 * octet + 7 of (record, position), two in each word, the
+ * lower half first. */
+T5_HOST_DEVICE static inline struct t5_philox
+t5_dropout_draw(const struct t5_dropout *d, uint32_t record, uint32_t position, uint32_t octet)
+{
+    uint32_t counter[4] = {record, position, octet, d->site};
     return t5_philox(counter, d->key);
 }
 
@@ -23,8 +37,9 @@ t5_dropout_draw(const struct t5_dropout *d, uint32_t record, uint32_t position, 
 T5_HOST_DEVICE static inline float t5_dropout_factor(const struct t5_dropout *d, uint32_t record,
                                                      uint32_t position, uint32_t column)
 {
-    struct t5_philox draw = t5_dropout_draw(d, record, position, column / 4);
-    return t5_uniform(draw.v[column % 4]) >= d->p ? 1.0f / (1.0f - d->p) : 0.0f;
+    struct t5_philox draw = t5_dropout_draw(d, record, position, column / 8);
+    uint32_t bits = draw.v[column % 8 / 2] >> column % 2 * 16 & 0xffff;
+    return bits >= t5_dropout_threshold(d->p) ? t5_dropout_keep(d->p) : 0.0f;
 }
 
 #endif

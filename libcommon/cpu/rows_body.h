@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/dropout.h"
 #include "cpu/rows.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -100,11 +101,12 @@ INLINE void multiply(vu *high, vu *low, vu a, uint32_t by)
     *high = (vu)(even >> 32 | (odd & ~half));
 }
 
-/* t5_philox for VL counters {record, position, quad, site} at once: v[c % 4][quad]. */
-INLINE void philox(vu v[4], const struct t5_dropout *drop, struct t5_place at, vu quad)
+/* t5_philox for VL counters {record, position, octet, site} at once: v, one vector behind the
+ * other, holds the four words of each octet. */
+INLINE void philox(vu v[4], const struct t5_dropout *drop, struct t5_place at, vu octet)
 {
     uint32_t k0 = drop->key[0], k1 = drop->key[1];
-    vu c0 = (vu){0} + at.record, c1 = (vu){0} + at.position, c2 = quad, c3 = (vu){0} + drop->site;
+    vu c0 = (vu){0} + at.record, c1 = (vu){0} + at.position, c2 = octet, c3 = (vu){0} + drop->site;
     for (int round = 0; round < 10; round++) {
         vu high0, low0, high1, low1;
         multiply(&high0, &low0, c0, 0xD2511F53u);
@@ -116,7 +118,7 @@ INLINE void philox(vu v[4], const struct t5_dropout *drop, struct t5_place at, v
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    /* from four vectors by c % 4 to column order */
+    /* from four vectors, a word each, to column order */
     const vu low02 = ZIP_LOW(c0, c2), high02 = ZIP_HIGH(c0, c2);
     const vu low13 = ZIP_LOW(c1, c3), high13 = ZIP_HIGH(c1, c3);
     v[0] = ZIP_LOW(low02, low13);
@@ -131,13 +133,15 @@ static void drop_row(float *out, const float *in, int64_t n, const struct t5_dro
     vu iota;
     for (uint32_t i = 0; i < VL; i++)
         iota[i] = i;
-    const vf p = all(drop->p), factor = all(1.0f / (1.0f - drop->p));
-    for (int64_t i = 0; i < n; i += 4 * VL) {
+    const vu threshold = (vu){0} + t5_dropout_threshold(drop->p);
+    const vf factor = all(t5_dropout_keep(drop->p));
+    for (int64_t i = 0; i < n; i += 8 * VL) {
         vu v[4];
-        philox(v, drop, at, iota + (at.first + (uint32_t)i) / 4);
-        for (int64_t j = 0; j < 4 && i + j * VL < n; j++) {
-            const vf uniform = __builtin_convertvector((vi)(v[j] >> 8), vf) * all(0x1p-24f);
-            const vf mask = (vf)((uniform >= p) & (vi)factor);
+        philox(v, drop, at, iota + (at.first + (uint32_t)i) / 8);
+        for (int64_t j = 0; j < 8 && i + j * VL < n; j++) {
+            const vu even = v[j / 2] & 0xffff, odd = v[j / 2] >> 16;
+            const vu bits = j % 2 ? ZIP_HIGH(even, odd) : ZIP_LOW(even, odd);
+            const vf mask = (vf)((vi)(bits >= threshold) & (vi)factor);
             put(out, i + j * VL, n, in ? get(in, i + j * VL, n) * mask : mask);
         }
     }
