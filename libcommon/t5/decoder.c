@@ -79,6 +79,24 @@ int64_t t5_decoder_bytes(const struct t5_model *m, const struct t5_decoder_limit
     return lay(&counted, m, limits, NULL) + t5_workspace_layout(&ws, m, &pass, 0, NULL, &logits);
 }
 
+int t5_decoder_plan(int64_t *bytes, const struct t5_backend_handle *backend,
+                    const struct t5_checkpoint *checkpoint, const struct t5_config *config,
+                    const struct t5_adapter *adapter, enum t5_model_mode mode,
+                    const struct t5_decoder_limits *limits, struct t5_err *err)
+{
+    struct t5_decoder counted = {0};
+    struct t5_model m;
+    int has_lm_head =
+        checkpoint ? t5_checkpoint_find(checkpoint, "lm_head.weight") != NULL : !config->tied;
+    int rc = t5_model_describe(&m, config, has_lm_head, adapter, mode, err);
+    if (rc == 0) {
+        m.act_size = backend->ops.activation_size(backend->dev);
+        *bytes = lay(&counted, &m, limits, NULL);
+    }
+    t5_model_undescribe(&m);
+    return rc;
+}
+
 int t5_decoder_open(struct t5_decoder **out, struct t5_model *m,
                     const struct t5_decoder_limits *limits, struct t5_err *err)
 {

@@ -19,6 +19,12 @@ int t5_decoder_open(struct t5_decoder **out, struct t5_model *model,
 void t5_decoder_close(struct t5_decoder *decoder);
 /* Bytes t5_decoder_open takes for such limits. */
 int64_t t5_decoder_bytes(const struct t5_model *model, const struct t5_decoder_limits *limits);
+/* The caches and step buffers alone, before a model is loaded: what t5_decoder_open takes beside a
+ * workspace. */
+int t5_decoder_plan(int64_t *bytes, const struct t5_backend_handle *backend,
+                    const struct t5_checkpoint *checkpoint, const struct t5_config *config,
+                    const struct t5_adapter *adapter, enum t5_model_mode mode,
+                    const struct t5_decoder_limits *limits, struct t5_err *err) T5_MUST_CHECK;
 
 /* Encodes n_seqs sources, packed (offsets from 0), and keeps the cross-attention keys and values of
  * every layer. adapter (n_seqs): which adapter a source and its rows go through, -1 for none; NULL:

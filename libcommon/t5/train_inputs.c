@@ -122,5 +122,7 @@ int t5_train_read_data(struct t5_train_run *run, const struct t5_list *files, st
         return t5_fail(err, "no records to train on");
     if (o->eval && run->eval.n == 0)
         return t5_fail(err, "%s: no records", o->eval);
-    return 0;
+    return o->eval_generate ? t5_judge_open(&run->judge, o->tokenizer, &run->eval,
+                                            run->config.vocab, o->eval_max_new, err)
+                            : 0;
 }

@@ -109,15 +109,25 @@ void t5_train_log_step(struct t5_train_log *log, const struct t5_step_report *r)
     put(log, text, (size_t)n);
 }
 
-void t5_train_log_eval(struct t5_train_log *log, int64_t step, double epoch, double loss,
-                       int64_t label_tokens, double seconds)
+/* ,"eval_rouge1":50.4... in percent, as rouge prints it */
+static void rouge_text(char *text, size_t size, const struct t5_eval_report *r)
 {
-    char text[256], a[32], b[32];
+    int n = 0;
+    for (int k = 0; r->judged && k < T5_JUDGE_MEASURES; k++)
+        n += snprintf(text + n, size - (size_t)n, "\"eval_%s\":%.4f,", t5_judge_names[k],
+                      100 * r->rouge.f[k]);
+}
+
+void t5_train_log_eval(struct t5_train_log *log, const struct t5_eval_report *r)
+{
+    char text[512], rouge[256] = "", a[32], b[32];
+    rouge_text(rouge, sizeof rouge, r);
     int n = snprintf(text, sizeof text,
-                     "{\"step\":%lld,\"epoch\":%s,\"eval_loss\":%s,\"eval_tokens\":%lld,"
+                     "{\"step\":%lld,\"epoch\":%s,\"eval_loss\":%s,\"eval_tokens\":%lld,%s%s"
                      "\"eval_seconds\":%.3f,\"seconds\":%.3f}\n",
-                     (long long)step, number(a, epoch), number(b, loss), (long long)label_tokens,
-                     seconds, t5_now() - log->started);
+                     (long long)r->step, number(a, r->epoch), number(b, r->loss),
+                     (long long)r->label_tokens, rouge, r->best ? "\"best\":true," : "", r->seconds,
+                     t5_now() - log->started);
     put(log, text, (size_t)n);
     log->last = t5_now();
 }

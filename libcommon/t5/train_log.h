@@ -5,6 +5,7 @@
 #ifndef T5_T5_TRAIN_LOG_H
 #define T5_T5_TRAIN_LOG_H
 
+#include "t5/judge.h"
 #include "t5/train_plan.h"
 #include "t5/trainer.h"
 
@@ -29,8 +30,15 @@ struct t5_train_head {
 int t5_train_log_head(struct t5_train_log *log, const char *event, const struct t5_train_head *head,
                       const struct t5_train_plan *plan, struct t5_err *err) T5_MUST_CHECK;
 void t5_train_log_step(struct t5_train_log *log, const struct t5_step_report *report);
-void t5_train_log_eval(struct t5_train_log *log, int64_t step, double epoch, double loss,
-                       int64_t label_tokens, double seconds);
+struct t5_eval_report {
+    int64_t step;
+    double epoch, loss, seconds;
+    int64_t label_tokens;
+    int judged;                /* by decoding, too: */
+    struct t5_judgement rouge; /* logged in percent */
+    int best;                  /* better than all before, by the measure asked for */
+};
+void t5_train_log_eval(struct t5_train_log *log, const struct t5_eval_report *report);
 /* event: "end", or "stopped" by a signal. */
 void t5_train_log_end(struct t5_train_log *log, const char *event, int64_t step);
 

@@ -1,4 +1,5 @@
-/* train_loop.c - the steps of a run with its evaluations, checkpoints and log, and its end. */
+/* train_loop.c - the steps of a run with checkpoints and log, and its end. Evaluation:
+ * train_eval.c. */
 /* SPDX-License-Identifier: MIT */
 #include <stdio.h>
 #include <string.h>
@@ -31,31 +32,6 @@ static int stopped(const struct t5_train_run *run)
     return run->hooks->stop && *run->hooks->stop;
 }
 
-static int eval_is_due(const struct t5_train_run *run, int64_t step)
-{
-    const struct t5_train_options *o = run->options;
-    int64_t every = o->eval_every ? o->eval_every : t5_train_run_epoch_steps(run);
-    return o->eval && step > 0 && (step % every == 0 || step == run->settings.total_steps);
-}
-
-/* 1: measured, or nothing to measure; 0: stopped by a signal, and the next run measures. */
-static int evaluate(struct t5_train_run *run, struct t5_err *err)
-{
-    struct t5_train_position at = t5_trainer_position(run->trainer);
-    double loss, began = t5_now();
-    int64_t tokens;
-    if (!eval_is_due(run, at.step) || at.evaluated == at.step)
-        return 1;
-    int rc = t5_trainer_evaluate(run->trainer, &run->eval, &loss, &tokens, err);
-    if (rc <= 0)
-        return rc;
-    t5_train_log_eval(&run->log, at.step, (double)at.step / (double)t5_train_run_epoch_steps(run),
-                      loss, tokens, t5_now() - began);
-    at.evaluated = at.step;
-    t5_trainer_set_position(run->trainer, &at);
-    return 1;
-}
-
 /* Once, where the log can no longer be written. */
 static void warn_of_log(struct t5_train_run *run, int *warned)
 {
@@ -79,16 +55,17 @@ static int save_is_due(const struct t5_train_run *run, int64_t step)
 static int train(struct t5_train_run *run, struct t5_err *err)
 {
     struct t5_step_report report;
-    int warned = 0, rc = evaluate(run, err);
-    while (rc == 1) {
+    int warned = 0, rc = t5_train_evaluate(run, err);
+    while (rc == 1 && !t5_train_is_over(run)) {
         rc = t5_trainer_step(run->trainer, &report, err);
         if (rc <= 0)
             break;
         t5_train_log_step(&run->log, &report);
         run->hooks->stepped(&report);
         warn_of_log(run, &warned);
-        rc = evaluate(run, err);
-        if (rc == 1 && save_is_due(run, report.step) && t5_train_save(run, 0, err))
+        rc = t5_train_evaluate(run, err);
+        if (rc == 1 && !t5_train_is_over(run) && save_is_due(run, report.step) &&
+            t5_train_save(run, 0, err))
             rc = -1;
     }
     return rc == 0 && !stopped(run) ? 1 : rc;

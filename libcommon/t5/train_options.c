@@ -30,6 +30,22 @@ static int check_lora(struct t5_train_options *o, struct t5_err *err)
     return 0;
 }
 
+static int check_evaluation(struct t5_train_options *o, struct t5_err *err)
+{
+    if (!o->eval && (o->eval_generate || o->best))
+        return usage(err, "--eval-generate and --best need --eval");
+    if (o->eval_generate != !!o->tokenizer)
+        return usage(err, "--eval-generate and --tokenizer need each other");
+    if (!o->eval_generate && o->eval_max_new > 0)
+        return usage(err, "--eval-max-new needs --eval-generate");
+    if (o->best && strcmp(o->best, "loss") != 0 && !o->eval_generate)
+        return usage(err, "--best by ROUGE needs --eval-generate");
+    if (o->early_stopping && !o->best)
+        return usage(err, "--early-stopping needs --best");
+    o->eval_max_new = o->eval_max_new < 0 ? 128 : o->eval_max_new;
+    return 0;
+}
+
 int t5_train_options_check(struct t5_train_options *o, int n_files, struct t5_err *err)
 {
     o->full = o->full || o->from_config;
@@ -43,7 +59,7 @@ int t5_train_options_check(struct t5_train_options *o, int n_files, struct t5_er
         return usage(err, "a model on standard input leaves no room for records there");
     if (o->truncate && !o->max_source && !o->max_target)
         return usage(err, "--truncate needs --max-source or --max-target");
-    return check_lora(o, err);
+    return check_evaluation(o, err) || check_lora(o, err) ? -1 : 0;
 }
 
 struct t5_schedule t5_train_options_schedule(const struct t5_train_options *o, int64_t total)

@@ -31,6 +31,11 @@ struct t5_train_options {
     int64_t tolerate, micro_tokens;
     /* evaluation and checkpoints */
     const char *eval;
+    int eval_generate;
+    const char *tokenizer;
+    int64_t eval_max_new; /* not given: 128 */
+    const char *best;
+    int64_t early_stopping; /* 0: never */
     int64_t eval_every, save_every, keep;
     double save_minutes; /* 0: steps alone count */
     int resume;
@@ -49,7 +54,7 @@ struct t5_train_options {
         .rank = -1, .alpha = -1, .dropout = -1, .save_as = "f32", .epochs = 5, .max_steps = -1,    \
         .batch = 8, .lr = 1e-3, .schedule = "linear", .decay = {10, 1}, .clip = 1,                 \
         .model_dropout = -1, .seed = 42, .order = "shuffle", .micro_tokens = -1,                   \
-        .save_every = 500, .keep = 1, .max_line = (int64_t)T5_MAX_LINE,          \
+        .eval_max_new = -1, .save_every = 500, .keep = 1, .max_line = (int64_t)T5_MAX_LINE,        \
         .device = "auto"                                                                           \
     }
 

@@ -1,21 +1,43 @@
 /* train_output.c - a run's output directory: the lock, the checkpoint to go on from, room for the
  * next ones, and the result. */
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "io/atomic.h"
 #include "t5/adapter_params.h"
 #include "t5/model_export.h"
 #include "t5/train_run.h"
 
+int t5_train_best_dir(char path[PATH_MAX], const struct t5_train_run *run, int make,
+                      struct t5_err *err)
+{
+    if (snprintf(path, PATH_MAX, "%s/best", run->options->output) >= PATH_MAX)
+        return t5_fail_as(err, T5_ENVIRONMENT, "the output directory's name is too long");
+    if (make && mkdir(path, 0777) != 0 && errno != EEXIST)
+        return t5_fail_errno(err, "%s", path);
+    return 0;
+}
+
+/* Temporary files of killed runs, where the best result is kept, too. */
+static int sweep(const struct t5_train_run *run, struct t5_err *err)
+{
+    char best[PATH_MAX];
+    if (t5_atomic_sweep(run->options->output, err) || t5_train_best_dir(best, run, 0, err))
+        return -1;
+    return access(best, F_OK) == 0 ? t5_atomic_sweep(best, err) : 0;
+}
+
 int t5_train_open_output(struct t5_train_run *run, struct t5_err *err)
 {
     const struct t5_train_options *o = run->options;
     struct t5_train_state *state = &run->state;
     char text[401];
-    if (t5_dir_lock(&run->lock, o->output, err) || t5_atomic_sweep(o->output, err) ||
+    if (t5_dir_lock(&run->lock, o->output, err) || sweep(run, err) ||
         t5_train_state_find(state, &run->slots, o->output, err))
         return -1;
     if (state->warning[0]) {
@@ -60,8 +82,8 @@ static int check_space(const struct t5_train_run *run, struct t5_err *err)
     int64_t missing = 1; /* the one being written, and the slots still empty */
     for (int i = 0; i < in_turn(run); i++)
         missing += run->slots.step[i] == T5_SLOT_EMPTY;
-    int64_t need =
-        (missing > 2 ? missing : 2) * t5_train_checkpoint_bytes(run) + product_bytes(run);
+    int64_t need = (missing > 2 ? missing : 2) * t5_train_checkpoint_bytes(run) +
+                   (run->options->best ? 2 : 1) * product_bytes(run);
     if (statvfs(dir, &fs) != 0)
         return t5_fail_errno(err, "%s", dir);
     int64_t left = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;

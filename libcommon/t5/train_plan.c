@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "t5/judge.h"
+
 static int64_t longest(const struct t5_train_shape *s)
 {
     int64_t a = s->train->longest_record, b = s->eval->longest_record;
@@ -39,6 +41,12 @@ static int plan_for(struct t5_train_plan *plan, const struct t5_train_shape *s, 
         t5_model_plan(plan->rows, &plan->n_rows, s->backend, s->checkpoint, s->config, s->adapter,
                       s->mode, &plan->limits, err))
         return -1;
+    if (s->decode_new > 0) {
+        struct t5_plan_row *row = &plan->rows[plan->n_rows++];
+        row->what = "decoding";
+        if (t5_judge_plan(&row->bytes, s, s->decode_new, &plan->limits, err))
+            return -1;
+    }
     plan->bytes = 0;
     for (int i = 0; i < plan->n_rows; i++)
         plan->bytes += plan->rows[i].bytes;

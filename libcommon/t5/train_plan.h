@@ -15,6 +15,7 @@ struct t5_train_shape {
     enum t5_model_mode mode;
     const struct t5_dataset *train, *eval; /* either may be empty */
     int64_t batch;
+    int64_t decode_new; /* evaluation decodes so many tokens a record; 0: it does not */
 };
 
 struct t5_train_plan {

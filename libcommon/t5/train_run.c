@@ -40,7 +40,8 @@ static int make_plan(struct t5_train_run *run, struct t5_err *err)
                                        t5_train_run_is_lora(run) ? T5_TRAIN_LORA : T5_TRAIN_FULL,
                                    .train = &run->train,
                                    .eval = &run->eval,
-                                   .batch = o->batch};
+                                   .batch = o->batch,
+                                   .decode_new = o->eval_generate ? o->eval_max_new : 0};
     /* where memory was short, the run goes on with the cut it began with: else its bytes would
      * differ */
     const char *began = run->state.file ? t5_train_state_value(&run->state, "micro_tokens") : NULL;
@@ -107,6 +108,25 @@ static void add_schedule(struct t5_identity *id, const struct t5_train_run *run)
         t5_identity_add(id, "decay", "%lld", (long long)s->decay);
 }
 
+/* What is kept as the best, and where early stopping ends, depends on what is measured. */
+static void add_evaluation(struct t5_identity *id, const struct t5_train_run *run)
+{
+    const struct t5_train_options *o = run->options;
+    char digest[65];
+    if (!o->best)
+        return;
+    t5_identity_add(id, "best_by", "%s", o->best);
+    t5_identity_add(id, "early_stopping", "%lld", (long long)o->early_stopping);
+    t5_identity_add(id, "eval_every", "%lld", (long long)o->eval_every);
+    t5_dataset_digest(digest, &run->eval);
+    t5_identity_add(id, "eval", "%s", digest);
+    if (!run->judge)
+        return;
+    t5_judge_digest(digest, run->judge);
+    t5_identity_add(id, "tokenizer", "%s", digest);
+    t5_identity_add(id, "eval_max_new", "%lld", (long long)o->eval_max_new);
+}
+
 static void make_identity(struct t5_train_run *run)
 {
     const struct t5_train_options *o = run->options;
@@ -130,6 +150,7 @@ static void make_identity(struct t5_train_run *run)
     t5_identity_add(id, "seed", "%lld", (long long)o->seed);
     t5_identity_add(id, "order", "%s", o->order);
     t5_identity_add(id, "tolerate", "%lld", (long long)o->tolerate);
+    add_evaluation(id, run);
     t5_identity_add(id, "compute", "%s", compute_name(o));
     t5_identity_add(id, "backend", "%s", run->backend.ops.name);
 }
@@ -182,6 +203,7 @@ void t5_train_run_close(struct t5_train_run *run)
     t5_train_state_free(&run->state);
     t5_dataset_free(&run->train);
     t5_dataset_free(&run->eval);
+    t5_judge_close(run->judge);
     t5_adapter_free(&run->adapter);
     t5_checkpoint_close(run->base);
     free(run->config_text);

@@ -5,6 +5,9 @@
 #ifndef T5_T5_TRAIN_RUN_H
 #define T5_T5_TRAIN_RUN_H
 
+#include <limits.h>
+
+#include "t5/judge.h"
 #include "t5/train_log.h"
 #include "t5/train_options.h"
 #include "t5/train_plan.h"
@@ -29,6 +32,7 @@ struct t5_train_run {
     char base_digest[65];
     struct t5_adapter adapter; /* LoRA */
     struct t5_dataset train, eval;
+    struct t5_judge *judge; /* NULL: evaluation is by loss alone */
     struct t5_train_settings settings;
     struct t5_train_plan plan;
     struct t5_identity identity;
@@ -78,9 +82,17 @@ int t5_train_open_output(struct t5_train_run *run, struct t5_err *err) T5_MUST_C
 int t5_train_check_output(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
 int64_t t5_train_checkpoint_bytes(const struct t5_train_run *run);
 int t5_train_save(struct t5_train_run *run, int finished, struct t5_err *err) T5_MUST_CHECK;
+/* DIR/best, created with `make`. */
+int t5_train_best_dir(char path[PATH_MAX], const struct t5_train_run *run, int make,
+                      struct t5_err *err) T5_MUST_CHECK;
 /* The adapter or the model into dir, which exists. */
 int t5_train_write_product(struct t5_train_run *run, const char *dir,
                            struct t5_err *err) T5_MUST_CHECK;
+/* Evaluates after a step where that is due, and keeps the best result. 1: done, or not due; 0:
+ * stopped, and the next run evaluates. */
+int t5_train_evaluate(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
+/* Whether --early-stopping ends the run here. */
+int t5_train_is_over(const struct t5_train_run *run);
 int t5_train_log_run(struct t5_train_run *run, const char *event, struct t5_err *err) T5_MUST_CHECK;
 
 #endif

@@ -1,15 +1,34 @@
-/* decode.c - ids to text, as transformers' decode(skip_special_tokens=True) writes it. */
+/* decode.c - ids to text, as transformers' decode(skip_special_tokens=True) writes it. Needs no
+ * tokenizer: t5-train decodes, too, and links none. */
 /* SPDX-License-Identifier: MIT */
+#include "text/decode.h"
+
 #include <string.h>
 
 #include "text/tokenizer_inside.h"
 
-static int has_text(const struct t5_tokenizer *t, int32_t id)
+size_t t5_sentinel_number(const char *text, size_t n, int32_t *number)
+{
+    static const char start[] = "<extra_id_";
+    size_t i = sizeof start - 1;
+    if (n < i + 2 || memcmp(text, start, i) != 0)
+        return 0;
+    int32_t v = 0;
+    size_t digits = i;
+    while (i < n && i < digits + 2 && text[i] >= '0' && text[i] <= '9')
+        v = 10 * v + (text[i++] - '0');
+    if (i == digits || i >= n || text[i] != '>' || (text[digits] == '0' && i > digits + 1))
+        return 0;
+    *number = v;
+    return i + 1;
+}
+
+static int has_text(const struct t5_spiece *model, int32_t id)
 {
     int32_t number;
-    if (id < 0 || id >= t->model.n || id <= T5_UNK)
+    if (id < 0 || id >= model->n || id <= T5_UNK)
         return 0;
-    const struct t5_piece *p = &t->model.pieces[id];
+    const struct t5_piece *p = &model->pieces[id];
     return t5_sentinel_number(p->text, p->n, &number) != p->n;
 }
 
@@ -45,21 +64,27 @@ static size_t close_up(char *text, size_t n, const char *from)
     return to;
 }
 
-int t5_decode(struct t5_buf *out, const struct t5_tokenizer *tokenizer, const int32_t *ids, size_t n,
-              struct t5_err *err)
+int t5_decode_ids(struct t5_buf *out, const struct t5_spiece *model, const int32_t *ids, size_t n,
+                  struct t5_err *err)
 {
-    static const char *const passes[] = {" .",   " ?", " !", " ,",  " ' ",
+    static const char *const passes[] = {" .",   " ?",  " !",  " ,",   " ' ",
                                          " n't", " 'm", " 's", " 've", " 're"};
     size_t start = out->n;
     int first = 1;
     for (size_t i = 0; i < n; i++) {
-        if (!has_text(tokenizer, ids[i]))
+        if (!has_text(model, ids[i]))
             continue;
-        if (append_piece(out, &tokenizer->model.pieces[ids[i]], first, err))
+        if (append_piece(out, &model->pieces[ids[i]], first, err))
             return -1;
         first = 0;
     }
     for (size_t i = 0; i < sizeof passes / sizeof *passes && out->n > start; i++)
         out->n = start + close_up(out->data + start, out->n - start, passes[i]);
     return 0;
+}
+
+int t5_decode(struct t5_buf *out, const struct t5_tokenizer *tokenizer, const int32_t *ids,
+              size_t n, struct t5_err *err)
+{
+    return t5_decode_ids(out, &tokenizer->model, ids, n, err);
 }

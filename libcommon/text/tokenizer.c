@@ -259,22 +259,6 @@ static int encode_text(struct t5_buf *out, struct t5_encoder *e, const char *tex
     return 0;
 }
 
-size_t t5_sentinel_number(const char *text, size_t n, int32_t *number)
-{
-    static const char start[] = "<extra_id_";
-    size_t i = sizeof start - 1;
-    if (n < i + 2 || memcmp(text, start, i) != 0)
-        return 0;
-    int32_t v = 0;
-    size_t digits = i;
-    while (i < n && i < digits + 2 && text[i] >= '0' && text[i] <= '9')
-        v = 10 * v + (text[i++] - '0');
-    if (i == digits || i >= n || text[i] != '>' || (text[digits] == '0' && i > digits + 1))
-        return 0;
-    *number = v;
-    return i + 1;
-}
-
 /* The special token at text: its bytes, or 0. */
 static size_t special_at(const struct t5_tokenizer *t, const char *text, size_t n, int32_t *id)
 {
