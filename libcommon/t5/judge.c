@@ -13,8 +13,8 @@
 #include "text/rouge.h"
 
 const char *const t5_judge_names[T5_JUDGE_MEASURES] = {"rouge1", "rouge2", "rougeL", "rougeLsum"};
-static const struct t5_rouge_measures measures = {T5_JUDGE_MEASURES,
-                                                  {1, 2, T5_ROUGE_L, T5_ROUGE_LSUM}};
+static const struct t5_rouge_options rouge_options = {
+    .measures = {T5_JUDGE_MEASURES, {1, 2, T5_ROUGE_L, T5_ROUGE_LSUM}}, .stem = 1};
 
 struct t5_judge {
     const struct t5_dataset *data;
@@ -63,7 +63,7 @@ int t5_judge_open(struct t5_judge **out, const char *spiece, const struct t5_dat
     j->data = data;
     j->max_new = max_new;
     if (t5_spiece_load(&j->spiece, spiece, err) || check_vocab(&j->spiece, spiece, vocab, err) ||
-        t5_rouge_open(&j->rouge, &measures, 1, err) || t5_buf_reserve(&j->references, 1, err) ||
+        t5_rouge_open(&j->rouge, &rouge_options, err) || t5_buf_reserve(&j->references, 1, err) ||
         t5_buf_reserve(&j->answer, 1, err) ||
         !(j->reference_at = t5_alloc(n + 1, sizeof *j->reference_at, "references", err)) ||
         !(j->prompts = t5_alloc(n, sizeof *j->prompts, "references", err)) ||
