@@ -17,7 +17,7 @@
 static const char *model_path, *early_stopping, *preset, *compute, *device = "auto";
 static const char *force_prefix;
 static struct t5_list adapters, ban, ban_file;
-static int force_eos;
+static int force_eos, strict;
 static int sample, score, logprobs, stats;
 static struct t5_skip skip = {.program = "t5-generate"};
 /* -1 and NAN: not given */
@@ -63,6 +63,8 @@ static const struct t5_option options[] = {
      "arithmetic of the products [by model and device]"},
     {"device", 0, T5_OPT_STRING, "DEVICE", &device, 0, 0, "auto, cpu, ref, cuda or cuda:N"},
     {"threads", 'j', T5_OPT_INT, "N", &threads, 0, 4096, "CPU threads; 0: all"},
+    {"strict-settings", 0, T5_OPT_FLAG, NULL, &strict, 0, 0,
+     "refuse what else is warned of: another base, prefix, template or tokenizer than in training"},
     {"skip-bad", 0, T5_OPT_FLAG, NULL, &skip.on, 0, 0, "go on after a bad record; exit 3"},
     {"max-line", 0, T5_OPT_INT, "N", &max_line, 2, 1 << 30, "refuse longer lines (bytes)"},
     {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
@@ -76,6 +78,7 @@ static const struct t5_program program = {
 struct run {
     struct t5_checkpoint *checkpoint;
     struct t5_adapter_set adapters;
+    struct t5_token_settings trained; /* what the model carries */
     struct t5_backend_handle backend;
     struct t5_id_lists bans, prefix;
     struct t5_model *model;
@@ -145,6 +148,50 @@ static struct t5_search_options search_options(void)
     return o;
 }
 
+/* A difference from what an adapter, or the model, was trained with: a warning, or with --strict-settings the end. */
+static int differs(struct t5_err *err, const char *where, const char *what)
+{
+    if (strict)
+        return t5_fail(err, "%s: %s", where, what);
+    t5_warn(program.name, "%s: %s", where, what);
+    return 0;
+}
+
+static int check_bases(const struct run *run, struct t5_err *err)
+{
+    char shown[T5_ESCAPED];
+    for (int i = 0; i < run->adapters.n; i++) {
+        int foreign = t5_adapter_foreign(&run->adapters.adapters[i], run->checkpoint, err);
+        if (foreign < 0)
+            return -1;
+        t5_escape(shown, adapters.items[i], strlen(adapters.items[i]));
+        if (foreign && differs(err, shown, "this adapter was trained on another base model"))
+            return -1;
+    }
+    return 0;
+}
+
+/* A packed file's settings against those of every adapter, or, where there is none, of the model. */
+static int check_tokens(void *context, const char *file, const struct t5_safetensors *packed, struct t5_err *err)
+{
+    const struct run *run = context;
+    const struct t5_adapter_set *set = &run->adapters;
+    struct t5_token_settings here;
+    char what[T5_TOKEN_DIFFERENCE], shown[T5_ESCAPED], text[T5_TOKEN_DIFFERENCE + T5_ESCAPED + 32];
+    int rc = t5_token_settings_read(&here, packed, err);
+    for (int i = 0; rc == 0 && i < (set->n ? set->n : 1); i++) {
+        const char *of = set->n ? adapters.items[i] : model_path;
+        if (t5_token_settings_compare(what, set->n ? &set->adapters[i].tokens : &run->trained, &here) == T5_TOKENS_ALIKE)
+            continue;
+        snprintf(text, sizeof text, "not as %s was trained: %s", t5_escape(shown, of, strlen(of)), what);
+        rc = differs(err, file, text);
+    }
+    t5_token_settings_free(&here);
+    return rc;
+}
+
+static const char *find_in_model(const void *checkpoint, const char *key) { return t5_checkpoint_metadata(checkpoint, key); }
+
 /* What names ids waits for the model: its vocabulary says which there are. */
 static int read_ids(struct run *run, struct t5_search_options *o, struct t5_err *err)
 {
@@ -196,7 +243,8 @@ static int open_model(struct run *run, struct t5_err *err)
     struct t5_search_options search = search_options();
     if (t5_checkpoint_open(&run->checkpoint, model_path, err) ||
         t5_adapter_set_load(&run->adapters, adapters.items, adapters.n, run->checkpoint, err) ||
-        t5_checkpoint_verify(run->checkpoint, err))
+        t5_checkpoint_verify(run->checkpoint, err) || check_bases(run, err) ||
+        t5_token_settings_read_carried(&run->trained, find_in_model, run->checkpoint, err))
         return -1;
     if (t5_checkpoint_warning(run->checkpoint))
         t5_warn(program.name, "%s", t5_checkpoint_warning(run->checkpoint));
@@ -222,7 +270,9 @@ static int open_records(struct run *run, const struct t5_list *files, struct t5_
                                     .labels = score ? T5_LABELS_REQUIRED : T5_LABELS_IGNORED,
                                     .max_input = MOST_SOURCE,
                                     .max_labels = MOST_TARGET,
-                                    .max_line = (size_t)max_line};
+                                    .max_line = (size_t)max_line,
+                                    .opened = check_tokens,
+                                    .context = run};
     struct t5_window_options answers = {run->generator, run->scorer, logprobs};
     t5_progress_start(&run->progress, program.name, "records", 0);
     return t5_tokens_open(&run->reader, files->items, files->n, &how, err) ||
@@ -302,6 +352,7 @@ static void run_free(struct run *run)
     t5_model_close(run->model);
     t5_backend_close(&run->backend);
     t5_adapter_set_free(&run->adapters);
+    t5_token_settings_free(&run->trained);
     t5_id_lists_free(&run->bans);
     t5_id_lists_free(&run->prefix);
     t5_checkpoint_close(run->checkpoint);

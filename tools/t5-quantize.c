@@ -167,9 +167,17 @@ static int load_merges(struct run *r, struct t5_err *err)
 {
     if (merges.n && !(r->merges = t5_alloc_zeroed((size_t)merges.n, sizeof *r->merges, "merges", err)))
         return -1;
-    for (int i = 0; i < merges.n; i++)
-        if (load_merge(&r->merges[i], merges.items[i], r->model, err))
+    for (int i = 0; i < merges.n; i++) {
+        char shown[T5_ESCAPED];
+        int foreign = load_merge(&r->merges[i], merges.items[i], r->model, err)
+                          ? -1
+                          : t5_adapter_foreign(&r->merges[i].adapter, r->model, err);
+        if (foreign < 0)
             return -1;
+        if (foreign)
+            t5_warn(program.name, "%s: this adapter was trained on another base model",
+                    t5_escape(shown, merges.items[i], strlen(merges.items[i])));
+    }
     return 0;
 }
 

@@ -328,6 +328,44 @@ int t5_checkpoint_reads(const struct t5_checkpoint *m, const char *path)
     return 0;
 }
 
+static void put_digest(char out[65], struct sha256_ctx *sha)
+{
+    uint8_t digest[SHA256_DIGEST_SIZE];
+    sha256_digest(sha, sizeof digest, digest);
+    for (size_t i = 0; i < sizeof digest; i++)
+        snprintf(out + 2 * i, 3, "%02x", digest[i]);
+}
+
+static int is_norm(const struct t5_tensor *t)
+{
+    static const char ending[] = "layer_norm.weight";
+    size_t n = strlen(t->name), k = sizeof ending - 1;
+    return t->rank == 1 && n >= k && strcmp(t->name + n - k, ending) == 0;
+}
+
+int t5_checkpoint_norms(char out[65], const struct t5_checkpoint *m, struct t5_err *err)
+{
+    size_t most = (size_t)m->config.d_model;
+    float *values = t5_alloc(most, sizeof *values, "a norm", err);
+    uint16_t *rounded = t5_alloc(most, sizeof *rounded, "a norm", err);
+    struct sha256_ctx sha;
+    int rc = values && rounded ? 0 : -1;
+    sha256_init(&sha);
+    for (int i = 0; rc == 0 && i < m->n; i++) {
+        const struct t5_tensor *t = &m->tensors[i];
+        if (!is_norm(t) || (size_t)t->elements > most)
+            continue;
+        t5_to_f32(values, t->data, t->type, (size_t)t->elements);
+        t5_from_f32(rounded, values, T5_BF16, (size_t)t->elements);
+        sha256_update(&sha, strlen(t->name), (const uint8_t *)t->name);
+        sha256_update(&sha, (size_t)t->elements * sizeof *rounded, (const uint8_t *)rounded);
+    }
+    put_digest(out, &sha);
+    free(values);
+    free(rounded);
+    return rc;
+}
+
 /* The parsed config, not its text: white space and keys we ignore are no other model. Tensors of
  * one dimension (norms, scales) go in with their data: few bytes, and no two trainings have the
  * same. */
@@ -336,7 +374,6 @@ int t5_checkpoint_fingerprint(char out[65], const struct t5_checkpoint *m, struc
     const struct t5_config *c = &m->config;
     struct t5_buf line = {0};
     struct sha256_ctx sha;
-    uint8_t digest[SHA256_DIGEST_SIZE];
     char shape[64];
     int rc = t5_buf_printf(
         &line, err, "%lld %lld %lld %lld %lld %lld %lld %lld %lld %.9g %d %d %d %d %d\n",
@@ -354,9 +391,7 @@ int t5_checkpoint_fingerprint(char out[65], const struct t5_checkpoint *m, struc
         if (t->rank == 1)
             sha256_update(&sha, t->bytes, t->data);
     }
-    sha256_digest(&sha, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(out + 2 * i, 3, "%02x", digest[i]);
+    put_digest(out, &sha);
     t5_buf_free(&line);
     return rc;
 }

@@ -116,6 +116,19 @@ out:
     return rc;
 }
 
+int t5_adapter_foreign(const struct t5_adapter *a, const struct t5_checkpoint *base,
+                       struct t5_err *err)
+{
+    char digest[65];
+    const char *want = a->base_norms[0] ? a->base_norms : a->base_fingerprint;
+    if (!want[0])
+        return 0;
+    if (a->base_norms[0] ? t5_checkpoint_norms(digest, base, err)
+                         : t5_checkpoint_fingerprint(digest, base, err))
+        return -1;
+    return strcmp(digest, want) != 0;
+}
+
 void t5_adapter_free(struct t5_adapter *a)
 {
     for (int i = 0; i < a->n_modules; i++) {
@@ -124,5 +137,6 @@ void t5_adapter_free(struct t5_adapter *a)
     }
     free(a->modules);
     free(a->targets);
+    t5_token_settings_free(&a->tokens);
     *a = (struct t5_adapter){0};
 }

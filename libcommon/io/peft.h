@@ -6,6 +6,7 @@
 #define T5_IO_PEFT_H
 
 #include "io/checkpoint.h"
+#include "io/token_settings.h"
 
 struct t5_lora_module {
     char module[96]; /* "encoder.block.0.layer.0.SelfAttention.q": the base tensor's name without
@@ -23,6 +24,8 @@ struct t5_adapter {
     char base[256];            /* base_model_name_or_path */
     char base_fingerprint[65]; /* t5_checkpoint_fingerprint of the base it was trained on, "" where
                                   unknown */
+    char base_norms[65];       /* t5_checkpoint_norms of it, likewise */
+    struct t5_token_settings tokens; /* what it was trained on; owned */
     char *targets; /* comma-separated target_modules as in the config, or PEFT's pattern; owned */
     struct t5_lora_module *modules; /* owned, sorted by HF's model order (encoder, decoder; block;
                                        layer; q k v o wi wo) */
@@ -34,6 +37,10 @@ double t5_adapter_scale(const struct t5_adapter *adapter);
  * adapter. */
 int t5_adapter_load(struct t5_adapter *out, const char *dir, const struct t5_checkpoint *base,
                     struct t5_err *err) T5_MUST_CHECK;
+/* 1: the adapter was trained on another base, as far as norms tell: the same weights in other types are no other base.
+ * Where an adapter says nothing of its norms, its fingerprint decides. 0: not known to be. */
+int t5_adapter_foreign(const struct t5_adapter *adapter, const struct t5_checkpoint *base,
+                       struct t5_err *err) T5_MUST_CHECK;
 /* Writes both files atomically into dir (created if needed), then reads them back and compares. */
 int t5_adapter_save(const struct t5_adapter *adapter, const char *dir,
                     struct t5_err *err) T5_MUST_CHECK;

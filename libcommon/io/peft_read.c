@@ -215,6 +215,11 @@ static int open_weights(struct loader *l, int dirfd, const char *dir)
                     : t5_safetensors_open_fd(&l->file, fd, shown, l->err);
 }
 
+static const char *metadata(const void *file, const char *key)
+{
+    return t5_safetensors_metadata(file, key, NULL);
+}
+
 static int read_weights(struct loader *l, int dirfd, const char *dir)
 {
     if (open_weights(l, dirfd, dir) || t5_safetensors_verify(l->file, l->err))
@@ -222,8 +227,11 @@ static int read_weights(struct loader *l, int dirfd, const char *dir)
     for (int i = 0; i < t5_safetensors_count(l->file); i++)
         if (read_tensor(l, t5_safetensors_at(l->file, i)))
             return -1;
-    const char *of = t5_safetensors_metadata(l->file, "base_fingerprint", NULL);
+    const char *of = metadata(l->file, "base_fingerprint"), *norms = metadata(l->file, "base_norms");
     snprintf(l->adapter->base_fingerprint, sizeof l->adapter->base_fingerprint, "%s", of ? of : "");
+    snprintf(l->adapter->base_norms, sizeof l->adapter->base_norms, "%s", norms ? norms : "");
+    if (t5_token_settings_read_carried(&l->adapter->tokens, metadata, l->file, l->err))
+        return -1;
     return check_complete(l);
 }
 

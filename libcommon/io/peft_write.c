@@ -92,14 +92,25 @@ static int compare_config(const char *path, const struct t5_buf *want, struct t5
     return same ? 0 : -1;
 }
 
+/* What is known of the base and of the tokens it was trained on; returns how many rows. */
+static int describe_base(struct t5_metadata rows[3 + T5_TOKEN_SETTINGS], const struct t5_adapter *a)
+{
+    int n = 0;
+    rows[n++] = (struct t5_metadata){"format", "pt"};
+    if (a->base_fingerprint[0])
+        rows[n++] = (struct t5_metadata){"base_fingerprint", a->base_fingerprint};
+    if (a->base_norms[0])
+        rows[n++] = (struct t5_metadata){"base_norms", a->base_norms};
+    return n + t5_token_settings_rows(rows + n, &a->tokens);
+}
+
 int t5_adapter_save(const struct t5_adapter *a, const char *dir, struct t5_err *err)
 {
     struct t5_tensor *tensors = NULL;
     struct named *names = NULL;
     struct t5_buf config = {0}, weights_path = {0}, config_path = {0};
-    const struct t5_metadata metadata[] = {{"format", "pt"},
-                                           {"base_fingerprint", a->base_fingerprint}};
-    int n = 2 * a->n_modules, rc = -1;
+    struct t5_metadata metadata[3 + T5_TOKEN_SETTINGS];
+    int n = 2 * a->n_modules, n_metadata = describe_base(metadata, a), rc = -1;
     if (mkdir(dir, 0777) != 0 && errno != EEXIST) {
         char shown[T5_ESCAPED];
         return t5_fail_errno(err, "%s", t5_escape(shown, dir, strlen(dir)));
@@ -107,8 +118,7 @@ int t5_adapter_save(const struct t5_adapter *a, const char *dir, struct t5_err *
     if (list_tensors(&tensors, &names, a, err) == 0 && t5_peft_config_print(&config, a, err) == 0 &&
         t5_buf_printf(&weights_path, err, "%s/" T5_ADAPTER_WEIGHTS, dir) == 0 &&
         t5_buf_printf(&config_path, err, "%s/" T5_ADAPTER_CONFIG, dir) == 0 &&
-        t5_safetensors_save(weights_path.data, tensors, n, metadata, a->base_fingerprint[0] ? 2 : 1,
-                            err) == 0 &&
+        t5_safetensors_save(weights_path.data, tensors, n, metadata, n_metadata, err) == 0 &&
         t5_atomic_save(config_path.data, config.data, config.n, err) == 0 &&
         compare_weights(weights_path.data, tensors, n, err) == 0)
         rc = compare_config(config_path.data, &config, err);

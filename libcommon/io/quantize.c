@@ -224,12 +224,27 @@ static int allocate(struct pass *p)
     return 0;
 }
 
+static const char *find_in_model(const void *model, const char *key)
+{
+    return t5_checkpoint_metadata(model, key);
+}
+
+/* What is merged in was trained last. */
+static const struct t5_token_settings *trained_on(const struct pass *p,
+                                                  const struct t5_token_settings *model)
+{
+    const struct t5_token_settings *merged =
+        p->options->n_merges ? &p->options->merges[0].adapter.tokens : NULL;
+    return merged && t5_token_settings_known(merged) ? merged : model;
+}
+
 static int write_file(struct pass *p, struct t5_atomic *file, const struct t5_checkpoint *model)
 {
     struct t5_safetensors_writer *writer = NULL;
     struct t5_tensor *tensors = NULL;
     char(*names)[128] = NULL;
     struct t5_buf command = {0};
+    struct t5_token_settings carried = {0};
     struct t5_err ignored;
     const char *before = t5_checkpoint_metadata(model, "command"), *quantization = "none";
     int n, rc = -1;
@@ -238,13 +253,16 @@ static int write_file(struct pass *p, struct t5_atomic *file, const struct t5_ch
             quantization = "int8";
     if (t5_buf_printf(&command, p->err, "%s%s%s", before ? before : "", before ? "\n" : "",
                       p->options->command) ||
+        t5_token_settings_read_carried(&carried, find_in_model, model, p->err) ||
         describe(&tensors, &names, &n, p) || allocate(p))
         goto out;
-    const struct t5_metadata metadata[] = {{"format", "pt"},
-                                           {"quantization", quantization},
-                                           {"command", command.data},
-                                           {"config", t5_checkpoint_config_text(model, NULL)}};
-    if (t5_safetensors_write_open(&writer, file, tensors, n, metadata, 4, p->err) ||
+    struct t5_metadata metadata[4 + T5_TOKEN_SETTINGS] = {
+        {"format", "pt"},
+        {"quantization", quantization},
+        {"command", command.data},
+        {"config", t5_checkpoint_config_text(model, NULL)}};
+    int n_metadata = 4 + t5_token_settings_rows(metadata + 4, trained_on(p, &carried));
+    if (t5_safetensors_write_open(&writer, file, tensors, n, metadata, n_metadata, p->err) ||
         t5_hash_behind_open(&p->out, writer, p->block, p->err))
         goto out;
     rc = write_tensors(p);
@@ -252,6 +270,7 @@ static int write_file(struct pass *p, struct t5_atomic *file, const struct t5_ch
 out:
     if (t5_safetensors_write_close(writer, rc ? &ignored : p->err))
         rc = -1;
+    t5_token_settings_free(&carried);
     t5_buf_free(&command);
     free(tensors);
     free(names);

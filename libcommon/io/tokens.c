@@ -205,6 +205,18 @@ static int detect(struct t5_jsonl *lines, int *packed, struct t5_err *err)
     return 0;
 }
 
+/* A tokenizer with more ids than the model has is another model's. */
+static int check_packed(struct t5_tokens_reader *r, struct t5_err *err)
+{
+    const struct t5_tokens_options *o = &r->options;
+    const char *shown = t5_safetensors_shown(r->packed.file);
+    const char *size = t5_safetensors_metadata(r->packed.file, "tokenizer_size", NULL);
+    if (size && size[strspn(size, "0123456789")] == 0 && atoll(size) > o->vocab)
+        return t5_fail(err, "%s: made with a tokenizer of %.20s ids, the model has %lld", shown, size,
+                       (long long)o->vocab);
+    return o->opened ? o->opened(o->context, shown, r->packed.file, err) : 0;
+}
+
 /* Hands the open file over to the packed reader. A regular file is gone back in and mapped. */
 static int open_packed(struct t5_tokens_reader *r, struct t5_err *err)
 {
@@ -218,7 +230,7 @@ static int open_packed(struct t5_tokens_reader *r, struct t5_err *err)
     t5_jsonl_close(r->lines);
     r->lines = NULL;
     r->next_packed = 0;
-    return rc;
+    return rc ? -1 : check_packed(r, err);
 }
 
 /* 1: a file is open; 0: there is no further one. */

@@ -7,6 +7,7 @@
 #define T5_IO_TOKENS_H
 
 #include "io/jsonl.h"
+#include "io/safetensors.h"
 
 enum t5_labels {
     T5_LABELS_IGNORED,  /* not looked at: n_labels is -1 */
@@ -21,6 +22,11 @@ struct t5_tokens_options {
     int truncate;                  /* ... unless set: cut, and a final </s> is kept */
     int allow_empty_input;         /* else an empty input_ids is an error; empty labels always are */
     size_t max_line;               /* bytes; T5_MAX_LINE */
+    /* Called with each packed file, whose metadata say how its ids came about (token_settings.h), before its first
+     * record; -1 refuses it. NULL: nobody looks. shown: its name, escaped. */
+    int (*opened)(void *context, const char *shown, const struct t5_safetensors *file,
+                  struct t5_err *err);
+    void *context;
 };
 
 struct t5_token_record { /* borrowed until the next record */

@@ -47,10 +47,11 @@ static int write_values(struct t5_safetensors_writer *w, const struct t5_model *
 }
 
 static int write_weights(struct t5_atomic *file, const struct t5_model *model, enum t5_dtype type,
-                         struct t5_err *err)
+                         const struct t5_token_settings *tokens, struct t5_err *err)
 {
     /* transformers asks for "format" */
-    const struct t5_metadata metadata[] = {{"format", "pt"}, {"t5_tools", t5_version}};
+    struct t5_metadata metadata[2 + T5_TOKEN_SETTINGS] = {{"format", "pt"}, {"t5_tools", t5_version}};
+    int n_metadata = 2 + t5_token_settings_rows(metadata + 2, tokens);
     struct t5_safetensors_writer *w = NULL;
     struct t5_err ignored;
     int n = t5_model_param_count(model);
@@ -65,7 +66,7 @@ static int write_weights(struct t5_atomic *file, const struct t5_model *model, e
                                         .shape = {p->rows, p->cols},
                                         .elements = p->rows * p->cols};
     }
-    int rc = t5_safetensors_write_open(&w, file, tensors, n, metadata, 2, err);
+    int rc = t5_safetensors_write_open(&w, file, tensors, n, metadata, n_metadata, err);
     free(tensors);
     if (rc == 0)
         rc = write_values(w, model, type, err);
@@ -75,13 +76,13 @@ static int write_weights(struct t5_atomic *file, const struct t5_model *model, e
 }
 
 static int export_weights(const char *dir, const struct t5_model *model, enum t5_dtype type,
-                          struct t5_err *err)
+                          const struct t5_token_settings *tokens, struct t5_err *err)
 {
     char path[PATH_MAX];
     struct t5_atomic *file;
     if (path_in(path, dir, "model.safetensors", err) || t5_atomic_open(&file, path, err))
         return -1;
-    if (write_weights(file, model, type, err) == 0)
+    if (write_weights(file, model, type, tokens, err) == 0)
         return t5_atomic_commit(file, err);
     t5_atomic_abandon(file);
     return -1;
@@ -113,9 +114,10 @@ out:
 }
 
 int t5_model_export(const char *dir, const struct t5_model *model, const char *config,
-                    int64_t config_n, enum t5_dtype type, struct t5_err *err)
+                    int64_t config_n, enum t5_dtype type, const struct t5_token_settings *tokens,
+                    struct t5_err *err)
 {
-    if (export_weights(dir, model, type, err))
+    if (export_weights(dir, model, type, tokens, err))
         return -1;
     return export_config(dir, config, config_n, type, err);
 }

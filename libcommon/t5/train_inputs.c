@@ -44,6 +44,18 @@ static int open_model(struct t5_train_run *run, struct t5_err *err)
     return t5_checkpoint_fingerprint(run->base_digest, run->base, err);
 }
 
+static int warn_foreign(const struct t5_train_run *run, struct t5_err *err)
+{
+    char shown[T5_ESCAPED], text[T5_ESCAPED + 64];
+    int foreign = t5_adapter_foreign(&run->adapter, run->base, err);
+    if (foreign <= 0)
+        return foreign;
+    t5_escape(shown, run->options->init, strlen(run->options->init));
+    snprintf(text, sizeof text, "%s: this adapter was trained on another base model", shown);
+    run->hooks->warn(text);
+    return 0;
+}
+
 static int open_adapter(struct t5_train_run *run, struct t5_err *err)
 {
     const struct t5_train_options *o = run->options;
@@ -52,6 +64,8 @@ static int open_adapter(struct t5_train_run *run, struct t5_err *err)
         if (t5_adapter_load(a, o->init, run->base, err))
             return -1;
         a->dropout = o->dropout < 0 ? a->dropout : o->dropout;
+        if (warn_foreign(run, err))
+            return -1;
     } else {
         if (t5_adapter_init(a, o->targets, o->rank, o->alpha, o->dropout < 0 ? 0.05 : o->dropout,
                             o->rslora, &run->config, err))
@@ -60,7 +74,7 @@ static int open_adapter(struct t5_train_run *run, struct t5_err *err)
     }
     snprintf(a->base, sizeof a->base, "%s", o->model);
     memcpy(a->base_fingerprint, run->base_digest, sizeof a->base_fingerprint);
-    return 0;
+    return t5_checkpoint_norms(a->base_norms, run->base, err);
 }
 
 int t5_train_open_base(struct t5_train_run *run, struct t5_err *err)
@@ -70,8 +84,34 @@ int t5_train_open_base(struct t5_train_run *run, struct t5_err *err)
     return open_model(run, err) || (t5_train_run_is_lora(run) && open_adapter(run, err)) ? -1 : 0;
 }
 
+/* A packed file's settings: the first one's are the run's, and the result carries them; others, and the eval file's,
+ * are held against it. */
+static int check_tokens(void *context, const char *shown, const struct t5_safetensors *file,
+                        struct t5_err *err)
+{
+    struct t5_train_run *run = context;
+    struct t5_token_settings here;
+    char what[T5_TOKEN_DIFFERENCE], text[401];
+    if (t5_token_settings_read(&here, file, err))
+        return -1;
+    if (!t5_token_settings_known(&run->tokens)) {
+        t5_token_settings_free(&run->tokens);
+        run->tokens = here;
+        return 0;
+    }
+    enum t5_token_difference found = t5_token_settings_compare(what, &run->tokens, &here);
+    t5_token_settings_free(&here);
+    if (found == T5_TOKENIZER)
+        return t5_fail(err, "%s: not as the first training file: %s", shown, what);
+    if (found != T5_TOKENS_ALIKE) {
+        snprintf(text, sizeof text, "%s: not as the first training file: %s", shown, what);
+        run->hooks->warn(text);
+    }
+    return 0;
+}
+
 static int read_records(struct t5_dataset *data, const char *const *paths, int n,
-                        const struct t5_train_run *run, struct t5_err *err)
+                        struct t5_train_run *run, struct t5_err *err)
 {
     const struct t5_train_options *o = run->options;
     struct t5_tokens_options how = {.vocab = run->config.vocab,
@@ -79,7 +119,9 @@ static int read_records(struct t5_dataset *data, const char *const *paths, int n
                                     .max_input = o->max_source,
                                     .max_labels = o->max_target,
                                     .truncate = o->truncate,
-                                    .max_line = (size_t)o->max_line};
+                                    .max_line = (size_t)o->max_line,
+                                    .opened = check_tokens,
+                                    .context = run};
     struct t5_tokens_reader *reader;
     struct t5_token_record record;
     int rc;
@@ -110,6 +152,20 @@ static int assume_data(struct t5_train_run *run, struct t5_err *err)
     return rc;
 }
 
+/* An adapter carries the settings itself. One that it starts from has its own: they should be the same. */
+static void hand_to_adapter(struct t5_train_run *run)
+{
+    char what[T5_TOKEN_DIFFERENCE], text[401];
+    struct t5_token_settings *old = &run->adapter.tokens;
+    if (t5_token_settings_compare(what, old, &run->tokens) != T5_TOKENS_ALIKE) {
+        snprintf(text, sizeof text, "training records: not as those of --init's adapter: %s", what);
+        run->hooks->warn(text);
+    }
+    t5_token_settings_free(old);
+    *old = run->tokens;
+    run->tokens = (struct t5_token_settings){0};
+}
+
 int t5_train_read_data(struct t5_train_run *run, const struct t5_list *files, struct t5_err *err)
 {
     const struct t5_train_options *o = run->options;
@@ -122,6 +178,8 @@ int t5_train_read_data(struct t5_train_run *run, const struct t5_list *files, st
         return t5_fail(err, "no records to train on");
     if (o->eval && run->eval.n == 0)
         return t5_fail(err, "%s: no records", o->eval);
+    if (t5_train_run_is_lora(run))
+        hand_to_adapter(run);
     return o->eval_generate ? t5_judge_open(&run->judge, o->tokenizer, &run->eval,
                                             run->config.vocab, o->eval_max_new, err)
                             : 0;

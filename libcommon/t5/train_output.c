@@ -144,5 +144,6 @@ int t5_train_write_product(struct t5_train_run *run, const char *dir, struct t5_
     else
         text = t5_checkpoint_config_text(run->base, &n);
     return t5_model_export(dir, run->model, text, n,
-                           strcmp(run->options->save_as, "bf16") == 0 ? T5_BF16 : T5_F32, err);
+                           strcmp(run->options->save_as, "bf16") == 0 ? T5_BF16 : T5_F32,
+                           t5_train_run_tokens(run), err);
 }

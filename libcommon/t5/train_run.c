@@ -127,6 +127,17 @@ static void add_evaluation(struct t5_identity *id, const struct t5_train_run *ru
     t5_identity_add(id, "eval_max_new", "%lld", (long long)o->eval_max_new);
 }
 
+/* Before the records' digest, so that a difference is named by its cause. */
+static void add_tokens(struct t5_identity *id, const struct t5_train_run *run)
+{
+    struct t5_metadata rows[T5_TOKEN_SETTINGS];
+    char shown[T5_ESCAPED];
+    int n = t5_token_settings_rows(rows, t5_train_run_tokens(run));
+    for (int i = 0; i < n; i++)
+        t5_identity_add(id, rows[i].key, "%s",
+                        t5_escape(shown, rows[i].value, strlen(rows[i].value)));
+}
+
 static void make_identity(struct t5_train_run *run)
 {
     const struct t5_train_options *o = run->options;
@@ -135,6 +146,7 @@ static void make_identity(struct t5_train_run *run)
     char digest[65];
     t5_identity_add(id, "mode", "%s", o->from_config ? "from-config" : o->full ? "full" : "lora");
     t5_identity_add(id, "base", "%s", run->base_digest);
+    add_tokens(id, run);
     t5_dataset_digest(digest, &run->train);
     t5_identity_add(id, "data", "%s", digest);
     if (t5_train_run_is_lora(run))
@@ -204,6 +216,7 @@ void t5_train_run_close(struct t5_train_run *run)
     t5_dataset_free(&run->train);
     t5_dataset_free(&run->eval);
     t5_judge_close(run->judge);
+    t5_token_settings_free(&run->tokens);
     t5_adapter_free(&run->adapter);
     t5_checkpoint_close(run->base);
     free(run->config_text);

@@ -33,6 +33,7 @@ struct t5_train_run {
     struct t5_adapter adapter; /* LoRA */
     struct t5_dataset train, eval;
     struct t5_judge *judge; /* NULL: evaluation is by loss alone */
+    struct t5_token_settings tokens; /* of the training records; a LoRA run's go into its adapter */
     struct t5_train_settings settings;
     struct t5_train_plan plan;
     struct t5_identity identity;
@@ -66,6 +67,10 @@ int t5_train_run_work(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHEC
 static inline int t5_train_run_is_lora(const struct t5_train_run *run)
 {
     return !run->options->full;
+}
+static inline const struct t5_token_settings *t5_train_run_tokens(const struct t5_train_run *run)
+{
+    return t5_train_run_is_lora(run) ? &run->adapter.tokens : &run->tokens;
 }
 static inline int64_t t5_train_run_epoch_steps(const struct t5_train_run *run)
 {

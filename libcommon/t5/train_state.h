@@ -10,7 +10,7 @@
 
 /* What the result depends on, as text: settings, base model, data. */
 struct t5_identity_row {
-    char key[32], value[128];
+    char key[32], value[T5_ESCAPED];
 };
 struct t5_identity {
     struct t5_identity_row rows[48];

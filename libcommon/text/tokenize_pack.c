@@ -123,7 +123,7 @@ static struct t5_tensor describe(const char *name, enum t5_dtype type, int64_t n
 struct settings {
     struct t5_metadata row[MAX_SETTINGS];
     int n;
-    char max_source[24], max_target[24], digest[65];
+    char max_source[24], max_target[24], size[24], digest[65];
 };
 
 static void put(struct settings *s, const char *name, const char *value)
@@ -154,6 +154,8 @@ static void describe_settings(struct settings *s, const struct t5_tokenize_optio
     put(s, "segmentation", library ? "sentencepiece" : "viterbi");
     put(s, "special_in_text", t5_tokenizer_special(t) ? "true" : "false");
     put(s, "tokenizer_sha256", s->digest);
+    snprintf(s->size, sizeof s->size, "%d", (int)t5_tokenizer_size(t));
+    put(s, "tokenizer_size", s->size);
 }
 
 int t5_pack_finish(struct t5_pack *pack, struct t5_atomic *file,

@@ -349,13 +349,14 @@ metadata() { # FILE: those of a packed file, sorted
     tok --to safetensors -o "$tmp/packed" -p $'say "\\\n' "$tmp/in"
     [ "$(metadata "$tmp/packed")" = "$(jq -cnS --arg sum "$sum" '{format: "t5-tokens", prefix: "say \"\\\n", source: "dialogue",
         target: "summary", max_source: "255", max_target: "50", on_long: "truncate", segmentation: "viterbi", special_in_text: "false",
-        tokenizer_sha256: $sum}')" ]
+        tokenizer_sha256: $sum, tokenizer_size: "378"}')" ]
     mkdir "$tmp/hf"
     cp $model "$tmp/hf/"
     t5-tokenize -s "$tmp/hf" --to safetensors --template '{a}\n{dialogue}' --target x --max-source 9 --max-target 8 --on-long drop \
         --segmentation sentencepiece --special-in-text "$tmp/in" >"$tmp/packed"
     [ "$(metadata "$tmp/packed")" = "$(jq -cnS --arg sum "$sum" '{format: "t5-tokens", template: "{a}\\n{dialogue}", target: "x",
-        max_source: "9", max_target: "8", on_long: "drop", segmentation: "sentencepiece", special_in_text: "true", tokenizer_sha256: $sum}')" ]
+        max_source: "9", max_target: "8", on_long: "drop", segmentation: "sentencepiece", special_in_text: "true", tokenizer_sha256: $sum,
+        tokenizer_size: "378"}')" ]
 }
 
 @test "a packed file of records without targets has no labels" {
