@@ -12,7 +12,7 @@
 #include "text/rouge_worst.h"
 #include "text/shorten.h"
 
-static const char *prediction = "prediction", *reference = "summary", *compare, *id;
+static const char *prediction = "prediction", *reference = "summary", *compare, *id, *join;
 static const char *rouge = "1,2,L,Lsum", *tokenizer = "rouge";
 static const char *references = "whole", *spiece = "spiece.model";
 static int no_stem, split_sentences, per_record, table, intervals;
@@ -45,8 +45,9 @@ static const struct t5_option options[] = {
     {"seed", 0, T5_OPT_INT, "N", &seed, 0, 1e15, "what the resamples are drawn from"},
     {"compare", 0, T5_OPT_STRING, "OTHER", &compare, 0, 0,
      "test the difference to the predictions in this file"},
+    {"join", 0, T5_OPT_STRING, "FILE", &join, 0, 0, "take the references from this file's records"},
     {"id", 0, T5_OPT_STRING, "FIELD", &id, 0, 0,
-     "pair records of both by this field, not by order"},
+     "pair records of two files by this field, not by order"},
     {"skip-bad", 0, T5_OPT_FLAG, NULL, &skip.on, 0, 0, "go on after a bad record; exit 3"},
     {"max-line", 0, T5_OPT_INT, "N", &max_line, 2, 1 << 30, "refuse longer lines (bytes)"},
     {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
@@ -62,18 +63,30 @@ struct run {
     struct t5_jsonl *reader;
     struct t5_rouge *scorer;
     struct t5_shorten *shorten;     /* NULL: references are whole */
-    struct t5_buf references, ends; /* of one record, one behind the other; size_t in bytes */
-    struct t5_buf prediction, whole, members, line, signature;
+    struct t5_texts prediction, rival, whole, references; /* of one record; whole: before any cut */
+    struct t5_buf text, members, line, signature;
     struct t5_rouge_total total;
     struct t5_rouge_sample sample, others; /* kept for --intervals and --compare only */
     struct t5_rouge_worst worst;
     int worst_by;                          /* the measure --worst looks at */
-    struct t5_rouge_other *other;          /* NULL without --compare */
+    struct t5_rouge_other *other, *joined; /* NULL without --compare, --join */
     int64_t read;                          /* records, bad ones counted */
     int64_t discarding;                    /* records with letters that are no words */
 };
 
 static int is_recipe(void) { return strcmp(references, "recipe") == 0; }
+
+static int is_stdin(const char *path) { return path && strcmp(path, "-") == 0; }
+
+static int check_inputs(const struct t5_list *files, struct t5_err *err)
+{
+    int n = is_stdin(compare) + is_stdin(join) + (files->n == 0);
+    for (int i = 0; i < files->n; i++)
+        n += is_stdin(files->items[i]);
+    return n > 1 && (compare || join)
+               ? t5_fail_as(err, T5_USAGE, "standard input is asked for more than once")
+               : 0;
+}
 
 static int check_options(struct t5_err *err)
 {
@@ -86,8 +99,8 @@ static int check_options(struct t5_err *err)
     if (worst && (per_record || table || intervals || compare))
         return t5_fail_as(err, T5_USAGE,
                           "--worst excludes --per-record, --table, --intervals and --compare");
-    if (id && !compare)
-        return t5_fail_as(err, T5_USAGE, "--id needs --compare");
+    if (id && !compare && !join)
+        return t5_fail_as(err, T5_USAGE, "--id needs --compare or --join");
     return 0;
 }
 
@@ -130,54 +143,52 @@ static int make_record(struct run *run, const struct t5_record *record,
 static int read_prediction(struct run *run, const struct t5_record *record, struct t5_err *err)
 {
     const struct t5_field *field = t5_record_need(record, prediction, err);
-    run->prediction.n = 0;
-    return field ? t5_field_string(&run->prediction, record, field, err) : -1;
+    t5_texts_clear(&run->prediction);
+    return field ? t5_texts_read(&run->prediction, record, field, 0, err) : -1;
 }
 
-static int add_reference(struct run *run, const struct t5_record *record,
-                         const struct t5_field *field, struct t5_err *err)
+/* As they are in the record or its partner. */
+static int read_whole(struct run *run, const struct t5_record *record, struct t5_err *err)
 {
-    struct t5_buf *whole = run->shorten ? &run->whole : &run->references;
-    run->whole.n = 0;
-    if (t5_field_string(whole, record, field, err) ||
-        (run->shorten &&
-         t5_shorten_text(&run->references, run->shorten, whole->data, whole->n, err)))
-        return -1;
-    return t5_buf_append(&run->ends, &run->references.n, sizeof run->references.n, err);
+    if (join)
+        return t5_rouge_other_find(&run->whole, run->joined, record, run->read - 1, err);
+    const struct t5_field *field = t5_record_need(record, reference, err);
+    t5_texts_clear(&run->whole);
+    return field ? t5_texts_read(&run->whole, record, field, 1, err) : -1;
 }
 
-/* A string, or a list of at least one. */
 static int read_references(struct run *run, const struct t5_record *record, struct t5_err *err)
 {
-    const struct t5_field *field = t5_record_need(record, reference, err);
-    struct t5_field item;
-    const char *at = NULL;
-    int rc;
-    run->references.n = run->ends.n = 0;
-    if (!field)
+    t5_texts_clear(&run->references);
+    if (read_whole(run, record, err))
         return -1;
-    if (field->type != T5_JSON_ARRAY)
-        return add_reference(run, record, field, err);
-    while ((rc = t5_field_next_string(&item, &at, record, field, err)) == 1)
-        if (add_reference(run, record, &item, err))
+    for (size_t i = 0, n; i < t5_texts_count(&run->whole); i++) {
+        const char *text = t5_texts_at(&n, &run->whole, i);
+        if (run->shorten) {
+            run->text.n = 0;
+            if (t5_shorten_text(&run->text, run->shorten, text, n, err))
+                return -1;
+            text = run->text.data;
+            n = run->text.n;
+        }
+        if (t5_texts_add(&run->references, text, n, err))
             return -1;
-    if (rc == 0 && run->ends.n == 0)
-        return t5_record_fail(record, field->value, err, "a list of no references");
-    return rc;
+    }
+    return 0;
 }
 
 /* Against the reference, of several, that is best for each measure. *discards is set where a text has
  * letters that are no words. */
 static int score_text(struct t5_rouge_scores *out, int *discards, struct run *run,
-                      const struct t5_record *record, const char *text, size_t n,
+                      const struct t5_record *record, const struct t5_texts *prediction_text,
                       struct t5_err *err)
 {
-    const size_t *ends = (const size_t *)(const void *)run->ends.data;
     struct t5_rouge_scores one;
-    size_t begin = 0;
-    for (size_t i = 0; i < run->ends.n / sizeof *ends; begin = ends[i++]) {
-        if (t5_rouge_score(&one, run->scorer, run->references.data + begin, ends[i] - begin, text,
-                           n, err))
+    size_t n, reference_n;
+    const char *text = t5_texts_at(&n, prediction_text, 0);
+    for (size_t i = 0; i < t5_texts_count(&run->references); i++) {
+        const char *against = t5_texts_at(&reference_n, &run->references, i);
+        if (t5_rouge_score(&one, run->scorer, against, reference_n, text, n, err))
             return err->skippable ? t5_record_fail(record, NULL, err, "%s", err->text) : -1;
         if (i == 0)
             *out = one;
@@ -200,18 +211,14 @@ static int keep_scores(struct run *run, const struct t5_rouge_scores *scores,
 
 static int score_record(struct run *run, const struct t5_record *record, struct t5_err *err)
 {
-    const struct t5_buf *pred = &run->prediction;
     struct t5_rouge_scores scores, others;
-    const char *text;
     int discards = 0;
-    size_t n;
     if (read_prediction(run, record, err) || read_references(run, record, err))
         return -1;
-    if (compare &&
-        (t5_rouge_other_find(&text, &n, run->other, record, run->read - 1, err) ||
-         score_text(&others, &discards, run, record, text, n, err)))
+    if (compare && (t5_rouge_other_find(&run->rival, run->other, record, run->read - 1, err) ||
+                    score_text(&others, &discards, run, record, &run->rival, err)))
         return -1;
-    if (score_text(&scores, &discards, run, record, pred->data, pred->n, err) ||
+    if (score_text(&scores, &discards, run, record, &run->prediction, err) ||
         ((per_record || worst) && make_record(run, record, &scores, err)))
         return -1;
     run->discarding += discards;
@@ -229,8 +236,12 @@ static int score_all(struct run *run, struct t5_err *err)
         if (rc < 0 && !t5_skip_bad(&skip, err))
             return -1;
     }
-    /* a skipped record's partner is left over by right */
-    return compare && !skip.skipped ? t5_rouge_other_end(run->other, err) : 0;
+    if (skip.skipped) /* a skipped record's partner is left over by right */
+        return 0;
+    return (compare && t5_rouge_other_end(run->other, err)) ||
+                   (join && t5_rouge_other_end(run->joined, err))
+               ? -1
+               : 0;
 }
 
 static int print_worst(const struct t5_rouge_worst *list, struct t5_err *err)
@@ -280,10 +291,11 @@ static void run_free(struct run *run)
     t5_jsonl_close(run->reader);
     t5_rouge_close(run->scorer);
     t5_shorten_close(run->shorten);
-    t5_buf_free(&run->references);
-    t5_buf_free(&run->ends);
-    t5_buf_free(&run->prediction);
-    t5_buf_free(&run->whole);
+    t5_texts_free(&run->prediction);
+    t5_texts_free(&run->rival);
+    t5_texts_free(&run->whole);
+    t5_texts_free(&run->references);
+    t5_buf_free(&run->text);
     t5_buf_free(&run->members);
     t5_buf_free(&run->line);
     t5_buf_free(&run->signature);
@@ -291,6 +303,7 @@ static void run_free(struct run *run)
     t5_rouge_sample_free(&run->others);
     t5_rouge_worst_free(&run->worst);
     t5_rouge_other_close(run->other);
+    t5_rouge_other_close(run->joined);
 }
 
 static int read_options(struct run *run, struct t5_err *err)
@@ -312,6 +325,16 @@ static int read_options(struct run *run, struct t5_err *err)
     return 0;
 }
 
+/* With --join, references are found by pairing, and are not in OTHER. */
+static int open_others(struct run *run, struct t5_err *err)
+{
+    const struct t5_rouge_other_fields rivals = {prediction, 0, join ? NULL : reference, id};
+    const struct t5_rouge_other_fields references_of = {reference, 1, NULL, id};
+    if (compare && t5_rouge_other_open(&run->other, compare, &rivals, (size_t)max_line, err))
+        return -1;
+    return join ? t5_rouge_other_open(&run->joined, join, &references_of, (size_t)max_line, err) : 0;
+}
+
 static void warn_discarding(const struct run *run)
 {
     if (run->discarding)
@@ -323,12 +346,10 @@ static void warn_discarding(const struct run *run)
 
 static int work(const struct t5_list *files, struct t5_err *err)
 {
-    const struct t5_rouge_other_fields fields = {prediction, reference, id};
     struct run run = {.worst.limit = (size_t)worst};
     int rc = -1;
-    if (check_options(err) || read_options(&run, err) ||
-        (compare &&
-         t5_rouge_other_open(&run.other, compare, &fields, (size_t)max_line, err)) ||
+    if (check_options(err) || check_inputs(files, err) || read_options(&run, err) ||
+        open_others(&run, err) ||
         (is_recipe() && t5_shorten_open(&run.shorten, spiece, (size_t)max_target, err)) ||
         t5_rouge_open(&run.scorer, &run.options, err) ||
         t5_jsonl_open(&run.reader, files->items, files->n, (size_t)max_line, err) ||

@@ -1,4 +1,4 @@
-/* rouge_other.c - the second system's predictions: see rouge_other.h. */
+/* rouge_other.c - the partners in a second file: see rouge_other.h. */
 /* SPDX-License-Identifier: MIT */
 #include "text/rouge_other.h"
 
@@ -10,14 +10,16 @@ struct span {
 };
 
 struct partner {
-    struct span text, reference, id;
+    struct span check, id;
+    size_t first, n; /* its texts */
     int64_t line;
-    int has_reference, taken;
+    int has_check, taken;
 };
 
 struct t5_rouge_other {
     struct t5_rouge_other_fields fields;
-    struct t5_buf bytes, partners; /* texts one behind the other; struct partner */
+    struct t5_texts texts;
+    struct t5_buf bytes, partners; /* values one behind the other; struct partner */
     struct t5_buf key;             /* scratch */
     char name[T5_ESCAPED];
 };
@@ -57,20 +59,20 @@ static int put_id(struct t5_buf *out, const struct t5_record *record, const char
 
 static int add(struct t5_rouge_other *other, const struct t5_record *record, struct t5_err *err)
 {
-    struct partner one = {.line = record->line};
-    const struct t5_field *text = t5_record_need(record, other->fields.prediction, err);
-    const struct t5_field *reference = t5_record_find(record, other->fields.reference);
-    one.text.at = other->bytes.n;
-    if (!text || t5_field_string(&other->bytes, record, text, err))
+    struct partner one = {.line = record->line, .first = t5_texts_count(&other->texts)};
+    const struct t5_rouge_other_fields *fields = &other->fields;
+    const struct t5_field *text = t5_record_need(record, fields->text, err);
+    const struct t5_field *check = fields->check ? t5_record_find(record, fields->check) : NULL;
+    if (!text || t5_texts_read(&other->texts, record, text, fields->lists, err))
         return -1;
-    one.text.n = other->bytes.n - one.text.at;
-    one.reference.at = other->bytes.n;
-    one.has_reference = reference != NULL;
-    if (reference && put_value(&other->bytes, record, reference, err))
+    one.n = t5_texts_count(&other->texts) - one.first;
+    one.check.at = other->bytes.n;
+    one.has_check = check != NULL;
+    if (check && put_value(&other->bytes, record, check, err))
         return -1;
-    one.reference.n = other->bytes.n - one.reference.at;
+    one.check.n = other->bytes.n - one.check.at;
     one.id.at = other->bytes.n;
-    if (other->fields.id && put_id(&other->bytes, record, other->fields.id, err))
+    if (fields->id && put_id(&other->bytes, record, fields->id, err))
         return -1;
     one.id.n = other->bytes.n - one.id.at;
     return t5_buf_append(&other->partners, &one, sizeof one, err);
@@ -143,6 +145,7 @@ void t5_rouge_other_close(struct t5_rouge_other *other)
 {
     if (!other)
         return;
+    t5_texts_free(&other->texts);
     t5_buf_free(&other->bytes);
     t5_buf_free(&other->partners);
     t5_buf_free(&other->key);
@@ -168,23 +171,36 @@ static struct partner *search(struct t5_rouge_other *other)
     return NULL;
 }
 
-static int check_reference(struct t5_rouge_other *other, const struct partner *one,
-                           const struct t5_record *record, struct t5_err *err)
+static int check_same(struct t5_rouge_other *other, const struct partner *one,
+                      const struct t5_record *record, struct t5_err *err)
 {
-    const struct t5_field *field = t5_record_need(record, other->fields.reference, err);
+    const struct t5_field *field = t5_record_need(record, other->fields.check, err);
     other->key.n = 0;
     if (!field || put_value(&other->key, record, field, err))
         return -1;
-    if (one->has_reference &&
-        compare_ids(other->key.data, other->key.n, other->bytes.data + one->reference.at,
-                    one->reference.n))
+    if (one->has_check &&
+        compare_ids(other->key.data, other->key.n, other->bytes.data + one->check.at,
+                    one->check.n))
         return t5_record_fail(record, field->value, err,
                               "the reference differs from that of its partner, %s:%lld",
                               other->name, (long long)one->line);
     return 0;
 }
 
-int t5_rouge_other_find(const char **text, size_t *n, struct t5_rouge_other *other,
+static int copy_texts(struct t5_texts *out, const struct t5_rouge_other *other,
+                      const struct partner *one, struct t5_err *err)
+{
+    size_t n;
+    t5_texts_clear(out);
+    for (size_t i = 0; i < one->n; i++) {
+        const char *text = t5_texts_at(&n, &other->texts, one->first + i);
+        if (t5_texts_add(out, text, n, err))
+            return -1;
+    }
+    return 0;
+}
+
+int t5_rouge_other_find(struct t5_texts *out, struct t5_rouge_other *other,
                         const struct t5_record *record, int64_t i, struct t5_err *err)
 {
     struct partner *one = NULL;
@@ -201,12 +217,10 @@ int t5_rouge_other_find(const char **text, size_t *n, struct t5_rouge_other *oth
     if (one->taken)
         return t5_record_fail(record, NULL, err, "its partner, %s:%lld, is another record's, too",
                               other->name, (long long)one->line);
-    if (check_reference(other, one, record, err))
+    if (other->fields.check && check_same(other, one, record, err))
         return -1;
     one->taken = 1;
-    *text = other->bytes.data + one->text.at;
-    *n = one->text.n;
-    return 0;
+    return copy_texts(out, other, one, err);
 }
 
 int t5_rouge_other_end(const struct t5_rouge_other *other, struct t5_err *err)

@@ -329,7 +329,7 @@ two_systems() {
 @test "--compare of no records, --id alone, --per-record" {
     rouge --compare /dev/null /dev/null | jq -e '.count == 0 and .rouge1.fmeasure == null'
     run -2 rouge --id id /dev/null
-    [ "$output" = 'rouge: --id needs --compare' ]
+    [ "$output" = 'rouge: --id needs --compare or --join' ]
     run -2 rouge --compare /dev/null --per-record /dev/null
     [ "$output" = 'rouge: --compare and --per-record exclude each other' ]
 }
@@ -500,4 +500,42 @@ END
     [[ $output == *"$tmp/none"* ]]
     run -2 rouge --references recipe --max-target 0 "$tmp/in"
     run -2 rouge --references short "$tmp/in"
+}
+
+@test "--join: references from another file, by order or by id" {
+    jq -c '{id: input_line_number, summary}' "$golden" >"$tmp/refs"
+    jq -c '{id: input_line_number, prediction}' "$golden" >"$tmp/preds"
+    rouge "$golden" >"$tmp/want" 2>/dev/null
+    rouge --join "$tmp/refs" "$tmp/preds" 2>/dev/null | cmp - "$tmp/want"
+    tac "$tmp/refs" >"$tmp/turned"
+    rouge --join "$tmp/turned" --id id "$tmp/preds" 2>/dev/null | cmp - "$tmp/want"
+    # the record's own reference does not count; a list in the file does
+    jq -c '.summary = "zzz"' "$tmp/preds" | rouge --join "$tmp/refs" 2>/dev/null | cmp - "$tmp/want"
+    jq -c '.summary |= ["zzz", .]' "$tmp/turned" | rouge --join - --id id "$tmp/preds" 2>/dev/null | cmp - "$tmp/want"
+    # a second system without references, as well
+    rouge --join "$tmp/refs" --compare "$tmp/preds" --id id "$tmp/preds" 2>/dev/null |
+        jq -e '.rouge1.compare.fmeasure | .difference == 0 and .p_randomisation == 1'
+}
+
+@test "--join: files that do not pair, status 1 and the record named" {
+    numbered a x 1 >"$tmp/preds"
+    { numbered b a 1; numbered b a 2; } >"$tmp/refs"
+    run -1 rouge --join "$tmp/refs" --id id "$tmp/preds"
+    [ "$output" = "rouge: $tmp/refs:2: 1 record without a partner, this one first" ]
+    numbered a x 3 >>"$tmp/preds"
+    run -1 rouge --join "$tmp/refs" --id id "$tmp/preds"
+    [ "$output" = "rouge: $tmp/preds:2:1: no partner in $tmp/refs" ]
+    run -3 --separate-stderr rouge --skip-bad --join "$tmp/refs" --id id "$tmp/preds"
+    jq -e '.count == 1 and .rouge1.fmeasure == 1' <<<"$output"
+    echo '{"id":4,"summary":[]}' >>"$tmp/refs"
+    run -1 rouge --join "$tmp/refs" "$tmp/preds"
+    [ "$output" = "rouge: $tmp/refs:3:19: a list of no references" ]
+    echo '{"id":4}' >"$tmp/refs"
+    run -1 rouge --join "$tmp/refs" "$tmp/preds"
+    [ "$output" = "rouge: $tmp/refs:1:1: no \"summary\"" ]
+    run -4 rouge --join "$tmp/none" "$tmp/preds"
+    run -2 rouge --join - --compare - "$tmp/preds"
+    [ "$output" = 'rouge: standard input is asked for more than once' ]
+    run -2 rouge --join -
+    [ "$output" = 'rouge: standard input is asked for more than once' ]
 }
