@@ -16,6 +16,7 @@ struct t5_generator {
     int32_t *ids, *offsets;          /* a batch, packed: (source_tokens), (sources + 1) */
     int32_t *adapter;                /* (sources) */
     struct t5_hypothesis *hypotheses; /* (sources, returned) */
+    int64_t failed;                   /* the prompt that a run failed at, or -1 */
 };
 
 /* One batch: entries [begin, end) of the sorted order. */
@@ -154,8 +155,11 @@ static int run_batch(struct t5_generator *g, const struct t5_prompt *prompts,
         memcpy(g->ids + g->offsets[i], p->ids, (size_t)p->n * sizeof *p->ids);
         g->offsets[i + 1] = g->offsets[i] + (int32_t)p->n;
     }
-    if (t5_search_batch(g->search, g->hypotheses, g->ids, g->offsets, g->adapter, n, err))
+    if (t5_search_batch(g->search, g->hypotheses, g->ids, g->offsets, g->adapter, n, err)) {
+        int64_t source = t5_search_failed(g->search);
+        g->failed = source < 0 ? -1 : order[cut->begin + source].which;
         return -1;
+    }
     for (int64_t i = 0; i < n; i++)
         if (answer(context, order[cut->begin + i].which, g->hypotheses + i * g->options.returned, err))
             return -1;
@@ -168,6 +172,7 @@ int t5_generator_run(struct t5_generator *g, const struct t5_prompt *prompts, in
     int rc = -1;
     struct sorted *order = t5_alloc((size_t)n, sizeof *order, "a window", err);
     struct cut *cuts = t5_alloc((size_t)n, sizeof *cuts, "a window", err);
+    g->failed = -1;
     if (!order || !cuts)
         goto out;
     for (int64_t i = 0; i < n; i++)
@@ -183,3 +188,5 @@ out:
     free(cuts);
     return rc;
 }
+
+int64_t t5_generator_failed(const struct t5_generator *g) { return g->failed; }

@@ -35,5 +35,7 @@ typedef int t5_batch_end(void *context, struct t5_err *err);
 int t5_generator_run(struct t5_generator *generator, const struct t5_prompt *prompts, int64_t n,
                      t5_answer *answer, t5_batch_end *batch_end, void *context,
                      struct t5_err *err) T5_MUST_CHECK;
+/* The prompt that the last run failed at, or -1: it was no prompt's fault. */
+int64_t t5_generator_failed(const struct t5_generator *generator);
 
 #endif

@@ -54,6 +54,7 @@ struct t5_search {
     uint64_t *hash;                       /* (sources) */
     int32_t *results;                     /* (sources x lanes, max_new), greedy and sampling */
     float *result_logprobs;               /* likewise */
+    int64_t failed;                       /* the source that the last batch failed at, or -1 */
 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -329,15 +330,17 @@ static int rank_on_host(struct t5_search *s, int64_t k, struct t5_err *err)
 
 /* A best candidate of minus infinity: all are banned. A sum that is not finite: the weights are not, or the compute
  * type overflowed. */
-static int check_logits(const struct t5_search *s, int64_t k, int64_t t, struct t5_err *err)
+static int check_logits(struct t5_search *s, int64_t k, int64_t t, struct t5_err *err)
 {
     for (int64_t i = 0; i < s->now.n; i++) {
+        s->failed = s->now.source[i];
         if (s->value[i * k] == -INFINITY && t5_constraints_any(&s->constraints))
             return t5_fail(err, "new token %lld: every token is banned by the rules",
                            (long long)t + 1);
         if (!isfinite(s->lse[i]))
             return t5_fail(err, "new token %lld: the model's logits are not finite", (long long)t + 1);
     }
+    s->failed = -1;
     return 0;
 }
 
@@ -498,6 +501,7 @@ static int search_step(struct t5_search *s, struct t5_hypothesis *out, int64_t t
 int t5_search_batch(struct t5_search *s, struct t5_hypothesis *out, const int32_t *ids,
                     const int32_t *offsets, const int32_t *adapter, int64_t n, struct t5_err *err)
 {
+    s->failed = -1;
     if (t5_decoder_encode(s->decoder, ids, offsets, adapter, n, err))
         return -1;
     start(s, ids, offsets, n);
@@ -506,3 +510,5 @@ int t5_search_batch(struct t5_search *s, struct t5_hypothesis *out, const int32_
             return -1;
     return 0;
 }
+
+int64_t t5_search_failed(const struct t5_search *s) { return s->failed; }

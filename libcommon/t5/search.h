@@ -56,5 +56,7 @@ void t5_search_close(struct t5_search *search);
 int t5_search_batch(struct t5_search *search, struct t5_hypothesis *out, const int32_t *ids,
                     const int32_t *offsets, const int32_t *adapter, int64_t n,
                     struct t5_err *err) T5_MUST_CHECK;
+/* The source that the last batch failed at, or -1: it was no source's fault. */
+int64_t t5_search_failed(const struct t5_search *search);
 
 #endif

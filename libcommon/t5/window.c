@@ -2,7 +2,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "t5/window.h"
 
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/buf.h"
 
@@ -12,7 +14,8 @@
 struct item {
     size_t text, text_n; /* the record's bytes in window.text; text_n 0: from a packed file */
     size_t ids;          /* bytes into window.ids: the source, for a scorer the labels behind it */
-    int64_t n_ids, n_labels, index;
+    int64_t n_ids, n_labels, index, line;
+    size_t file; /* bytes into window.files: its name */
     int32_t adapter;
     char *members; /* the answer, owned; NULL until it is there */
     size_t members_n;
@@ -23,6 +26,8 @@ struct t5_window {
     struct item *items;
     int64_t n, capacity;
     struct t5_buf text, ids;
+    struct t5_buf files; /* names, each with its NUL; one for many records */
+    size_t last_file;
     int64_t positions; /* as the generator or scorer counts them */
     /* while answering */
     FILE *out;
@@ -49,7 +54,7 @@ static void empty(struct t5_window *w)
     for (int64_t i = 0; i < w->n; i++)
         free(w->items[i].members);
     w->n = w->n_written = w->positions = 0;
-    w->text.n = w->ids.n = 0;
+    w->text.n = w->ids.n = w->files.n = 0;
 }
 
 void t5_window_close(struct t5_window *window)
@@ -60,6 +65,7 @@ void t5_window_close(struct t5_window *window)
     free(window->items);
     t5_buf_free(&window->text);
     t5_buf_free(&window->ids);
+    t5_buf_free(&window->files);
     t5_buf_free(&window->line);
     t5_record_free(&window->record);
     free(window);
@@ -85,11 +91,28 @@ static int64_t target_positions(const struct t5_window *w, const struct t5_token
     return t5_search_rows(o) * o->max_new;
 }
 
+/* Keeps the name, where it is another than the last record's. */
+static int keep_file(struct t5_window *w, const char *name, struct t5_err *err)
+{
+    if (w->files.n && strcmp(w->files.data + w->last_file, name) == 0)
+        return 0;
+    w->last_file = w->files.n;
+    return t5_buf_append(&w->files, name, strlen(name) + 1, err);
+}
+
+/* Names the record that an error belongs to. */
+static int fail_at(const struct t5_window *w, const struct item *item, struct t5_err *err)
+{
+    return t5_err_at(err, "%s:%lld", w->files.data + item->file, (long long)item->line);
+}
+
 int t5_window_add(struct t5_window *w, const struct t5_token_record *record, int32_t adapter,
                   struct t5_err *err)
 {
     size_t ids_n = (size_t)record->n_input * sizeof *record->input;
     if (w->n == w->capacity && grow(w, err))
+        return -1;
+    if (keep_file(w, record->file, err))
         return -1;
     struct item *item = &w->items[w->n];
     *item = (struct item){.text = w->text.n,
@@ -98,6 +121,8 @@ int t5_window_add(struct t5_window *w, const struct t5_token_record *record, int
                           .n_ids = record->n_input,
                           .n_labels = w->options.scorer ? record->n_labels : 0,
                           .index = record->index,
+                          .line = record->line,
+                          .file = w->last_file,
                           .adapter = adapter};
     if ((record->record && t5_buf_append(&w->text, record->record->text, item->text_n, err)) ||
         t5_buf_append(&w->ids, record->input, ids_n, err) ||
@@ -193,8 +218,13 @@ static int keep_score(void *context, int64_t which, const float *logprobs, struc
     struct item *item = &w->items[which];
     struct t5_buf members = {0};
     double sum = 0;
-    for (int64_t i = 0; i < item->n_labels; i++)
+    for (int64_t i = 0; i < item->n_labels; i++) {
+        if (!isfinite(logprobs[i])) {
+            t5_fail(err, "label %lld: the model's logits are not finite", (long long)i);
+            return fail_at(w, item, err);
+        }
         sum += (double)logprobs[i];
+    }
     if (begin_members(&members, item, err) ||
         t5_buf_printf(&members, err, "%s\"score\":%.9g", members.n ? "," : "", sum) ||
         (w->options.logprobs && (t5_buf_printf(&members, err, ",\"logprobs\":") ||
@@ -279,7 +309,8 @@ static int generate(struct t5_window *w, struct t5_err *err)
     int rc =
         t5_generator_run(w->options.generator, prompts, w->n, keep_answer, write_answered, w, err);
     free(prompts);
-    return rc;
+    int64_t failed = rc ? t5_generator_failed(w->options.generator) : -1;
+    return failed < 0 ? rc : fail_at(w, &w->items[failed], err);
 }
 
 static int score(struct t5_window *w, struct t5_err *err)
