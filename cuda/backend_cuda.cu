@@ -51,6 +51,8 @@ static void cuda_close(t5_device *dev)
     cudaFree(dev->workspace);
     cudaFree(dev->scratch);
     cudaFree(dev->expanded);
+    cudaFree(dev->rows8);
+    cudaFree(dev->ones);
     for (int i = 0; i < 2; i++) {
         cudaFreeHost(dev->staging[i]);
         if (dev->staged[i])
@@ -59,6 +61,19 @@ static void cuda_close(t5_device *dev)
     if (dev->stream)
         cudaStreamDestroy(dev->stream);
     free(dev);
+}
+
+/* Tensor cores multiply e4m3 from compute capability 8.9 on. */
+static int refuse_fp8(int index, t5_err *err)
+{
+    int major = 0, minor = 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index);
+    cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index);
+    if (major > 8 || (major == 8 && minor >= 9))
+        return 0;
+    return t5_fail_as(err, T5_ENVIRONMENT,
+                      "--compute fp8 needs compute capability 8.9, cuda:%d has %d.%d", index, major,
+                      minor);
 }
 
 static int cuda_open(t5_device **out, const t5_device_options *options, t5_err *err)
@@ -71,6 +86,8 @@ static int cuda_open(t5_device **out, const t5_device_options *options, t5_err *
                           rc != cudaSuccess ? cudaGetErrorString(rc) : "none found");
     if (options->index >= n)
         return t5_fail_as(err, T5_ENVIRONMENT, "cuda:%d: there are %d devices", options->index, n);
+    if (options->compute == T5_COMPUTE_FP8 && refuse_fp8(options->index, err))
+        return -1;
     t5_device *dev = (t5_device *)t5_alloc_zeroed(1, sizeof *dev, "a device", err);
     if (!dev)
         return -1;

@@ -29,6 +29,10 @@ struct t5_device {
     size_t scratch_bytes;
     __nv_bfloat16 *expanded; /* grows at load: one int8 weight at a time, as bf16 */
     size_t expanded_bytes;
+    void *rows8; /* grows as scratch does: activations in 8 bits, see fp8.h */
+    size_t rows8_bytes;
+    float *ones; /* (n_ones) grows at load */
+    int64_t n_ones;
     int compact;      /* int8 weights stay int8 */
     char *staging[2]; /* pinned: what upload copies through */
     cudaEvent_t staged[2];
@@ -248,6 +252,8 @@ struct t5_weight {
     const float *master; /* bound: the trainable floats */
     int8_t *q;    /* int8 kept as it came, expanded into scratch before each product; or NULL */
     float *scale; /* (rows), with q */
+    uint8_t *e4m3, *e4m3_t; /* 8 bits in place of values (fp8.h): (rows, cols), (cols, rows) */
+    float *row_scale;       /* (rows), with e4m3 */
 };
 /* What a product reads: values, or q expanded into scratch. */
 const void *t5_cuda_weight_values(t5_device *dev, const t5_weight *w);

@@ -5,12 +5,12 @@
 #include <cstring>
 #include <unordered_map>
 
-#include "device.h"
+#include "fp8.h"
 
 #define TOKEN_STEP 128 /* token counts are rounded up to this before an algorithm is chosen */
 
 struct shape_key {
-    int kind, c_float, a_float, align_a, align_b, align_c, accumulate;
+    int kind, in, c_float, align_a, align_b, align_c, accumulate; /* in: cudaDataType_t */
     int64_t m, n, k, lda, ldb, ldc;
     bool operator==(const shape_key &o) const { return memcmp(this, &o, sizeof o) == 0; }
 };
@@ -54,15 +54,39 @@ static int alignment(const void *p)
     return align;
 }
 
+/* What a product takes beside its shape. */
+struct operands {
+    void *c;
+    const void *a, *b;
+    const float *a_scale, *b_scale; /* 8 bits only: (m), (n) */
+    float scale;
+};
+
 /* A product as cuBLASLt sees it: column-major, so D^T = B^T A^T. */
 struct call {
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t a, b, c;
 };
 
-static bool call_open(call *x, const shape_key *key, int64_t m)
+/* One scale a row of either side. Sums in the tensor cores' own precision ("fast accumulation"): the
+ * exact kind is 11 % slower. */
+static bool set_scales(cublasLtMatmulDesc_t desc, const operands *o)
 {
-    cudaDataType_t in = key->a_float ? CUDA_R_32F : CUDA_R_16BF;
+    int32_t mode = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    int8_t fast = 1;
+    auto set = [&](cublasLtMatmulDescAttributes_t what, const void *value, size_t size) {
+        return cublasLtMatmulDescSetAttribute(desc, what, value, size) == 0;
+    };
+    return set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &mode, sizeof mode) &&
+           set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &mode, sizeof mode) &&
+           set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &o->b_scale, sizeof o->b_scale) &&
+           set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &o->a_scale, sizeof o->a_scale) &&
+           set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast, sizeof fast);
+}
+
+static bool call_open(call *x, const shape_key *key, int64_t m, const operands *o)
+{
+    cudaDataType_t in = (cudaDataType_t)key->in;
     cudaDataType_t out = key->c_float ? CUDA_R_32F : CUDA_R_16BF;
     cublasOperation_t ta = key->kind == T5_NT ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasOperation_t tb = key->kind == T5_TN ? CUBLAS_OP_T : CUBLAS_OP_N;
@@ -82,6 +106,8 @@ static bool call_open(call *x, const shape_key *key, int64_t m)
         (key->kind == T5_TN
              ? cublasLtMatrixLayoutCreate(&x->b, in, (uint64_t)rows_m, (uint64_t)tokens_k, key->lda)
              : cublasLtMatrixLayoutCreate(&x->b, in, (uint64_t)k, (uint64_t)rows_m, key->lda)) == 0;
+    if (in == CUDA_R_8F_E4M3)
+        ok = ok && set_scales(x->desc, o);
     return ok &&
            cublasLtMatrixLayoutCreate(&x->c, out, (uint64_t)n, (uint64_t)rows_m, key->ldc) == 0;
 }
@@ -94,14 +120,16 @@ static void call_close(call *x)
     cublasLtMatmulDescDestroy(x->desc);
 }
 
-static bool ask(t5_device *dev, cublasLtMatmulAlgo_t *out, const shape_key *key, int64_t tokens)
+static bool ask(t5_device *dev, cublasLtMatmulAlgo_t *out, const shape_key *key,
+                const operands *o)
 {
     call x = {};
     cublasLtMatmulPreference_t want = nullptr;
     cublasLtMatmulHeuristicResult_t found = {};
     int n = 0;
     uint32_t a = (uint32_t)key->align_b, b = (uint32_t)key->align_a, c = (uint32_t)key->align_c;
-    bool ok = call_open(&x, key, tokens) && cublasLtMatmulPreferenceCreate(&want) == 0;
+    int64_t tokens = key->kind == T5_TN ? key->k : key->m;
+    bool ok = call_open(&x, key, tokens, o) && cublasLtMatmulPreferenceCreate(&want) == 0;
     if (ok) {
         cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                              &dev->workspace_bytes, sizeof dev->workspace_bytes);
@@ -124,65 +152,106 @@ static bool ask(t5_device *dev, cublasLtMatmulAlgo_t *out, const shape_key *key,
     return ok;
 }
 
+static void run(t5_device *dev, shape_key *key, const operands *o, int64_t tokens)
+{
+    float beta = key->accumulate ? 1 : 0;
+    call x = {};
+    if (!dev->matmuls)
+        dev->matmuls = new t5_matmul_cache;
+    key->align_a = alignment(o->a), key->align_b = alignment(o->b), key->align_c = alignment(o->c);
+    auto known = dev->matmuls->algorithms.find(*key);
+    if (known == dev->matmuls->algorithms.end()) {
+        cublasLtMatmulAlgo_t algorithm;
+        if (!ask(dev, &algorithm, key, o)) {
+            blas_failed(dev, CUBLAS_STATUS_NOT_SUPPORTED, "choosing a product");
+            return;
+        }
+        known = dev->matmuls->algorithms.emplace(*key, algorithm).first;
+    }
+    if (call_open(&x, key, tokens, o)) {
+        cublasStatus_t rc =
+            cublasLtMatmul(dev->lt, x.desc, &o->scale, o->b, x.a, o->a, x.b, &beta, o->c, x.c, o->c,
+                           x.c, &known->second, dev->workspace, dev->workspace_bytes, dev->stream);
+        blas_failed(dev, rc, "a product");
+    }
+    call_close(&x);
+}
+
+static int64_t rounded(int64_t tokens)
+{
+    return tokens <= 16 ? tokens : (tokens + TOKEN_STEP - 1) / TOKEN_STEP * TOKEN_STEP;
+}
+
 /* m: rows of C. The token count is m, or, for T5_TN, k. */
 void t5_cuda_matmul(t5_device *dev, t5_product kind, void *c, int64_t ldc, int c_float,
                     const void *a, int64_t lda, int a_float, const void *b, int64_t ldb, int64_t m,
                     int64_t n, int64_t k, float scale, int accumulate)
 {
-    int64_t tokens = kind == T5_TN ? k : m;
-    int64_t rounded = tokens <= 16 ? tokens : (tokens + TOKEN_STEP - 1) / TOKEN_STEP * TOKEN_STEP;
-    float beta = accumulate ? 1 : 0;
     shape_key key;
-    call x = {};
+    operands o = {c, a, b, nullptr, nullptr, scale};
     if (m == 0 || n == 0)
         return;
-    if (!dev->matmuls)
-        dev->matmuls = new t5_matmul_cache;
     memset(&key, 0, sizeof key); /* padding takes part in the hash */
-    key.kind = kind, key.c_float = c_float, key.a_float = a_float;
-    key.align_a = alignment(a), key.align_b = alignment(b), key.align_c = alignment(c);
+    key.kind = kind, key.c_float = c_float, key.in = a_float ? CUDA_R_32F : CUDA_R_16BF;
     key.accumulate = accumulate;
-    key.m = kind == T5_TN ? m : rounded, key.n = n, key.k = kind == T5_TN ? rounded : k;
+    key.m = kind == T5_TN ? m : rounded(m), key.n = n, key.k = kind == T5_TN ? rounded(k) : k;
     key.lda = lda, key.ldb = ldb, key.ldc = ldc;
-    auto known = dev->matmuls->algorithms.find(key);
-    if (known == dev->matmuls->algorithms.end()) {
-        cublasLtMatmulAlgo_t algorithm;
-        if (!ask(dev, &algorithm, &key, rounded)) {
-            blas_failed(dev, CUBLAS_STATUS_NOT_SUPPORTED, "choosing a product");
-            return;
-        }
-        known = dev->matmuls->algorithms.emplace(key, algorithm).first;
-    }
-    if (call_open(&x, &key, tokens)) {
-        cublasStatus_t rc =
-            cublasLtMatmul(dev->lt, x.desc, &scale, b, x.a, a, x.b, &beta, c, x.c, c, x.c,
-                           &known->second, dev->workspace, dev->workspace_bytes, dev->stream);
-        blas_failed(dev, rc, "a product");
-    }
-    call_close(&x);
+    run(dev, &key, &o, kind == T5_TN ? k : m);
+}
+
+void t5_cuda_matmul_fp8(t5_device *dev, void *c, int64_t ldc, int c_float, t5_fp8_rows a,
+                        t5_fp8_rows b, int64_t m, int64_t n, int64_t k, float scale,
+                        int accumulate)
+{
+    shape_key key;
+    operands o = {c, a.q, b.q, a.scale, b.scale, scale};
+    if (m == 0 || !a.q)
+        return;
+    memset(&key, 0, sizeof key);
+    key.kind = T5_NT, key.c_float = c_float, key.in = CUDA_R_8F_E4M3, key.accumulate = accumulate;
+    key.m = rounded(m), key.n = n, key.k = k;
+    key.lda = key.ldb = k, key.ldc = ldc;
+    run(dev, &key, &o, m);
 }
 
 OP t5_cuda_linear_fwd(t5_device *dev, act *y, int64_t ldy, const act *x, int64_t ldx,
                       const t5_weight *w, int64_t n)
 {
     int f = !dev->bf16;
-    t5_cuda_matmul(dev, T5_NT, y, ldy, f, x, ldx, f, t5_cuda_weight_values(dev, w), w->cols, n,
-                   w->rows, w->cols, 1, 0);
+    if (w->e4m3)
+        t5_cuda_matmul_fp8(dev, y, ldy, 0,
+                           t5_cuda_fp8_rows(dev, (const bf16 *)x, ldx, nullptr, n, w->cols),
+                           {w->e4m3, w->row_scale}, n, w->rows, w->cols, 1, 0);
+    else
+        t5_cuda_matmul(dev, T5_NT, y, ldy, f, x, ldx, f, t5_cuda_weight_values(dev, w), w->cols, n,
+                       w->rows, w->cols, 1, 0);
 }
 
 OP t5_cuda_logits_fwd(t5_device *dev, float *logits, const act *x, int64_t ldx, const t5_weight *w,
                       int64_t n, float scale)
 {
-    t5_cuda_matmul(dev, T5_NT, logits, w->rows, 1, x, ldx, !dev->bf16,
-                   t5_cuda_weight_values(dev, w), w->cols, n, w->rows, w->cols, scale, 0);
+    if (w->e4m3)
+        t5_cuda_matmul_fp8(dev, logits, w->rows, 1,
+                           t5_cuda_fp8_rows(dev, (const bf16 *)x, ldx, nullptr, n, w->cols),
+                           {w->e4m3, w->row_scale}, n, w->rows, w->cols, scale, 0);
+    else
+        t5_cuda_matmul(dev, T5_NT, logits, w->rows, 1, x, ldx, !dev->bf16,
+                       t5_cuda_weight_values(dev, w), w->cols, n, w->rows, w->cols, scale, 0);
 }
 
+/* In 8 bits the weight's row scales lie on the contraction axis: dy takes them before it is
+ * rounded. */
 OP t5_cuda_linear_bwd_input(t5_device *dev, act *dx, int64_t lddx, const act *dy, int64_t lddy,
                             const t5_weight *w, int64_t n, int accumulate)
 {
     int f = !dev->bf16;
-    t5_cuda_matmul(dev, T5_NN, dx, lddx, f, dy, lddy, f, t5_cuda_weight_values(dev, w), w->cols, n,
-                   w->cols, w->rows, 1, accumulate);
+    if (w->e4m3_t)
+        t5_cuda_matmul_fp8(dev, dx, lddx, 0,
+                           t5_cuda_fp8_rows(dev, (const bf16 *)dy, lddy, w->row_scale, n, w->rows),
+                           {w->e4m3_t, dev->ones}, n, w->cols, w->rows, 1, accumulate);
+    else
+        t5_cuda_matmul(dev, T5_NN, dx, lddx, f, dy, lddy, f, t5_cuda_weight_values(dev, w), w->cols,
+                       n, w->cols, w->rows, 1, accumulate);
 }
 
 OP t5_cuda_linear_bwd_weight(t5_device *dev, float *dw, const act *dy, int64_t lddy, const act *x,

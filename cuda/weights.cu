@@ -4,7 +4,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <cstdlib>
 
-#include "device.h"
+#include "fp8.h"
 
 extern "C" {
 #include "base/buf.h"
@@ -121,7 +121,10 @@ int t5_cuda_weight_freeze(t5_device *dev, t5_weight **out, const t5_matrix *part
         w->rows += parts[i].rows;
         keep = keep && keeps_int8(dev, parts[i].type, w->cols, use);
     }
-    if (keep) {
+    if (t5_cuda_fp8_keeps(dev, w->rows, w->cols, use)) {
+        if (t5_cuda_fp8_load(dev, w, parts, n_parts, use, err))
+            goto fail;
+    } else if (keep) {
         if (load_int8(dev, w, parts, n_parts, err))
             goto fail;
     } else {
@@ -179,12 +182,17 @@ void t5_cuda_weight_free(t5_device *dev, t5_weight *w)
     cudaFree(w->owned);
     cudaFree(w->q);
     cudaFree(w->scale);
+    cudaFree(w->e4m3);
+    cudaFree(w->e4m3_t);
+    cudaFree(w->row_scale);
     free(w);
 }
 
 int64_t t5_cuda_weight_bytes(const t5_device *dev, t5_dtype type, int64_t rows, int64_t cols,
                              unsigned use)
 {
+    if (t5_cuda_fp8_keeps(dev, rows, cols, use))
+        return rows * cols * (use & T5_USE_INPUT_GRAD ? 2 : 1) + rows * 4;
     if (keeps_int8(dev, type, cols, use))
         return rows * cols + rows * 4;
     return rows * cols * (int64_t)act_size(dev);

@@ -9,13 +9,14 @@
 #include "base/skip.h"
 #include "io/tokens.h"
 #include "t5/adapter_set.h"
+#include "t5/keep.h"
 #include "t5/window.h"
 
 #define MOST_SOURCE 8192 /* tokens of a record */
 #define MOST_TARGET 8192
 
 static const char *model_path, *early_stopping, *preset, *compute, *device = "auto";
-static const char *force_prefix;
+static const char *force_prefix, *keep_bf16;
 static struct t5_list adapters, ban, ban_file;
 static int force_eos, strict;
 static int sample, score, logprobs, stats;
@@ -59,8 +60,10 @@ static const struct t5_option options[] = {
     {"stats", 0, T5_OPT_FLAG, NULL, &stats, 0, 0, "at the end, a line of JSON on standard error: speed, memory"},
     {"batch-tokens", 0, T5_OPT_INT, "N", &batch_tokens, 1, 1 << 30,
      "most source and target tokens worked on at a time"},
-    {"compute", 0, T5_OPT_CHOICE, "f32|bf16|int8", &compute, 0, 0,
+    {"compute", 0, T5_OPT_CHOICE, "f32|bf16|int8|fp8", &compute, 0, 0,
      "arithmetic of the products [by model and device]"},
+    {"keep-bf16", 0, T5_OPT_STRING, "LIST", &keep_bf16, 0, 0,
+     "fp8: projections that stay bf16: q,k,v,o,wi,wi_0,wi_1,wo"},
     {"device", 0, T5_OPT_STRING, "DEVICE", &device, 0, 0, "auto, cpu, ref, cuda or cuda:N"},
     {"threads", 'j', T5_OPT_INT, "N", &threads, 0, 4096, "CPU threads; 0: all"},
     {"strict-settings", 0, T5_OPT_FLAG, NULL, &strict, 0, 0,
@@ -121,7 +124,9 @@ static int check_options(struct t5_err *err)
     if (min_new > max_new)
         return t5_fail_as(err, T5_USAGE, "--min-new-tokens %lld is more than --max-new-tokens %lld",
                           (long long)min_new, (long long)max_new);
-    return 0;
+    if (keep_bf16 && !(compute && strcmp(compute, "fp8") == 0))
+        return t5_fail_as(err, T5_USAGE, "--keep-bf16 goes with --compute fp8");
+    return t5_keep_check(keep_bf16, err);
 }
 
 static struct t5_search_options search_options(void)
@@ -224,9 +229,7 @@ static int read_ids(struct run *run, struct t5_search_options *o, struct t5_err 
 static enum t5_compute choose_compute(const struct t5_checkpoint *checkpoint)
 {
     if (compute)
-        return strcmp(compute, "int8") == 0   ? T5_COMPUTE_INT8
-               : strcmp(compute, "bf16") == 0 ? T5_COMPUTE_BF16
-                                              : T5_COMPUTE_F32;
+        return t5_compute_named(compute);
     if (strncmp(t5_device_resolve(device), "cuda", 4) == 0)
         return T5_COMPUTE_BF16;
     int native = 0;
@@ -249,6 +252,7 @@ static int open_model(struct run *run, struct t5_err *err)
     if (t5_checkpoint_warning(run->checkpoint))
         t5_warn(program.name, "%s", t5_checkpoint_warning(run->checkpoint));
     how.compute = choose_compute(run->checkpoint);
+    how.keep_wide = keep_bf16;
     if (t5_backend_open(&run->backend, device, &how, err) ||
         t5_model_open(&run->model, &run->backend, run->checkpoint, NULL, T5_INFER, err))
         return -1;

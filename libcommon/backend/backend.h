@@ -25,7 +25,10 @@
 #include "base/dtype.h"
 #include "base/err.h"
 
-enum t5_compute { T5_COMPUTE_F32, T5_COMPUTE_BF16, T5_COMPUTE_INT8 };
+enum t5_compute { T5_COMPUTE_F32, T5_COMPUTE_BF16, T5_COMPUTE_INT8, T5_COMPUTE_FP8 };
+
+/* f32, bf16, int8, fp8; anything else is f32, for the options that list them */
+enum t5_compute t5_compute_named(const char *name);
 
 struct t5_device; /* the backend's own: threads or stream, workspace, first failure */
 struct t5_weight; /* the backend's own: a matrix (out, in) prepared for products */
@@ -35,6 +38,7 @@ struct t5_device_options {
     int index;               /* which GPU */
     int threads;             /* 0: as many as the process may use */
     enum t5_compute compute; /* arithmetic inside products with frozen weights */
+    const char *keep_wide;   /* or NULL: see t5_backend_handle */
 };
 
 /* A matrix on the host, as it lies in a file: any alignment. */
@@ -50,6 +54,8 @@ enum t5_weight_use {
     T5_USE_FORWARD = 1,    /* linear_fwd, logits_fwd */
     T5_USE_INPUT_GRAD = 2, /* linear_bwd_input */
     T5_USE_GATHER = 4,     /* embed_fwd */
+    T5_USE_WIDE = 8,       /* not kept in 8 bits whatever the compute type: lm_head, sites that a
+                              run names */
 };
 
 /* A packed batch: B sequences one behind the other, never padded. */
@@ -261,6 +267,8 @@ struct t5_backend_handle {
     struct t5_backend ops;
     struct t5_device *dev;
     void *library;
+    const char *keep_wide; /* projections ("wo,o") whose frozen weights no compute type narrows to 8
+                              bits; borrowed, or NULL */
 };
 /* What "auto" stands for: "cuda" where there are an NVIDIA driver and t5-cuda.so, else "cpu". Other
  * names are returned as they are. */

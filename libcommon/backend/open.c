@@ -79,6 +79,14 @@ static int open_ref(struct t5_backend_handle *out, const struct t5_device_option
     return out->ops.open(&out->dev, options, err);
 }
 
+enum t5_compute t5_compute_named(const char *name)
+{
+    return strcmp(name, "bf16") == 0   ? T5_COMPUTE_BF16
+           : strcmp(name, "int8") == 0 ? T5_COMPUTE_INT8
+           : strcmp(name, "fp8") == 0  ? T5_COMPUTE_FP8
+                                       : T5_COMPUTE_F32;
+}
+
 const char *t5_device_resolve(const char *device)
 {
     if (strcmp(device, "auto") != 0)
@@ -93,8 +101,13 @@ int t5_backend_open(struct t5_backend_handle *out, const char *device,
                     const struct t5_device_options *options, struct t5_err *err)
 {
     struct t5_device_options chosen = *options;
-    *out = (struct t5_backend_handle){0};
+    *out = (struct t5_backend_handle){.keep_wide = options->keep_wide};
     device = t5_device_resolve(device);
+    int cuda = strncmp(device, "cuda", 4) == 0;
+    if (options->compute == T5_COMPUTE_FP8 && !cuda)
+        return t5_fail_as(err, T5_USAGE, "--compute fp8: only on cuda, not on %.60s", device);
+    if (options->compute == T5_COMPUTE_INT8 && cuda)
+        return t5_fail_as(err, T5_USAGE, "--compute int8: not on cuda, where fp8 is as fast");
     if (strcmp(device, "ref") == 0)
         return open_ref(out, options, err);
     if (strcmp(device, "cpu") == 0)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "t5/keep.h"
 #include "t5/layers.h"
 #include "t5/sites.h"
 
@@ -254,10 +255,19 @@ int64_t t5_norm_size(const struct t5_model *m, const struct t5_norm *norm)
     return m->config.d_model;
 }
 
+/* All parts of a product share one matrix, so one that is named keeps the others. */
+static int is_kept(const struct t5_model *m, const struct t5_linear *l)
+{
+    int kept = l == &m->lm_head;
+    for (int i = 0; i < l->n_parts; i++)
+        kept = kept || t5_keep_names(m->backend->keep_wide, l->names[i]);
+    return kept;
+}
+
 unsigned t5_weight_use(const struct t5_model *m, const struct t5_linear *l)
 {
     unsigned use = m->mode == T5_INFER ? T5_USE_FORWARD : T5_USE_FORWARD | T5_USE_INPUT_GRAD;
     if (l == &m->shared)
         return m->tied ? use | T5_USE_GATHER : T5_USE_GATHER;
-    return use;
+    return is_kept(m, l) ? use | T5_USE_WIDE : use;
 }

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "t5/keep.h"
+
 static int same_file(const char *a, const char *b)
 {
     struct stat x, y;
@@ -46,6 +48,16 @@ static int check_evaluation(struct t5_train_options *o, struct t5_err *err)
     return 0;
 }
 
+static int check_arithmetic(const struct t5_train_options *o, struct t5_err *err)
+{
+    int fp8 = o->compute && strcmp(o->compute, "fp8") == 0;
+    if (fp8 && o->full)
+        return usage(err, "--compute fp8 is for frozen weights, not for --full");
+    if (o->keep_bf16 && !fp8)
+        return usage(err, "--keep-bf16 goes with --compute fp8");
+    return t5_keep_check(o->keep_bf16, err);
+}
+
 int t5_train_options_check(struct t5_train_options *o, int n_files, struct t5_err *err)
 {
     o->full = o->full || o->from_config;
@@ -59,7 +71,7 @@ int t5_train_options_check(struct t5_train_options *o, int n_files, struct t5_er
         return usage(err, "a model on standard input leaves no room for records there");
     if (o->truncate && !o->max_source && !o->max_target)
         return usage(err, "--truncate needs --max-source or --max-target");
-    return check_evaluation(o, err) || check_lora(o, err) ? -1 : 0;
+    return check_arithmetic(o, err) || check_evaluation(o, err) || check_lora(o, err) ? -1 : 0;
 }
 
 struct t5_schedule t5_train_options_schedule(const struct t5_train_options *o, int64_t total)

@@ -43,7 +43,8 @@ struct t5_train_options {
     int64_t max_source, max_target, max_line;
     int truncate;
     /* where */
-    const char *compute; /* NULL: by device */
+    const char *compute;   /* NULL: by device */
+    const char *keep_bf16; /* with fp8 */
     const char *device;
     int64_t threads;
     int dry_run;

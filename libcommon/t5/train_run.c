@@ -22,10 +22,9 @@ static const char *compute_name(const struct t5_train_options *o)
 static int open_device(struct t5_train_run *run, struct t5_err *err)
 {
     const struct t5_train_options *o = run->options;
-    int bf16 = strcmp(compute_name(o), "bf16") == 0;
     struct t5_device_options how = {.threads = (int)o->threads,
-                                    .compute = bf16 ? T5_COMPUTE_BF16
-                                                                               : T5_COMPUTE_F32};
+                                    .compute = t5_compute_named(compute_name(o)),
+                                    .keep_wide = o->keep_bf16};
     return t5_backend_open(&run->backend, o->device, &how, err);
 }
 
@@ -164,6 +163,8 @@ static void make_identity(struct t5_train_run *run)
     t5_identity_add(id, "tolerate", "%lld", (long long)o->tolerate);
     add_evaluation(id, run);
     t5_identity_add(id, "compute", "%s", compute_name(o));
+    if (o->keep_bf16)
+        t5_identity_add(id, "keep_bf16", "%s", o->keep_bf16);
     t5_identity_add(id, "backend", "%s", run->backend.ops.name);
 }
 

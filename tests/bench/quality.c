@@ -1,7 +1,8 @@
 /* quality.c - how far one model and arithmetic are from another on the same records: logits, top-1
  * agreement, LoRA gradients, and the loss of a short training run. One JSON object on standard
- * output. usage: quality REFERENCE COMPUTE MODEL COMPUTE TOKENS RECORDS STEPS     (COMPUTE: f32,
- * bf16, int8)
+ * output. usage: quality REFERENCE COMPUTE MODEL COMPUTE TOKENS RECORDS STEPS
+ * COMPUTE: f32, bf16, int8 or fp8, then @DEVICE where it is not the CPU, then +LIST of projections
+ * that stay bf16: fp8@cuda+wo
  *
  * The adapter is r 16 on q and v; for the gradients its B is random too, so that A has one. */
 /* SPDX-License-Identifier: MIT */
@@ -23,15 +24,19 @@ struct side {
     struct t5_checkpoint *checkpoint;
     struct t5_adapter adapter;
     struct t5_model *model;
+    char how[64]; /* COMPUTE[@DEVICE][+LIST], cut up */
 };
 
-static int side_open(struct side *s, const char *path, const char *compute, const char *device,
-                     struct t5_err *err)
+static int side_open(struct side *s, const char *path, const char *how, struct t5_err *err)
 {
-    struct t5_device_options options = {.compute = strcmp(compute, "int8") == 0   ? T5_COMPUTE_INT8
-                                                   : strcmp(compute, "bf16") == 0 ? T5_COMPUTE_BF16
-                                                                                  : T5_COMPUTE_F32};
-    if (t5_backend_open(&s->backend, device, &options, err) ||
+    snprintf(s->how, sizeof s->how, "%s", how);
+    char *keep = strchr(s->how, '+'), *device = strchr(s->how, '@');
+    if (keep)
+        *keep++ = 0;
+    if (device)
+        *device++ = 0;
+    struct t5_device_options options = {.compute = t5_compute_named(s->how), .keep_wide = keep};
+    if (t5_backend_open(&s->backend, device ? device : "cpu", &options, err) ||
         t5_checkpoint_open(&s->checkpoint, path, err) ||
         t5_adapter_init(&s->adapter, "q,v", 16, 32, 0.05, 0, t5_checkpoint_config(s->checkpoint),
                         err))
@@ -230,13 +235,12 @@ static int compare(char **argv, struct t5_err *err)
     struct t5_dataset data = {0};
     struct t5_pass_limits limits = {0};
     struct totals totals = {0};
-    const char *device = getenv("T5_BENCH_DEVICE") ? getenv("T5_BENCH_DEVICE") : "cpu";
     int64_t records = atoll(argv[6]), steps = atoll(argv[7]), passes = 0;
     double cosine = 0, one, *x = calloc((size_t)steps + 1, sizeof *x),
            *y = calloc((size_t)steps + 1, sizeof *y);
     int rc = -1;
-    if (!x || !y || side_open(&a, argv[1], argv[2], device, err) ||
-        side_open(&b, argv[3], argv[4], device, err) ||
+    if (!x || !y || side_open(&a, argv[1], argv[2], err) ||
+        side_open(&b, argv[3], argv[4], err) ||
         data_read(&data, argv[5], t5_model_config(a.model)->vocab, records, err) ||
         t5_limits_add(&limits, &data, AT_A_TIME, 1 << 20, err) ||
         t5_model_reserve(a.model, &limits, err) || t5_model_reserve(b.model, &limits, err))

@@ -1,9 +1,10 @@
-/* test_gpu_ops.c - every operator of the CUDA backend against ref, in f32 and bf16: odd sizes, one
+/* test_gpu_ops.c - every operator of the CUDA backend against ref, in f32 and bf16, and products in fp8: odd sizes, one
  * token, one head, a head of 64, poisoned outputs, and the same bytes twice. A missing GPU fails.
  */
 /* SPDX-License-Identifier: MIT */
 #include "../unit/compare.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -350,6 +351,119 @@ static void check_linear(int64_t n, int64_t rows, int64_t cols, int int8)
     free(w);
     free(scale);
     free(q);
+}
+
+/* e4m3 rounded to nearest even, as a float: 3 bits of fraction, 2^-9 between the smallest. */
+static float rounded8(float x)
+{
+    int e;
+    float size = fabsf(x);
+    frexpf(size, &e);
+    float step = ldexpf(1, (e < -5 ? -5 : e) - 4);
+    return copysignf(fminf(rintf(size / step) * step, 448), x);
+}
+
+/* Rows through e4m3 with one scale each and back; the scales where they are wanted. */
+static float *through8(const float *x, int64_t n, int64_t cols, float *scales)
+{
+    float *out = fresh((size_t)(n * cols) * sizeof *out);
+    for (int64_t i = 0; i < n; i++) {
+        float largest = 0;
+        for (int64_t c = 0; c < cols; c++)
+            largest = fmaxf(largest, fabsf(x[i * cols + c]));
+        float scale = fmaxf(largest / 448, 0x1p-100f), inverse = 1 / scale;
+        for (int64_t c = 0; c < cols; c++)
+            out[i * cols + c] = rounded8(x[i * cols + c] * inverse) * (scales ? 1 : scale);
+        if (scales)
+            scales[i] = scale;
+    }
+    return out;
+}
+
+/* Both sides in 8 bits, against ref's products of what both sides hold: what is left is the order
+ * and width of the sums, and the result's own rounding. */
+static void check_fp8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type, float size)
+{
+    float *w = acts(rows * cols, 1, 0.1f), *x = acts(n * cols, 2, size), *dy = acts(n * rows, 3, size);
+    float *dx = acts(n * cols, 4, size), *y = fresh((size_t)(n * rows) * 4);
+    float *w_scale = fresh((size_t)rows * 4), *dy_scale = fresh((size_t)n * 4);
+    int8_t *q = fresh((size_t)(rows * cols));
+    float *q_scale = floats(rows, 8, 0.001f);
+    uint16_t *half_w = fresh((size_t)(rows * cols) * 2);
+    for (int64_t i = 0; i < n; i++) /* rows of different size, one of zeros */
+        for (int64_t c = 0; c < cols; c++)
+            x[i * cols + c] *= i % 3 == 1 ? 0 : ldexpf(1, (int)(i % 5) - 2);
+    for (int64_t i = 0; i < rows * cols; i++) {
+        q[i] = (int8_t)(t5_mix(7, (uint64_t)i) % 255 - 127);
+        if (type == T5_I8)
+            w[i] = (float)q[i] * q_scale[i / cols];
+    }
+    t5_from_f32(half_w, w, T5_BF16, (size_t)(rows * cols));
+    const void *data = type == T5_F32 ? (void *)w : type == T5_BF16 ? (void *)half_w : (void *)q;
+    int64_t top = rows / 32 * 16, width = (int64_t)t5_dtype_size(type);
+    struct t5_matrix parts[2] = {
+        {data, type, q_scale, top, cols},
+        {(const char *)data + top * cols * width, type, q_scale + top, rows - top, cols}};
+    float *wq = through8(w, rows, cols, w_scale), *xq = through8(x, n, cols, NULL);
+    /* the input gradient: dy takes the weight's scales before it is rounded */
+    for (int64_t i = 0; i < n * rows; i++)
+        y[i] = dy[i] * w_scale[i % rows];
+    float *dyq = through8(y, n, rows, NULL);
+    struct t5_matrix back = {wq, T5_F32, NULL, rows, cols};
+    struct t5_weight *rb, *rw, *gw;
+    OK(ref->weight_freeze(ref_dev, &rb, &back, 1, T5_USE_INPUT_GRAD, &err));
+    float *wide = fresh((size_t)(rows * cols) * 4);
+    for (int64_t i = 0; i < rows * cols; i++)
+        wide[i] = wq[i] * w_scale[i / cols];
+    struct t5_matrix there = {wide, T5_F32, NULL, rows, cols};
+    OK(ref->weight_freeze(ref_dev, &rw, &there, 1, T5_USE_FORWARD, &err));
+    int first = top == 0;
+    OK(gpu.ops.weight_freeze(gpu.dev, &gw, parts + first, 2 - first,
+                             T5_USE_FORWARD | T5_USE_INPUT_GRAD, &err));
+    void *gx = up_act(x, n * cols), *gdy = up_act(dy, n * rows), *gy = poison(act_bytes(n * rows));
+    void *gdx = up_act(dx, n * cols);
+    float *gl = poison((size_t)(n * rows) * 4), *fresh_dx = fresh((size_t)(n * cols) * 4);
+    double near = 2e-3 * 0.1 * size, to = near * sqrt((double)cols), fro = near * sqrt((double)rows);
+    ref->linear_fwd(ref_dev, y, rows, xq, cols, rw, n);
+    gpu.ops.linear_fwd(gpu.dev, gy, rows, gx, cols, gw, n);
+    float *got = down_act(gy, n * rows);
+    assert_close(got, y, n * rows, 4 * to, 5e-3, "fp8 linear");
+    free(got);
+    gpu.ops.logits_fwd(gpu.dev, gl, gx, cols, gw, n, 1);
+    got = down_f(gl, n * rows);
+    assert_close(got, y, n * rows, 4 * to, 2e-3, "fp8 logits");
+    free(got);
+    ref->linear_bwd_input(ref_dev, dx, cols, dyq, rows, rb, n, 1);
+    gpu.ops.linear_bwd_input(gpu.dev, gdx, cols, gdy, rows, gw, n, 1);
+    got = down_act(gdx, n * cols);
+    assert_close(got, dx, n * cols, fro, 5e-3, "fp8 dx, added");
+    free(got);
+    ref->linear_bwd_input(ref_dev, fresh_dx, cols, dyq, rows, rb, n, 0);
+    gpu.ops.linear_bwd_input(gpu.dev, gdx, cols, gdy, rows, gw, n, 0);
+    got = down_act(gdx, n * cols);
+    assert_close(got, fresh_dx, n * cols, fro, 5e-3, "fp8 dx");
+    free(got);
+    ref->weight_free(ref_dev, rb);
+    ref->weight_free(ref_dev, rw);
+    gpu.ops.weight_free(gpu.dev, gw);
+    void *const dev[] = {gx, gdy, gy, gdx, gl};
+    void *const host[] = {w,  x,      dy, dx, y,   w_scale, dy_scale, q, q_scale,
+                          wq, half_w, xq, dyq, wide, fresh_dx};
+    for (int i = 0; i < 5; i++)
+        drop_dev(dev[i]);
+    for (int i = 0; i < 15; i++)
+        free(host[i]);
+}
+
+static void test_fp8(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][3] = {{1, 16, 16},    {3, 64, 48},     {11, 192, 64},
+                                       {130, 96, 544}, {257, 128, 512}, {70, 512, 4112}};
+    static const enum t5_dtype types[] = {T5_F32, T5_BF16, T5_I8};
+    for (int i = 0; i < 6; i++)
+        for (int k = 0; k < 3; k++)
+            check_fp8(sizes[i][0], sizes[i][1], sizes[i][2], types[k], k == 1 ? 1e-3f : 1);
 }
 
 static void test_linear(void **state)
@@ -704,16 +818,27 @@ static void test_decode(void **state)
     check_decode(5, 64);
 }
 
-static int setup(void **state)
+static int setup_as(enum t5_compute compute)
 {
-    struct t5_device_options options = {.compute = half ? T5_COMPUTE_BF16 : T5_COMPUTE_F32};
+    struct t5_device_options options = {.compute = compute};
     struct t5_err err = {0};
-    (void)state;
     if (ref->open(&ref_dev, &options, &err) || t5_backend_open(&gpu, "cuda", &options, &err)) {
         print_error("%s\n", err.text);
         return -1;
     }
     return 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return setup_as(half ? T5_COMPUTE_BF16 : T5_COMPUTE_F32);
+}
+
+static int setup_fp8(void **state)
+{
+    (void)state;
+    return setup_as(T5_COMPUTE_FP8);
 }
 
 static int teardown(void **state)
@@ -733,8 +858,15 @@ int main(void)
         cmocka_unit_test(test_loss),  cmocka_unit_test(test_optimizer),
         cmocka_unit_test(test_topk),  cmocka_unit_test(test_decode),
     };
+    /* norm and glu leave their results in 8 bits beside */
+    const struct CMUnitTest eight[] = {
+        cmocka_unit_test(test_fp8),
+        cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_glu),
+    };
     int failed = 0;
     for (half = 0; half < 2; half++)
         failed += cmocka_run_group_tests_name(half ? "bf16" : "f32", tests, setup, teardown);
-    return failed;
+    half = 1;
+    return failed + cmocka_run_group_tests_name("fp8", eight, setup_fp8, teardown);
 }
