@@ -552,6 +552,14 @@ bad_record() {
     rm -r "$out"
 }
 
+@test "fp8 without a GPU is refused in one line, nothing falls back" {
+    need_cpu
+    for device in ref cpu; do
+        run -2 train --compute fp8 -o "$out" $records
+        [[ $output == *"--compute fp8: only on cuda, not on $device"* ]] && [ "${#lines[@]}" = 1 ]
+    done
+}
+
 @test "bad records: status 1 at their line, with --skip-bad status 3" {
     bad_record '{"input_ids":[5,1]}' 'no "labels"'
     bad_record '{"labels":[5,1]}' 'no "input_ids"'
@@ -601,5 +609,8 @@ bad_record() {
     run -2 train --lr 10x -o "$out" $records
     run -2 train --lr -1 -o "$out" $records
     run -2 train --batch 0 -o "$out" $records
+    run -2 train --compute fp8 --full -o "$out" $records
+    run -2 train --compute bf16 --keep-bf16 wo -o "$out" $records
+    run -2 train --compute fp8 --keep-bf16 wo,w -o "$out" $records
     [ ! -e "$out" ]
 }
