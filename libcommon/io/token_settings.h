@@ -11,7 +11,7 @@
 
 /* Starts as zeros: nothing known. */
 struct t5_token_settings {
-    char *values[T5_TOKEN_SETTINGS]; /* NULL: not known; owned */
+    char *values[T5_TOKEN_SETTINGS]; /* the first: the tokenizer's SHA-256; NULL: not known; owned */
 };
 
 /* The value of a key, or NULL. */

@@ -166,6 +166,22 @@ static void hand_to_adapter(struct t5_train_run *run)
     run->tokens = (struct t5_token_settings){0};
 }
 
+/* Answers are read by the tokenizer that made the records. */
+static int open_judge(struct t5_train_run *run, struct t5_err *err)
+{
+    const struct t5_train_options *o = run->options;
+    char digest[65], what[T5_TOKEN_DIFFERENCE], shown[T5_ESCAPED];
+    struct t5_token_settings here = {.values = {digest}};
+    if (t5_judge_open(&run->judge, o->tokenizer, &run->eval, run->config.vocab, o->eval_max_new,
+                      err))
+        return -1;
+    t5_judge_digest(digest, run->judge);
+    if (t5_token_settings_compare(what, t5_train_run_tokens(run), &here) != T5_TOKENIZER)
+        return 0;
+    return t5_fail(err, "%s: not as the training records: %s",
+                   t5_escape(shown, o->tokenizer, strlen(o->tokenizer)), what);
+}
+
 int t5_train_read_data(struct t5_train_run *run, const struct t5_list *files, struct t5_err *err)
 {
     const struct t5_train_options *o = run->options;
@@ -180,7 +196,5 @@ int t5_train_read_data(struct t5_train_run *run, const struct t5_list *files, st
         return t5_fail(err, "%s: no records", o->eval);
     if (t5_train_run_is_lora(run))
         hand_to_adapter(run);
-    return o->eval_generate ? t5_judge_open(&run->judge, o->tokenizer, &run->eval,
-                                            run->config.vocab, o->eval_max_new, err)
-                            : 0;
+    return o->eval_generate ? open_judge(run, err) : 0;
 }

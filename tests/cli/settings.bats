@@ -69,6 +69,9 @@ metadata() { tail -c +9 "$1" | head -c $(($(od -An -tu8 -N8 "$1"))) | jq -c -S '
     tokens -p "$(printf '\033[2J%0200d' 7)" "$dir/text" >"$tmp/t"
     run -0 --separate-stderr generate -a "$dir/adapter" "$tmp/t"
     [ "${#stderr_lines[@]}" = 1 ] && [ "${#stderr}" -lt 400 ] && [[ $stderr == *'\x1b[2J0'*"...' here" ]]
+    tokens -p "$(printf 'aé%.0s' {1..40})" "$dir/text" >"$tmp/t" # not cut inside a character
+    run -0 --separate-stderr generate -a "$dir/adapter" "$tmp/t"
+    [[ $stderr == *"aé...' here" ]] && iconv -f UTF-8 -t UTF-8 <<<"$stderr" >/dev/null
 }
 
 @test "t5-generate: of several adapters the one that differs is named; --score looks, too; through a pipe as well" {
@@ -113,6 +116,9 @@ metadata() { tail -c +9 "$1" | head -c $(($(od -An -tu8 -N8 "$1"))) | jq -c -S '
         run -0 --separate-stderr train -o "$tmp/c" "$dir/packed" $how "$dir/lines"
         [ -z "$stderr" ]
     done
+    run -1 --separate-stderr train -o "$tmp/e" --eval "$dir/lines" --eval-generate --tokenizer testdata/demo/spiece.model "$dir/packed"
+    [[ $stderr == "t5-train: testdata/demo/spiece.model: not as the training records: another tokenizer"* ]]
+    run -0 --separate-stderr train -o "$tmp/e" --eval "$dir/lines" --eval-generate --tokenizer testdata/golden/tokenizer/spiece.model "$dir/packed"
     run -0 --separate-stderr t5-train --device ref -m "$dir/base" --max-steps 1 --save-every 0 --init "$dir/adapter" -o "$tmp/d" "$tmp/say"
     [ "$stderr" = "t5-train: training records: not as those of --init's adapter: prefix 'summarize: ' there, 'say: ' here" ]
 }
