@@ -17,8 +17,7 @@ static const char *rouge = "1,2,L,Lsum", *tokenizer = "rouge";
 static const char *references = "whole", *spiece = "spiece.model";
 static int no_stem, split_sentences, per_record, table, intervals;
 static struct t5_skip skip = {.program = "rouge"};
-static int64_t max_line = (int64_t)T5_MAX_LINE, resamples = 1000, seed = 1, worst,
-               max_target = 50;
+static int64_t max_line = (int64_t)T5_MAX_LINE, resamples = 1000, seed = 1, worst, max_target = 50;
 
 static const struct t5_option options[] = {
     {"prediction", 0, T5_OPT_STRING, "FIELD", &prediction, 0, 0, "the field that is scored"},
@@ -62,7 +61,7 @@ struct run {
     struct t5_rouge_options options;
     struct t5_jsonl *reader;
     struct t5_rouge *scorer;
-    struct t5_shorten *shorten;     /* NULL: references are whole */
+    struct t5_shorten *shorten;                           /* NULL: references are whole */
     struct t5_texts prediction, rival, whole, references; /* of one record; whole: before any cut */
     struct t5_buf text, members, line, signature;
     struct t5_rouge_total total;
@@ -74,9 +73,15 @@ struct run {
     int64_t discarding;                    /* records with letters that are no words */
 };
 
-static int is_recipe(void) { return strcmp(references, "recipe") == 0; }
+static int is_recipe(void)
+{
+    return strcmp(references, "recipe") == 0;
+}
 
-static int is_stdin(const char *path) { return path && strcmp(path, "-") == 0; }
+static int is_stdin(const char *path)
+{
+    return path && strcmp(path, "-") == 0;
+}
 
 static int check_inputs(const struct t5_list *files, struct t5_err *err)
 {
@@ -177,8 +182,8 @@ static int read_references(struct run *run, const struct t5_record *record, stru
     return 0;
 }
 
-/* Against the reference, of several, that is best for each measure. *discards is set where a text has
- * letters that are no words. */
+/* Against the reference, of several, that is best for each measure. *discards is set where a text
+ * has letters that are no words. */
 static int score_text(struct t5_rouge_scores *out, int *discards, struct run *run,
                       const struct t5_record *record, const struct t5_texts *prediction_text,
                       struct t5_err *err)
@@ -332,7 +337,8 @@ static int open_others(struct run *run, struct t5_err *err)
     const struct t5_rouge_other_fields references_of = {reference, 1, NULL, id};
     if (compare && t5_rouge_other_open(&run->other, compare, &rivals, (size_t)max_line, err))
         return -1;
-    return join ? t5_rouge_other_open(&run->joined, join, &references_of, (size_t)max_line, err) : 0;
+    return join ? t5_rouge_other_open(&run->joined, join, &references_of, (size_t)max_line, err)
+                : 0;
 }
 
 static void warn_discarding(const struct run *run)
@@ -363,4 +369,7 @@ out:
     return rc;
 }
 
-int main(int argc, char **argv) { return t5_program_main(&program, argc, argv, work); }
+int main(int argc, char **argv)
+{
+    return t5_program_main(&program, argc, argv, work);
+}

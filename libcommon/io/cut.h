@@ -11,18 +11,25 @@
 /* An array of records, or records one after the other, over any number of lines. Zero at the start
  * of a file. */
 struct t5_cut_array {
-    enum { T5_ARRAY_START, T5_ARRAY_FIRST, T5_ARRAY_ITEM, T5_ARRAY_INSIDE, T5_ARRAY_BEHIND, T5_ARRAY_DONE } state;
-    int list;         /* in brackets, with commas */
-    size_t depth;     /* of the record under way: brackets that are open, and whether */
-    int string, escape; /* a string is, and the next byte is escaped */
-    int whole;        /* it ends at in->seen */
-    int too_long;     /* its bytes are thrown away */
+    enum {
+        T5_ARRAY_START,
+        T5_ARRAY_FIRST,
+        T5_ARRAY_ITEM,
+        T5_ARRAY_INSIDE,
+        T5_ARRAY_BEHIND,
+        T5_ARRAY_DONE
+    } state;
+    int list;             /* in brackets, with commas */
+    size_t depth;         /* of the record under way: brackets that are open, and whether */
+    int string, escape;   /* a string is, and the next byte is escaped */
+    int whole;            /* it ends at in->seen */
+    int too_long;         /* its bytes are thrown away */
     int64_t record, line; /* its number, from 1, and place */
     size_t column;
 };
 
-/* Looks at what is in the buffer. 1: a record is whole, [begin, seen); 0: not yet; -1. May be called
- * again and says the same. */
+/* Looks at what is in the buffer. 1: a record is whole, [begin, seen); 0: not yet; -1. May be
+ * called again and says the same. */
 int t5_cut_array_look(struct t5_cut_array *array, struct t5_input *in,
                       struct t5_err *err) T5_MUST_CHECK;
 /* 1: a record as it stands, borrowed until the next call; 0: end of the file; -1. A record that is
@@ -33,10 +40,10 @@ int t5_cut_array_next(struct t5_line *out, struct t5_cut_array *array, struct t5
 /* RFC 4180, the first row names the fields. A row becomes an object of strings. */
 #define T5_CSV_HEADER ((size_t)64 << 10) /* bytes of that row */
 #define T5_CSV_COLUMNS 1024
-struct t5_cut_csv { /* zero before the first file; t5_cut_csv_free */
-    struct t5_buf keys;               /* `"name":` of all columns */
-    size_t key_end[T5_CSV_COLUMNS];   /* in keys */
-    size_t n;                         /* columns; 0: no header has been read */
+struct t5_cut_csv {                 /* zero before the first file; t5_cut_csv_free */
+    struct t5_buf keys;             /* `"name":` of all columns */
+    size_t key_end[T5_CSV_COLUMNS]; /* in keys */
+    size_t n;                       /* columns; 0: no header has been read */
     enum { T5_CSV_FIELD, T5_CSV_PLAIN, T5_CSV_QUOTED, T5_CSV_QUOTE } state; /* at in->seen */
     int whole; /* a row ends at in->seen */
     int64_t record;

@@ -68,7 +68,8 @@ static int step(struct t5_cut_array *a, struct t5_input *in, struct t5_err *err)
     if (a->state == T5_ARRAY_START && c == '[') {
         a->list = 1;
         a->state = T5_ARRAY_FIRST;
-    } else if (c == ']' && (a->state == T5_ARRAY_FIRST || (a->list && a->state == T5_ARRAY_BEHIND))) {
+    } else if (c == ']' &&
+               (a->state == T5_ARRAY_FIRST || (a->list && a->state == T5_ARRAY_BEHIND))) {
         a->state = T5_ARRAY_DONE;
     } else if (a->list && a->state == T5_ARRAY_BEHIND) {
         if (c != ',')
@@ -127,8 +128,12 @@ int t5_cut_array_next(struct t5_line *out, struct t5_cut_array *a, struct t5_inp
             if (whole)
                 return fail_too_long(a, in, max_line, err);
         } else if (whole && a->state == T5_ARRAY_INSIDE) {
-            *out = (struct t5_line){in->data + in->begin, in->seen - in->begin, in->name, a->line,
-                                    a->column, a->record};
+            *out = (struct t5_line){in->data + in->begin,
+                                    in->seen - in->begin,
+                                    in->name,
+                                    a->line,
+                                    a->column,
+                                    a->record};
             t5_input_take(in, in->seen);
             a->state = T5_ARRAY_BEHIND;
             return 1;

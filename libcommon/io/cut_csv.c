@@ -80,7 +80,8 @@ static int fail_too_long(struct t5_cut_csv *csv, const struct t5_input *in, int6
     if (csv->n)
         snprintf(number, sizeof number, "record %lld", (long long)csv->record);
     t5_fail(err, "%s:%lld:1: %s: longer than %zu bytes%s%s", in->name, (long long)line, number, max,
-            max < T5_CSV_HEADER || csv->n ? " (see --max-line)" : "", quoted ? "; do its quotes close?" : "");
+            max < T5_CSV_HEADER || csv->n ? " (see --max-line)" : "",
+            quoted ? "; do its quotes close?" : "");
     err->skippable = csv->n > 0;
     return -1;
 }
@@ -95,7 +96,9 @@ static int next_row(struct t5_cut_csv *csv, struct t5_input *in, size_t max, str
         size_t n = in->seen - in->begin, ending = whole && n && in->data[in->seen - 1] == '\n';
         if (ending && n > 1 && in->data[in->seen - 2] == '\r')
             ending = 2;
-        if (too_long || n > max + (whole ? ending : 2)) { /* 2: it may be the line break that came */
+        if (!whole)
+            ending = 2; /* what came last may be the line break */
+        if (too_long || n > max + ending) {
             quoted |= csv->state == T5_CSV_QUOTED;
             too_long = 1;
             t5_input_take(in, in->seen);
@@ -118,7 +121,8 @@ static int next_row(struct t5_cut_csv *csv, struct t5_input *in, size_t max, str
 static int check_text(const struct t5_cut_csv *csv, const struct t5_input *in, const char *p,
                       const char *end, struct t5_err *err)
 {
-    const char *looks = csv->n ? NULL : t5_json_looks_like(in->data + in->begin, in->end - in->begin);
+    const char *looks =
+        csv->n ? NULL : t5_json_looks_like(in->data + in->begin, in->end - in->begin);
     for (size_t n; p < end; p += n) {
         n = t5_utf8_length(p, (size_t)(end - p));
         if (n == 0 || *p == 0)
@@ -159,8 +163,7 @@ static int plain_field(struct t5_cut_csv *csv, const struct t5_input *in, const 
         if (*p == '"' || *p == '\r')
             return fail_at(csv, in, p, err, "a %s in a field without quotes",
                            *p == '"' ? "quote" : "carriage return");
-    if (check_text(csv, in, *at, p, err) ||
-        t5_buf_append(&csv->field, *at, (size_t)(p - *at), err))
+    if (check_text(csv, in, *at, p, err) || t5_buf_append(&csv->field, *at, (size_t)(p - *at), err))
         return -1;
     *at = p;
     return 0;
@@ -248,8 +251,8 @@ static int read_row(struct t5_cut_csv *csv, const struct t5_input *in, struct t5
             break;
     }
     if (n != csv->n)
-        return fail_at(csv, in, in->data + in->begin, err, "%zu field%s where the header has %zu", n,
-                       n == 1 ? "" : "s", csv->n);
+        return fail_at(csv, in, in->data + in->begin, err, "%zu field%s where the header has %zu",
+                       n, n == 1 ? "" : "s", csv->n);
     return t5_buf_append(&csv->row, "}", 1, err);
 }
 

@@ -130,7 +130,8 @@ static int next_line(struct t5_jsonl *r, struct t5_line *out, struct t5_err *err
         if (stop - in->begin > r->max_line)
             return discard(r, err);
         if (newline || (in->at_end && in->begin < in->end)) {
-            *out = (struct t5_line){in->data + in->begin, stop - in->begin, in->name, in->line++, 1, 0};
+            *out = (struct t5_line){
+                in->data + in->begin, stop - in->begin, in->name, in->line++, 1, 0};
             in->begin = in->seen = newline ? stop + 1 : stop;
             return 1;
         }
@@ -147,7 +148,8 @@ int t5_jsonl_line(struct t5_jsonl *r, struct t5_line *out, struct t5_err *err)
     while ((rc = t5_input_need(&r->in, err)) == 1) {
         if (r->started != r->in.next_path && start_file(r, err))
             return -1;
-        rc = r->format == T5_INPUT_JSON  ? t5_cut_array_next(out, &r->array, &r->in, r->max_line, err)
+        rc = r->format == T5_INPUT_JSON
+                 ? t5_cut_array_next(out, &r->array, &r->in, r->max_line, err)
              : r->format == T5_INPUT_CSV ? t5_cut_csv_next(out, &r->csv, &r->in, r->max_line, err)
                                          : next_line(r, out, err);
         if (rc)

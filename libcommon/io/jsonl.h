@@ -1,5 +1,5 @@
-/* jsonl.h - records: JSON objects, one a line, from files, pipes or standard input; where asked for,
- * also those of JSON arrays and CSV.
+/* jsonl.h - records: JSON objects, one a line, from files, pipes or standard input; where asked
+ * for, also those of JSON arrays and CSV.
  *
  * The scanner is strict (RFC 8259: valid UTF-8, no duplicate keys, no NaN, depth at most 64, one
  * object a line; CRLF, blank lines and a byte-order mark at byte 0 are accepted) and gives the same
@@ -102,7 +102,8 @@ int t5_jsonl_release(struct t5_jsonl *reader, const char **bytes, size_t *n, con
 /* Checks one line (no newline) as a record without a reader; spans point into text. *out is zero
  * before the first call, owns its fields and is reused on the next; free with t5_record_free.
  * Errors name the column. */
-int t5_record_parse(struct t5_record *out, const char *text, size_t n, struct t5_err *err) T5_MUST_CHECK;
+int t5_record_parse(struct t5_record *out, const char *text, size_t n,
+                    struct t5_err *err) T5_MUST_CHECK;
 void t5_record_free(struct t5_record *record);
 
 /* The member of that name (compared after undoing escapes), or NULL. */

@@ -1,5 +1,5 @@
-/* rouge.c - tokens to scores. Does not cut texts (rouge_text.c), add scores up (rouge_measures.c), read
- * records or print (tools/rouge.c). */
+/* rouge.c - tokens to scores. Does not cut texts (rouge_text.c), add scores up (rouge_measures.c),
+ * read records or print (tools/rouge.c). */
 /* SPDX-License-Identifier: MIT */
 #include "text/rouge.h"
 
@@ -25,15 +25,14 @@ struct t5_rouge {
     struct gram *grams; /* hash table */
     size_t grams_capacity;
     struct t5_buf numbers; /* int32_t: of n-grams of both texts */
-    uint8_t *marked; /* (marked_capacity) */
+    uint8_t *marked;       /* (marked_capacity) */
     size_t marked_capacity;
     struct t5_lcs lcs;
     struct t5_prf whole; /* ROUGE-L of these texts, once it is known */
     int whole_known;
 };
 
-int t5_rouge_open(struct t5_rouge **out, const struct t5_rouge_options *options,
-                  struct t5_err *err)
+int t5_rouge_open(struct t5_rouge **out, const struct t5_rouge_options *options, struct t5_err *err)
 {
     if (!(*out = t5_alloc_zeroed(1, sizeof **out, "the scorer", err)))
         return -1;

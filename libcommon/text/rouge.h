@@ -2,8 +2,8 @@
  * automatic evaluation of summaries", 2004), equal to the Python package rouge_score 0.1.2.
  *
  * What a token and a line are: see rouge_text.h. With stemming, tokens of more than 3 letters a-z
- * and digits go through the Porter stemmer (porter.h). Everything counted is a whole number, so scores are exact
- * quotients.
+ * and digits go through the Porter stemmer (porter.h). Everything counted is a whole number, so
+ * scores are exact quotients.
  *
  * Memory is linear in the longer text (plus a word cache of some 32 MiB at the most). Time is
  * linear but for the longest common subsequences, which take (reference tokens x prediction tokens)

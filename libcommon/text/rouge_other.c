@@ -159,8 +159,8 @@ static struct partner *search(struct t5_rouge_other *other)
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         struct partner *one = partners(other) + middle;
-        int order = compare_ids(other->key.data, other->key.n, other->bytes.data + one->id.at,
-                                one->id.n);
+        int order =
+            compare_ids(other->key.data, other->key.n, other->bytes.data + one->id.at, one->id.n);
         if (order == 0)
             return one;
         if (order < 0)
@@ -179,8 +179,7 @@ static int check_same(struct t5_rouge_other *other, const struct partner *one,
     if (!field || put_value(&other->key, record, field, err))
         return -1;
     if (one->has_check &&
-        compare_ids(other->key.data, other->key.n, other->bytes.data + one->check.at,
-                    one->check.n))
+        compare_ids(other->key.data, other->key.n, other->bytes.data + one->check.at, one->check.n))
         return t5_record_fail(record, field->value, err,
                               "the reference differs from that of its partner, %s:%lld",
                               other->name, (long long)one->line);

@@ -1,7 +1,7 @@
-/* rouge_other.h - the records of a second file, read whole, and which of them belongs to a record of
- * the first: by order or by an id. They hold the predictions of a second system or the references.
- * A field that both have may have to be the same, so that files of different order do not pass for
- * pairs. */
+/* rouge_other.h - the records of a second file, read whole, and which of them belongs to a record
+ * of the first: by order or by an id. They hold the predictions of a second system or the
+ * references. A field that both have may have to be the same, so that files of different order do
+ * not pass for pairs. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TEXT_ROUGE_OTHER_H
 #define T5_TEXT_ROUGE_OTHER_H
@@ -23,8 +23,8 @@ int t5_rouge_other_open(struct t5_rouge_other **out, const char *path,
                         struct t5_err *err) T5_MUST_CHECK;
 void t5_rouge_other_close(struct t5_rouge_other *other);
 
-/* Sets out to the texts of the partner of record number i (from 0, bad ones counted). No partner, one
- * taken before or one with another reference: skippable. */
+/* Sets out to the texts of the partner of record number i (from 0, bad ones counted). No partner,
+ * one taken before or one with another reference: skippable. */
 int t5_rouge_other_find(struct t5_texts *out, struct t5_rouge_other *other,
                         const struct t5_record *record, int64_t i,
                         struct t5_err *err) T5_MUST_CHECK;

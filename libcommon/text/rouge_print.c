@@ -65,8 +65,7 @@ static int put_scores(struct t5_buf *out, const struct t5_rouge_measures *measur
         if (t5_buf_printf(out, err, "%s\"%s\":{", k ? "," : "", name) ||
             put_numbers(out, scores ? &scores->of[k] : NULL, err) ||
             (interval && put_interval(out, &interval->low.of[k], &interval->high.of[k], err)) ||
-            (comparison && put_comparison(out, comparison, k, err)) ||
-            t5_buf_printf(out, err, "}"))
+            (comparison && put_comparison(out, comparison, k, err)) || t5_buf_printf(out, err, "}"))
             return -1;
     }
     return 0;
@@ -123,12 +122,11 @@ static int put_comparison_table(struct t5_buf *out, const struct t5_rouge_result
                       "bootstrap", "random"))
         return -1;
     for (int k = 0; k < result->measures->n; k++)
-        if (t5_buf_printf(out, err, "%-10s %+10.3f  %+7.3f to %+7.3f  p %7.5f p %7.5f\n",
-                          t5_rouge_name(name, result->measures->of[k]),
-                          100 * all->difference.of[k].fmeasure,
-                          100 * all->interval.low.of[k].fmeasure,
-                          100 * all->interval.high.of[k].fmeasure, all->p_bootstrap.of[k].fmeasure,
-                          all->p_randomisation.of[k].fmeasure))
+        if (t5_buf_printf(
+                out, err, "%-10s %+10.3f  %+7.3f to %+7.3f  p %7.5f p %7.5f\n",
+                t5_rouge_name(name, result->measures->of[k]), 100 * all->difference.of[k].fmeasure,
+                100 * all->interval.low.of[k].fmeasure, 100 * all->interval.high.of[k].fmeasure,
+                all->p_bootstrap.of[k].fmeasure, all->p_randomisation.of[k].fmeasure))
             return -1;
     return 0;
 }

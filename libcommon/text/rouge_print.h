@@ -9,10 +9,10 @@
 struct t5_rouge_result {
     const struct t5_rouge_measures *measures;
     int64_t count;
-    const struct t5_rouge_scores *mean;            /* NULL: of nothing */
-    const struct t5_rouge_interval *interval;      /* NULL: none */
-    const struct t5_rouge_comparison *comparison;  /* NULL: none */
-    int64_t resamples, seed;                       /* resamples 0: nothing was drawn */
+    const struct t5_rouge_scores *mean;           /* NULL: of nothing */
+    const struct t5_rouge_interval *interval;     /* NULL: none */
+    const struct t5_rouge_comparison *comparison; /* NULL: none */
+    int64_t resamples, seed;                      /* resamples 0: nothing was drawn */
     const char *signature; /* for JSON: what two results must share to be comparable */
     const char *how;       /* for the table: "stemmed" */
 };

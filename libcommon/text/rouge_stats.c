@@ -28,14 +28,20 @@ size_t t5_rouge_sample_count(const struct t5_rouge_sample *sample)
     return sample->rows.n / ((size_t)sample->measures * sizeof(struct t5_prf));
 }
 
-void t5_rouge_sample_free(struct t5_rouge_sample *sample) { t5_buf_free(&sample->rows); }
+void t5_rouge_sample_free(struct t5_rouge_sample *sample)
+{
+    t5_buf_free(&sample->rows);
+}
 
 static const double *rows_of(const struct t5_rouge_sample *sample)
 {
     return (const double *)(const void *)sample->rows.data; /* (records, w) */
 }
 
-static size_t width(const struct t5_rouge_sample *sample) { return 3 * (size_t)sample->measures; }
+static size_t width(const struct t5_rouge_sample *sample)
+{
+    return 3 * (size_t)sample->measures;
+}
 
 /* Four draws of 32 bits: number 4 x block and the three after it of one resample. */
 static struct t5_philox draw(const uint32_t key[2], uint64_t block, uint64_t resample)

@@ -16,7 +16,8 @@
 #define T5_ROUGE_LEVEL 0.95 /* of the intervals */
 #define T5_ROUGE_MAX_RESAMPLES 100000
 
-/* Scores of all records, in order. The caller's struct, zero but for measures; t5_rouge_sample_free.
+/* Scores of all records, in order. The caller's struct, zero but for measures;
+ * t5_rouge_sample_free.
  */
 struct t5_rouge_sample {
     int measures;       /* how many are kept, the first ones */
@@ -44,9 +45,9 @@ struct t5_rouge_comparison {
     struct t5_rouge_scores p_bootstrap, p_randomisation;
 };
 
-/* Both samples hold the same measures of the same records in the same order, at least one. Under the null hypothesis the
- * bootstrap's p is below 0.05 in a little more than 5 % of all cases when records are few (5.9 % at
- * 60), randomisation's in 5 % at the most. */
+/* Both samples hold the same measures of the same records in the same order, at least one. Under
+ * the null hypothesis the bootstrap's p is below 0.05 in a little more than 5 % of all cases when
+ * records are few (5.9 % at 60), randomisation's in 5 % at the most. */
 int t5_rouge_compare(struct t5_rouge_comparison *out, const struct t5_rouge_sample *a,
                      const struct t5_rouge_sample *b, int64_t resamples, uint64_t seed,
                      struct t5_err *err) T5_MUST_CHECK;

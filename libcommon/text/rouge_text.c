@@ -111,9 +111,8 @@ static char lower_ascii(char c)
 }
 
 /* The tokens of a line. */
-static int cut_line(struct t5_rouge_text *text, struct t5_words *words,
-                    enum t5_rouge_tokens tokens, const char *p, const char *end,
-                    struct t5_err *err)
+static int cut_line(struct t5_rouge_text *text, struct t5_words *words, enum t5_rouge_tokens tokens,
+                    const char *p, const char *end, struct t5_err *err)
 {
     size_t n;
     for (; p < end; p += n) {
@@ -141,7 +140,9 @@ int t5_rouge_text_set(struct t5_rouge_text *text, struct t5_words *words,
     for (const char *end = p + n; p < end;) {
         size_t left = (size_t)(end - p);
         const char *newline = memchr(p, '\n', left);
-        const char *stop = cut->sentences ? p + t5_sentence_length(p, left) : newline ? newline : end;
+        const char *stop = cut->sentences ? p + t5_sentence_length(p, left)
+                           : newline      ? newline
+                                          : end;
         if (cut_line(text, words, cut->tokens, p, stop, err))
             return -1;
         end_line(text);

@@ -1,4 +1,5 @@
-/* rouge_text.h - a text as ROUGE sees it: tokens of the lower-cased text, and where its lines end. */
+/* rouge_text.h - a text as ROUGE sees it: tokens of the lower-cased text, and where its lines end.
+ */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TEXT_ROUGE_TEXT_H
 #define T5_TEXT_ROUGE_TEXT_H
@@ -22,10 +23,11 @@ struct t5_rouge_text {
     uint32_t *line_end; /* (n_lines) index one past the line's last token */
     size_t n, n_lines, capacity;
     struct t5_buf word; /* the one being read */
-    int discards; /* T5_ROUGE_ASCII: it has letters or digits that separate */
+    int discards;       /* T5_ROUGE_ASCII: it has letters or digits that separate */
 };
 
-/* Sets text to p[0..n), whose words are numbered by `words`. A text that is too long is skippable. */
+/* Sets text to p[0..n), whose words are numbered by `words`. A text that is too long is skippable.
+ */
 int t5_rouge_text_set(struct t5_rouge_text *text, struct t5_words *words,
                       const struct t5_rouge_cut *cut, const char *p, size_t n,
                       struct t5_err *err) T5_MUST_CHECK;

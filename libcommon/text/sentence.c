@@ -15,12 +15,12 @@
 #include "base/utf8.h"
 #include "text/letters.h"
 
-/* Words that a full stop follows inside of sentences. Those that end a sentence as often (etc., a.m.,
- * Inc.) are not here: a capital letter behind them decides. */
+/* Words that a full stop follows inside of sentences. Those that end a sentence as often (etc.,
+ * a.m., Inc.) are not here: a capital letter behind them decides. */
 static const char *const abbreviations[] = {
-    "Mr",  "Mrs", "Ms",  "Dr",  "Prof", "St",  "Sr",  "Jr",  "Rev", "Hon", "Gen", "Col", "Capt",
-    "Lt",  "Sgt", "Maj", "Gov", "Sen",  "Rep", "Pres", "Mt", "Ft",  "vs",  "cf",  "e.g", "i.e",
-    "approx", "Fig", "No", "Vol", "Jan", "Feb", "Aug", "Sept", "Oct", "Nov", "Dec",
+    "Mr",   "Mrs", "Ms",     "Dr",  "Prof", "St",  "Sr",  "Jr",   "Rev",  "Hon", "Gen", "Col",
+    "Capt", "Lt",  "Sgt",    "Maj", "Gov",  "Sen", "Rep", "Pres", "Mt",   "Ft",  "vs",  "cf",
+    "e.g",  "i.e", "approx", "Fig", "Vol",  "Jan", "Feb", "Aug",  "Sept", "Oct", "Nov", "Dec",
 };
 
 static int is_one_of(const char *const *list, size_t count, const char *p, size_t n)
@@ -31,7 +31,10 @@ static int is_one_of(const char *const *list, size_t count, const char *p, size_
     return 0;
 }
 
-static int is_white(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+static int is_white(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
 
 /* Bytes of the mark at p, if it is in the list of marks with blanks between, or 0. */
 static size_t mark_at(const char *marks, const char *p, size_t n)

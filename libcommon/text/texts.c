@@ -34,7 +34,10 @@ static const size_t *ends_of(const struct t5_texts *texts)
     return (const size_t *)(const void *)texts->ends.data;
 }
 
-size_t t5_texts_count(const struct t5_texts *texts) { return texts->ends.n / sizeof(size_t); }
+size_t t5_texts_count(const struct t5_texts *texts)
+{
+    return texts->ends.n / sizeof(size_t);
+}
 
 const char *t5_texts_at(size_t *n, const struct t5_texts *texts, size_t i)
 {
@@ -43,7 +46,10 @@ const char *t5_texts_at(size_t *n, const struct t5_texts *texts, size_t i)
     return texts->bytes.data + begin;
 }
 
-void t5_texts_clear(struct t5_texts *texts) { texts->bytes.n = texts->ends.n = 0; }
+void t5_texts_clear(struct t5_texts *texts)
+{
+    texts->bytes.n = texts->ends.n = 0;
+}
 
 void t5_texts_free(struct t5_texts *texts)
 {

@@ -5,6 +5,7 @@
   rouge.py FOLDER                    writes FOLDER/rouge/stems.tsv, texts.jsonl and scripts.jsonl
   rouge.py --means VAL               mean scores of three baselines on a JSONL file of dialogue, summary
   rouge.py --words N [FILE...]       N distinct words with their stems: those of the files, then made ones
+  rouge.py --sentences VAL FIELD     lines of that field with their sentences by NLTK's Punkt, tabs between (needs NLTK's punkt_tab)
   rouge.py --compare PROGRAM VAL     runs PROGRAM over many baselines on VAL and compares every number
 
 Needs rouge_score 0.1.2, NLTK and regex. Seeds are fixed: the same versions write the same bytes."""
@@ -271,12 +272,24 @@ def words(n, files):
     print(f"{len(natural)} words of files, {len(made)} made", file=sys.stderr)
 
 
+def sentences(path, field):
+    from nltk.tokenize import sent_tokenize
+    for record in records(path):
+        for line in record[field].split("\n"):
+            speaker, _, said = line.partition(":")
+            line = " ".join((said or speaker).split())
+            if line:
+                print("\t".join([line] + sent_tokenize(line)))
+
+
 if __name__ == "__main__":
     command, *rest = sys.argv[1:] or ["--help"]
     if command == "--means" and len(rest) == 1:
         means(rest[0])
     elif command == "--words" and rest:
         words(int(rest[0]), rest[1:])
+    elif command == "--sentences" and len(rest) == 2:
+        sentences(*rest)
     elif command == "--compare" and len(rest) == 2:
         sys.exit(compare(*rest))
     elif not rest and not command.startswith("-"):

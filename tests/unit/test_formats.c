@@ -1,6 +1,6 @@
-/* test_formats.c - JSON arrays and CSV through the record reader: the verdict on each table row, the
- * same from a file and from reads of one and three bytes; limits at the limit and one above; what is
- * taken for what. */
+/* test_formats.c - JSON arrays and CSV through the record reader: the verdict on each table row,
+ * the same from a file and from reads of one and three bytes; limits at the limit and one above;
+ * what is taken for what. */
 /* SPDX-License-Identifier: MIT */
 #include "files.h"
 
@@ -22,7 +22,8 @@ struct row {
 static int put(struct t5_buf *out, const char *what, const char *text)
 {
     struct t5_err err;
-    const char *at = strstr(text, ": ") ? strchr(text, ':') + 1 : text; /* without the file's name */
+    const char *at =
+        strstr(text, ": ") ? strchr(text, ':') + 1 : text; /* without the file's name */
     return t5_buf_printf(out, &err, "%s %s\n", what, at);
 }
 
@@ -129,16 +130,16 @@ static void test_arrays(void **state)
         {TEXT("[{}\n{}]"), "1:2 #1 {}\nstop 2:1: expected ',' or ']' behind a record, found '{'\n"},
         {TEXT("[{}}"), "1:2 #1 {}\nstop 1:4: expected ',' or ']' behind a record, found '}'\n"},
         {TEXT("[{}] []"), "1:2 #1 {}\nstop 1:6: expected nothing behind the array, found '['\n"},
-        {TEXT("[{}]\n\0"), "1:2 #1 {}\nstop 2:1: expected nothing behind the array, found '\\x00'\n"},
+        {TEXT("[{}]\n\0"),
+         "1:2 #1 {}\nstop 2:1: expected nothing behind the array, found '\\x00'\n"},
         {TEXT("]"), "stop 1:1: expected a record, found ']'\n"},
         {TEXT("{},{}"), "1:1 #1 {}\nstop 1:3: expected a record, found ','\n"},
         /* cut short */
         {TEXT("["), "stop 1:2: the file ends inside the array, behind record 0\n"},
         {TEXT("[{}"), "1:2 #1 {}\nstop 1:4: the file ends inside the array, behind record 1\n"},
         {TEXT("[{},\n"), "1:2 #1 {}\nstop 2:1: the file ends inside the array, behind record 1\n"},
-        {TEXT("[{},{\"a\":\n \"x"),
-         "1:2 #1 {}\nskip 2:4: record 2: record ends inside a string\n"
-         "stop 2:4: the file ends inside the array, behind record 2\n"},
+        {TEXT("[{},{\"a\":\n \"x"), "1:2 #1 {}\nskip 2:4: record 2: record ends inside a string\n"
+                                    "stop 2:4: the file ends inside the array, behind record 2\n"},
         {TEXT("{}{\"a\""), "1:1 #1 {}\nskip 1:7: record 2: record ends inside an object\n"},
     };
     (void)state;
@@ -150,7 +151,8 @@ static void test_csv(void **state)
 {
     static const struct row rows[] = {
         {TEXT("a,b\n1,2\n"), "2:0 #1 {\"a\":\"1\",\"b\":\"2\"}\n"},
-        {TEXT("\xef\xbb\xbf" "a,b\r\n1,2\r\n\r\n\n3,4"),
+        {TEXT("\xef\xbb\xbf"
+              "a,b\r\n1,2\r\n\r\n\n3,4"),
          "2:0 #1 {\"a\":\"1\",\"b\":\"2\"}\n5:0 #2 {\"a\":\"3\",\"b\":\"4\"}\n"},
         {TEXT("a\n"), ""},
         {TEXT("a"), ""},
@@ -182,7 +184,8 @@ static void test_csv(void **state)
         {TEXT("a,,b,\n1,2,3\n"), "stop 1:6: header: two columns are called \"\"\n"},
         {TEXT("a,\"b\n1,2\n"), "stop 1:3: header: quotes that do not close\n"},
         {TEXT("\"a\"b\n1,2\n"), "stop 1:4: header: text behind the closing quote of a field\n"},
-        {TEXT("\xff\xfe" "a\0"),
+        {TEXT("\xff\xfe"
+              "a\0"),
          "stop 1:1: header: not valid UTF-8 (this looks like UTF-16, convert it with iconv)\n"},
         {TEXT("\x1f\x8b\x08\0\n"),
          "stop 1:2: header: not valid UTF-8 (this looks like gzip data, decompress it first)\n"},
@@ -197,7 +200,8 @@ static void test_limits(void **state)
 {
     static const struct row array[] = {
         {TEXT("[ {\"a\":1234}, {\"b\":12345}\n,{}]"),
-         "1:3 #1 {\"a\":1234}\nskip 1:15: record 2: longer than 10 bytes (see --max-line)\n2:2 #3 {}\n"},
+         "1:3 #1 {\"a\":1234}\nskip 1:15: record 2: longer than 10 bytes (see --max-line)\n2:2 #3 "
+         "{}\n"},
         {TEXT("[{},\n{\"b\":123456"),
          "1:2 #1 {}\nskip 2:1: record 2: longer than 10 bytes (see --max-line)\n"
          "stop 2:12: the file ends inside the array, behind record 2\n"},
@@ -263,7 +267,8 @@ static void test_auto(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct t5_buf got = {0};
         const char *path = files_write(rows[i].name, rows[i].text, strlen(rows[i].text));
-        if (i == 5) { /* a name that is nothing but the ending: relative, so that it is all there is */
+        if (i ==
+            5) { /* a name that is nothing but the ending: relative, so that it is all there is */
             assert_int_equal(chdir(files_dir), 0);
             path = ".csv";
         }
@@ -276,7 +281,8 @@ static void test_auto(void **state)
 /* 48 MiB of array and of CSV, with one record of 24 MiB, in the memory that 1 MiB lines need. */
 static void test_memory(void **state)
 {
-    static const char *const begin[] = {"[{\"a\":\"", "a\n\""}, *const next[] = {"\"},{\"a\":\"", "\"\n\""},
+    static const char *const begin[] = {"[{\"a\":\"", "a\n\""},
+                             *const next[] = {"\"},{\"a\":\"", "\"\n\""},
                              *const end[] = {"\"}]", "\""};
     static char page[1 << 16];
     struct rusage before, after;

@@ -33,7 +33,10 @@ static struct t5_rouge *scorer_of(const char *list, int stem)
     return rouge;
 }
 
-static struct t5_rouge *scorer(int stem) { return scorer_of("1,2,L,Lsum", stem); }
+static struct t5_rouge *scorer(int stem)
+{
+    return scorer_of("1,2,L,Lsum", stem);
+}
 
 static void expect(const struct t5_rouge_scores *got, const char *const *names, int n,
                    const json_t *want, int line, const char *how)
@@ -46,8 +49,8 @@ static void expect(const struct t5_rouge_scores *got, const char *const *names, 
         for (size_t i = 0; i < 3; i++) {
             double theirs = json_number_value(json_array_get(numbers, i));
             if (!t5_close(mine[i], theirs, 1e-12, 0))
-                fail_msg("line %d, %s, %s[%zu]: got %.17g, want %.17g", line, how,
-                         names[k], i, mine[i], theirs);
+                fail_msg("line %d, %s, %s[%zu]: got %.17g, want %.17g", line, how, names[k], i,
+                         mine[i], theirs);
         }
     }
 }
@@ -56,7 +59,7 @@ static void test_golden(void **state)
 {
     static const char *const how[] = {"plain", "stemmed", "long"};
     static const char *const names[] = {"rouge1", "rouge2", "rougeL", "rougeLsum"},
-                      *const longer[] = {"rouge3", "rouge4", "rouge7"};
+                             *const longer[] = {"rouge3", "rouge4", "rouge7"};
     struct t5_rouge *rouge[] = {scorer(0), scorer(1), scorer_of("3,4,7", 1)};
     FILE *f = fopen("testdata/golden/rouge/texts.jsonl", "r");
     json_t *record;
@@ -89,8 +92,22 @@ static void test_golden(void **state)
 /* Lists of measures, and what is none. */
 static void test_measures(void **state)
 {
-    static const char *const bad[] = {"", ",", "1,", ",1", "1,,2", "0", "01", "-1", "100", "1e1", "l",
-                                      "LSUM", "L ", "L,1,L", "2,2", "4294967297",
+    static const char *const bad[] = {"",
+                                      ",",
+                                      "1,",
+                                      ",1",
+                                      "1,,2",
+                                      "0",
+                                      "01",
+                                      "-1",
+                                      "100",
+                                      "1e1",
+                                      "l",
+                                      "LSUM",
+                                      "L ",
+                                      "L,1,L",
+                                      "2,2",
+                                      "4294967297",
                                       "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"};
     struct t5_rouge_measures measures;
     char name[T5_ROUGE_NAME];
@@ -99,7 +116,8 @@ static void test_measures(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         if (t5_rouge_measures_parse(&measures, bad[i], &err) == 0)
             fail_msg("\"%s\" was read", bad[i]);
-    assert_int_equal(t5_rouge_measures_parse(&measures, "Lsum,99,L,1,2,3,4,5,6,7,8,9,10,11,12,13", &err), 0);
+    assert_int_equal(
+        t5_rouge_measures_parse(&measures, "Lsum,99,L,1,2,3,4,5,6,7,8,9,10,11,12,13", &err), 0);
     assert_int_equal(measures.n, 16);
     assert_string_equal(t5_rouge_name(name, measures.of[0]), "rougeLsum");
     assert_string_equal(t5_rouge_name(name, measures.of[1]), "rouge99");
@@ -107,7 +125,8 @@ static void test_measures(void **state)
     assert_int_equal(t5_rouge_measures_find(&measures, 14), -1);
 }
 
-/* Hits of n-grams against counting them one by one, for every N up to that of the texts and one more. */
+/* Hits of n-grams against counting them one by one, for every N up to that of the texts and one
+ * more. */
 static void test_grams(void **state)
 {
     char text[2][200];
@@ -115,7 +134,8 @@ static void test_grams(void **state)
     for (int trial = 0, m = 20; trial < 40; trial++) {
         for (int side = 0; side < 2; side++)
             for (int i = 0; i <= m; i++)
-                sprintf(text[side] + 2 * i, i < m ? "%c " : "", "abc"[(trial * 7919 + side * 31 + i * i * (side + 3)) % 7 % 3]);
+                sprintf(text[side] + 2 * i, i < m ? "%c " : "",
+                        "abc"[(trial * 7919 + side * 31 + i * i * (side + 3)) % 7 % 3]);
         for (int n = 1; n <= m + 1; n++) {
             struct t5_rouge_options options = {.measures = {.n = 1, .of = {n}}};
             struct t5_rouge *rouge;
@@ -123,7 +143,8 @@ static void test_grams(void **state)
             int taken[20] = {0}, hits = 0, all = m - n + 1;
             for (int i = 0; i < all; i++)
                 for (int j = 0; j < all; j++)
-                    if (!taken[j] && memcmp(text[0] + 2 * i, text[1] + 2 * j, (size_t)(2 * n)) == 0) {
+                    if (!taken[j] &&
+                        memcmp(text[0] + 2 * i, text[1] + 2 * j, (size_t)(2 * n)) == 0) {
                         taken[j] = 1;
                         hits++;
                         break;

@@ -1,4 +1,6 @@
-/* test_sentence.c - where sentences end, and that long texts of nothing but marks take linear time. */
+/* test_sentence.c - where sentences end, and that long texts of nothing but marks take linear time.
+ * With T5_TEST_SENTENCES=FILE it says how far a list of "text TAB sentence TAB sentence ..." lines
+ * agrees (tests/golden/rouge.py --sentences makes them). */
 /* SPDX-License-Identifier: MIT */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -100,14 +102,17 @@ static void test_letters(void **state)
         uint32_t c, lower;
         enum t5_letter letter;
     } rows[] = {
-        {'A', 'a', T5_LETTER},       {'7', '7', T5_LETTER},          {' ', ' ', T5_SIGN},
-        {0xc4, 0xe4, T5_LETTER},     {0xd7, 0xd7, T5_SIGN},          {0x130, 0x130, T5_LETTER},
-        {0x100, 0x101, T5_LETTER},   {0x101, 0x101, T5_LETTER},      {0x3a3, 0x3c3, T5_LETTER},
-        {0x3c2, 0x3c3, T5_LETTER},   {0x301, 0x301, T5_MARK},        {0x200d, 0x200d, T5_HIDDEN},
-        {0x212a, 'k', T5_LETTER},    {0x2163, 0x2173, T5_LETTER},    {0xb2, 0xb2, T5_SIGN},
-        {0x4e00, 0x4e00, T5_LETTER}, {0x10400, 0x10428, T5_LETTER},  {0x1f600, 0x1f600, T5_SIGN},
-        {0x20000, 0x20000, T5_LETTER}, {0xe01ef, 0xe01ef, T5_HIDDEN}, {0x10ffff, 0x10ffff, T5_SIGN},
-        {0, 0, T5_SIGN},
+        {'A', 'a', T5_LETTER},         {'7', '7', T5_LETTER},
+        {' ', ' ', T5_SIGN},           {0xc4, 0xe4, T5_LETTER},
+        {0xd7, 0xd7, T5_SIGN},         {0x130, 0x130, T5_LETTER},
+        {0x100, 0x101, T5_LETTER},     {0x101, 0x101, T5_LETTER},
+        {0x3a3, 0x3c3, T5_LETTER},     {0x3c2, 0x3c3, T5_LETTER},
+        {0x301, 0x301, T5_MARK},       {0x200d, 0x200d, T5_HIDDEN},
+        {0x212a, 'k', T5_LETTER},      {0x2163, 0x2173, T5_LETTER},
+        {0xb2, 0xb2, T5_SIGN},         {0x4e00, 0x4e00, T5_LETTER},
+        {0x10400, 0x10428, T5_LETTER}, {0x1f600, 0x1f600, T5_SIGN},
+        {0x20000, 0x20000, T5_LETTER}, {0xe01ef, 0xe01ef, T5_HIDDEN},
+        {0x10ffff, 0x10ffff, T5_SIGN}, {0, 0, T5_SIGN},
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -116,8 +121,44 @@ static void test_letters(void **state)
     }
 }
 
+/* Whether the text's sentences are those of the list, tabs between. */
+static int agrees(const char *text, size_t n, const char *list)
+{
+    for (size_t at = 0; at < n;) {
+        size_t len = t5_sentence_length(text + at, n - at);
+        if (strncmp(list, text + at, len) != 0 || !strchr("\t\n", list[len]))
+            return 0;
+        list += len + 1;
+        for (at += len; at < n && text[at] == ' '; at++)
+            ;
+    }
+    return 1;
+}
+
+static void test_list(void **state)
+{
+    FILE *f = fopen(getenv("T5_TEST_SENTENCES"), "r");
+    char *line = NULL;
+    size_t capacity = 0;
+    long lines = 0, same = 0;
+    (void)state;
+    assert_non_null(f);
+    for (; getline(&line, &capacity, f) > 0; lines++) {
+        const char *tab = strchr(line, '\t');
+        assert_non_null(tab);
+        same += agrees(line, (size_t)(tab - line), tab + 1);
+    }
+    print_message("# %ld of %ld texts have the same sentences\n", same, lines);
+    assert_true(same > 0.95 * (double)lines);
+    free(line);
+    fclose(f);
+}
+
 int main(void)
 {
+    const struct CMUnitTest list[] = {cmocka_unit_test(test_list)};
+    if (getenv("T5_TEST_SENTENCES"))
+        return cmocka_run_group_tests(list, NULL, NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_lines),
