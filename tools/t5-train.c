@@ -18,6 +18,8 @@ static const struct t5_option options[] = {
     {"model", 'm', T5_OPT_STRING, "MODEL", &o.model, 0, 0, "HF directory or a file of t5-quantize"},
     {"output", 'o', T5_OPT_STRING, "DIR", &o.output, 0, 0,
      "where adapter or model and checkpoints go"},
+    {"preset", 0, T5_OPT_CHOICE, "recipe", &o.preset, 0, 0,
+     "the published settings: the defaults, and --max-source 255 --max-target 50 --truncate"},
     {"rank", 0, T5_OPT_INT, "N", &o.rank, 1, 4096, "LoRA rank [16]"},
     {"alpha", 0, T5_OPT_REAL, "X", &o.alpha, 1e-6, 1e6, "LoRA scale is alpha / rank [32]"},
     {"dropout", 0, T5_OPT_REAL, "P", &o.dropout, 0, 0.99, "dropout of LoRA's input [0.05]"},
@@ -75,9 +77,9 @@ static const struct t5_option options[] = {
      "steps in a row with gradients not finite that are passed over"},
     {"micro-tokens", 0, T5_OPT_INT, "N", &o.micro_tokens, 1, 1 << 28, "tokens of one pass [16384]"},
     {"max-source", 0, T5_OPT_INT, "N", &o.max_source, 0, 1 << 20,
-     "refuse longer inputs (tokens); 0: no limit"},
+     "refuse longer inputs (tokens); 0: no limit [0]"},
     {"max-target", 0, T5_OPT_INT, "N", &o.max_target, 0, 1 << 20,
-     "refuse longer labels (tokens); 0: no limit"},
+     "refuse longer labels (tokens); 0: no limit [0]"},
     {"truncate", 0, T5_OPT_FLAG, NULL, &o.truncate, 0, 0, "cut what is longer instead"},
     {"compute", 0, T5_OPT_CHOICE, "f32|bf16|fp8", &o.compute, 0, 0, "arithmetic with frozen weights [by device]"},
     {"keep-bf16", 0, T5_OPT_STRING, "LIST", &o.keep_bf16, 0, 0,
@@ -134,16 +136,26 @@ static int pass_over(const struct t5_err *err)
     return t5_skip_bad(&skip, err);
 }
 
-static void began(int64_t steps)
+static void began(int64_t steps, int64_t done)
 {
     t5_progress_start(&progress, program.name, "steps", steps);
+    progress.first = done;
     catch_signals();
 }
 
-static void stepped(const struct t5_step_report *r)
+/* "loss 1.2345, 5123 tokens/s, 12.4 records/s, 1.3 GiB": rates since the run began. */
+static void stepped(const struct t5_train_run *run, const struct t5_step_report *r)
 {
-    char note[48];
-    snprintf(note, sizeof note, "loss %.4f", r->loss);
+    static int64_t tokens, records;
+    char note[128];
+    double spent = t5_now() - progress.started;
+    tokens += r->tokens;
+    records += r->records;
+    if (!t5_progress_due(&progress))
+        return;
+    snprintf(note, sizeof note, "loss %.4f, %.0f tokens/s, %.3g records/s, %.1f GiB", r->loss,
+             (double)tokens / spent, (double)records / spent,
+             (double)t5_train_run_memory(run) / (1 << 30));
     t5_progress_update(&progress, r->step, note);
 }
 

@@ -4,12 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -92,26 +92,43 @@ void t5_progress_start(struct t5_progress *p, const char *program, const char *u
 {
     *p = (struct t5_progress){.program = program, .unit = unit, .total = total};
     p->started = t5_now();
-    p->live = isatty(STDERR_FILENO);
+    p->live = isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO);
 }
+
+/* Columns that a line may take without wrapping: what wraps cannot be taken back. */
+static int terminal_width(void)
+{
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : 79;
+}
+
+/* "2:05:09 left", "5:09 left" */
+static void time_left(char out[32], double seconds)
+{
+    long long s = seconds < 1e9 ? (long long)seconds : 1000000000;
+    if (s >= 3600)
+        snprintf(out, 32, "%lld:%02lld:%02lld left", s / 3600, s / 60 % 60, s % 60);
+    else
+        snprintf(out, 32, "%lld:%02lld left", s / 60, s % 60);
+}
+
+int t5_progress_due(const struct t5_progress *p) { return p->live && t5_now() - p->shown >= 0.1; }
 
 void t5_progress_update(struct t5_progress *p, int64_t done, const char *note)
 {
     double now = t5_now(), spent = now - p->started;
-    if (!p->live || now - p->shown < 0.1)
+    char line[256], total[32] = "", left[32] = "";
+    if (!t5_progress_due(p))
         return;
     p->shown = now;
-    double rate = spent > 0 ? (double)done / spent : 0;
-    fprintf(stderr, "\r\033[K%s: %lld", p->program, (long long)done);
+    double rate = spent > 0 ? (double)(done - p->first) / spent : 0;
     if (p->total > 0)
-        fprintf(stderr, "/%lld", (long long)p->total);
-    fprintf(stderr, " %s, %.3g/s", p->unit, rate);
-    if (p->total > 0 && rate > 0) {
-        double left = (double)(p->total - done) / rate;
-        fprintf(stderr, ", %.0f:%02.0f left", floor(left / 60), floor(fmod(left, 60)));
-    }
-    if (note[0])
-        fprintf(stderr, ", %s", note);
+        snprintf(total, sizeof total, "/%lld", (long long)p->total);
+    if (p->total > 0 && rate > 0)
+        time_left(left, (double)(p->total - done) / rate);
+    snprintf(line, sizeof line, "%s: %lld%s %s, %.3g/s%s%s%s%s", p->program, (long long)done, total,
+             p->unit, rate, left[0] ? ", " : "", left, note[0] ? ", " : "", note);
+    fprintf(stderr, "\r\033[K%.*s", terminal_width(), line);
     fflush(stderr);
 }
 

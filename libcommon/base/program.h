@@ -72,16 +72,20 @@ int t5_program_main(const struct t5_program *program, int argc, char **argv,
 /* "NAME: text" on standard error; t5_warn is for people, never for data. */
 void t5_warn(const char *program, const char *fmt, ...) T5_PRINTF(2, 3);
 
-/* A live line on standard error: count, rate, ETA. Silent unless standard error is a terminal. */
+/* A live line on standard error: count, rate, ETA. Silent unless standard error is a terminal, and
+ * standard output is not the same one. */
 struct t5_progress {
     const char *program, *unit;
     int64_t total; /* 0: unknown */
+    int64_t first; /* done before this program began: the program may set it after the start */
     double started, shown;
     int live;
 };
 void t5_progress_start(struct t5_progress *p, const char *program, const char *unit, int64_t total);
-/* note: a short addition such as "loss 1.234", or "" */
+/* note: a short addition such as "loss 1.234", or "". The line is cut to the terminal's width. */
 void t5_progress_update(struct t5_progress *p, int64_t done, const char *note);
+/* Whether an update would be shown: for notes that cost something to make. */
+int t5_progress_due(const struct t5_progress *p);
 void t5_progress_end(struct t5_progress *p);
 
 double t5_now(void); /* seconds, monotonic */

@@ -62,6 +62,18 @@ static int put_strings(struct t5_buf *line, const char *event, const struct t5_t
     return 0;
 }
 
+static int put_settings(struct t5_buf *line, const struct t5_identity *id, struct t5_err *err)
+{
+    int rc = t5_buf_printf(line, err, ",\"settings\":{");
+    for (int i = 0; rc == 0 && i < id->n; i++) {
+        const struct t5_identity_row *row = &id->rows[i];
+        rc = t5_buf_printf(line, err, "%s\"%s\":", i ? "," : "", row->key) ||
+             (row->number ? t5_buf_append(line, row->value, strlen(row->value), err)
+                          : t5_json_quote(line, row->value, strlen(row->value), err));
+    }
+    return rc || t5_buf_printf(line, err, "}") ? -1 : 0;
+}
+
 int t5_train_log_head(struct t5_train_log *log, const char *event, const struct t5_train_head *h,
                       const struct t5_train_plan *p, struct t5_err *err)
 {
@@ -83,6 +95,7 @@ int t5_train_log_head(struct t5_train_log *log, const char *event, const struct 
             t5_buf_printf(&line, err, "\"%s\":%lld,", p->rows[i].what, (long long)p->rows[i].bytes);
     rc = rc || t5_buf_printf(&line, err, "\"total\":%lld,\"free\":%lld}", (long long)p->bytes,
                              (long long)p->free_bytes);
+    rc = rc || put_settings(&line, h->settings, err);
     if (h->resumed >= 0)
         rc = rc || t5_buf_printf(&line, err, ",\"resumed_from_step\":%lld", (long long)h->resumed);
     rc = rc || t5_buf_printf(&line, err, "}\n");

@@ -7,7 +7,7 @@
 
 #include "t5/judge.h"
 #include "t5/train_plan.h"
-#include "t5/trainer.h"
+#include "t5/train_state.h"
 
 struct t5_train_log {
     int fd;      /* borrowed */
@@ -25,6 +25,7 @@ struct t5_train_head {
     int64_t steps, epoch_steps; /* in all, and an epoch */
     int64_t resumed;            /* the step this run goes on from; -1: from the start */
     int64_t checkpoint_bytes;
+    const struct t5_identity *settings; /* all that the result depends on */
 };
 /* event is "start", or "plan" for --dry-run. */
 int t5_train_log_head(struct t5_train_log *log, const char *event, const struct t5_train_head *head,

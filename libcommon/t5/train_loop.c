@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "t5/train_run.h"
 
 int t5_train_log_run(struct t5_train_run *run, const char *event, struct t5_err *err)
@@ -18,7 +19,8 @@ int t5_train_log_run(struct t5_train_run *run, const char *event, struct t5_err 
                                  .steps = run->settings.total_steps,
                                  .epoch_steps = t5_train_run_epoch_steps(run),
                                  .resumed = run->saved,
-                                 .checkpoint_bytes = t5_train_checkpoint_bytes(run)};
+                                 .checkpoint_bytes = t5_train_checkpoint_bytes(run),
+                                 .settings = &run->identity};
     return t5_train_log_head(&run->log, event, &head, &run->plan, err);
 }
 
@@ -30,6 +32,14 @@ int t5_train_run_describe(struct t5_train_run *run, struct t5_err *err)
 static int stopped(const struct t5_train_run *run)
 {
     return run->hooks->stop && *run->hooks->stop;
+}
+
+int64_t t5_train_run_memory(const struct t5_train_run *run)
+{
+    const struct t5_backend_handle *b = &run->backend;
+    if (strcmp(b->ops.name, "cuda") != 0)
+        return t5_memory_resident();
+    return run->plan.free_bytes - b->ops.memory_free(b->dev);
 }
 
 /* Once, where the log can no longer be written. */
@@ -61,7 +71,7 @@ static int train(struct t5_train_run *run, struct t5_err *err)
         if (rc <= 0)
             break;
         t5_train_log_step(&run->log, &report);
-        run->hooks->stepped(&report);
+        run->hooks->stepped(run, &report);
         warn_of_log(run, &warned);
         rc = t5_train_evaluate(run, err);
         if (rc == 1 && !t5_train_is_over(run) && save_is_due(run, report.step) &&
@@ -87,7 +97,7 @@ int t5_train_run_work(struct t5_train_run *run, struct t5_err *err)
     if (t5_train_log_run(run, "start", err))
         return -1;
     run->saved_at = t5_now();
-    run->hooks->began(run->settings.total_steps);
+    run->hooks->began(run->settings.total_steps, t5_trainer_position(run->trainer).step);
     int rc = train(run, err);
     if (rc <= 0)
         return rc < 0 ? -1 : end_early(run, err);

@@ -58,9 +58,23 @@ static int check_arithmetic(const struct t5_train_options *o, struct t5_err *err
     return t5_keep_check(o->keep_bf16, err);
 }
 
+/* The recipe of the published FLAN-T5 summarisers is what the defaults are; what is left is where
+ * it cuts records. */
+static int apply_preset(struct t5_train_options *o, struct t5_err *err)
+{
+    if (o->preset && o->full)
+        return usage(err, "--preset recipe trains an adapter");
+    o->truncate = o->truncate || o->preset;
+    o->max_source = o->max_source < 0 ? (o->preset ? 255 : 0) : o->max_source;
+    o->max_target = o->max_target < 0 ? (o->preset ? 50 : 0) : o->max_target;
+    return 0;
+}
+
 int t5_train_options_check(struct t5_train_options *o, int n_files, struct t5_err *err)
 {
     o->full = o->full || o->from_config;
+    if (apply_preset(o, err))
+        return -1;
     if (!o->model == !o->from_config)
         return usage(err, "one of --model and --from-config is needed");
     if (!o->output && !o->dry_run)

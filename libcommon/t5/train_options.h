@@ -9,6 +9,7 @@
 
 /* Strings are borrowed, NULL where not given. Numbers below 0 mean "not given" where it says so. */
 struct t5_train_options {
+    const char *preset; /* "recipe" */
     const char *model, *output;
     /* the adapter */
     int64_t rank;          /* not given: 16 */
@@ -40,7 +41,8 @@ struct t5_train_options {
     double save_minutes; /* 0: steps alone count */
     int resume;
     /* records */
-    int64_t max_source, max_target, max_line;
+    int64_t max_source, max_target; /* not given: 0, no limit */
+    int64_t max_line;
     int truncate;
     /* where */
     const char *compute;   /* NULL: by device */
@@ -54,9 +56,9 @@ struct t5_train_options {
     {                                                                                              \
         .rank = -1, .alpha = -1, .dropout = -1, .save_as = "f32", .epochs = 5, .max_steps = -1,    \
         .batch = 8, .lr = 1e-3, .schedule = "linear", .decay = {10, 1}, .clip = 1,                 \
-        .model_dropout = -1, .seed = 42, .order = "shuffle", .micro_tokens = -1,                   \
-        .eval_max_new = -1, .save_every = 500, .keep = 1, .max_line = (int64_t)T5_MAX_LINE,        \
-        .device = "auto"                                                                           \
+        .model_dropout = -1, .seed = 42, .order = "shuffle", .micro_tokens = -1, .max_source = -1, \
+        .max_target = -1, .eval_max_new = -1, .save_every = 500, .keep = 1,                        \
+        .max_line = (int64_t)T5_MAX_LINE, .device = "auto"                                         \
     }
 
 /* Refuses (T5_USAGE) what contradicts itself, and fills in what follows from other options.

@@ -13,12 +13,14 @@
 #include "t5/train_plan.h"
 #include "t5/train_state.h"
 
+struct t5_train_run;
+
 /* How a run speaks to people, and how they stop it. The library itself prints nothing. */
 struct t5_train_hooks {
     void (*warn)(const char *text);             /* one line */
     int (*pass_over)(const struct t5_err *err); /* 1: go on after this bad record */
-    void (*began)(int64_t steps);               /* in all */
-    void (*stepped)(const struct t5_step_report *report);
+    void (*began)(int64_t steps, int64_t done); /* in all, and by the runs before */
+    void (*stepped)(const struct t5_train_run *run, const struct t5_step_report *report);
     const volatile sig_atomic_t *stop; /* not 0: save and end */
 };
 
@@ -61,6 +63,9 @@ int t5_train_run_describe(struct t5_train_run *run, struct t5_err *err) T5_MUST_
 int t5_train_run_load(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
 /* Trains and writes the result. 1: done; 0: stopped, and a checkpoint holds the last whole step. */
 int t5_train_run_work(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
+
+/* Bytes: this program's on the host, or what the run took on a card. */
+int64_t t5_train_run_memory(const struct t5_train_run *run);
 
 /* ---- between the files of a run ---- */
 

@@ -31,6 +31,7 @@ void t5_identity_add(struct t5_identity *identity, const char *key, const char *
     va_list ap;
     va_start(ap, fmt);
     snprintf(row->key, sizeof row->key, "%s", key);
+    row->number = strcmp(fmt, "%s") != 0;
     vsnprintf(row->value, sizeof row->value, fmt, ap);
     va_end(ap);
 }

@@ -11,6 +11,7 @@
 /* What the result depends on, as text: settings, base model, data. */
 struct t5_identity_row {
     char key[32], value[T5_ESCAPED];
+    int number; /* the value is one */
 };
 struct t5_identity {
     struct t5_identity_row rows[48];

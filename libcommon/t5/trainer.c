@@ -149,6 +149,7 @@ static int64_t record_at(struct t5_trainer *t, const struct span *s, int64_t pla
 
 static void count_tokens(struct t5_trainer *t, const struct span *s, struct t5_step_report *r)
 {
+    r->records = s->last - s->first;
     for (int64_t i = s->first; i < s->last; i++) {
         int64_t record = record_at(t, s, i), labels = t5_dataset_labels(t->data, record);
         r->tokens += t5_dataset_inputs(t->data, record) + labels;

@@ -47,7 +47,7 @@ struct t5_step_report {
     double epoch;                 /* epochs done after it */
     double loss;                  /* mean over the batch's label tokens */
     double lr, grad_norm;         /* norm before clipping */
-    int64_t tokens, label_tokens; /* tokens: inputs and labels */
+    int64_t records, tokens, label_tokens; /* tokens: inputs and labels */
     int passed_over;              /* loss or gradients were not finite and nothing was changed */
 };
 

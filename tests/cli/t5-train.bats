@@ -106,6 +106,36 @@ curves() {
     jq -se 'map(select(.eval_loss)) | map(.step) == [3, 6] and all(.[]; .eval_tokens > 0)' "$tmp/log"
 }
 
+@test "the start line holds the settings; --preset recipe sets the published ones, options override them" {
+    train -o "$out" --preset recipe --epochs 1 $records >"$tmp/log"
+    jq -se '.[0].settings | .rank == 16 and .alpha == 32 and .dropout == 0.05 and .targets == "q,v" and .batch == 8 and
+        .lr == 0.001 and .schedule == "linear" and .warmup == 0 and .clip == 1 and .weight_decay == 0 and .seed == 42 and
+        .order == "shuffle" and .label_smoothing == 0 and .lora_plus == 0 and .rslora == 0' "$tmp/log"
+    train --preset recipe --dry-run | jq -e '.input_tokens == 8 * 255 and .label_tokens == 8 * 50 and .steps == 5'
+    train --max-target 40 --preset recipe --dry-run --batch 2 --rank 3 --lr 0.01 |
+        jq -e '.input_tokens == 2 * 255 and .label_tokens == 2 * 40 and .settings.rank == 3 and .settings.lr == 0.01'
+    # records are cut, not refused
+    echo "{\"input_ids\":[$(seq -s, 300 | sed 's/[0-9]\+/7/g'),1],\"labels\":[$(seq -s, 60 | sed 's/[0-9]\+/7/g'),1]}" >"$tmp/long"
+    train -o "$tmp/b" --preset recipe --epochs 1 "$tmp/long" | jq -se '.[1].tokens == 305'
+    run -2 train --preset recipe --full -o "$tmp/d" $records
+    run -2 train --preset published -o "$tmp/d" $records
+}
+
+@test "on a terminal a line of progress: steps, time left, loss, rates, memory, no wider than it" {
+    script -qec true /dev/null </dev/null >/dev/null || skip "no pseudo-terminals here"
+    local run="t5-train --device $device --threads 1 -m $model -o $out --max-steps 40 $records"
+    script -qec "stty cols 200; $run >$tmp/log" "$tmp/typed" </dev/null >/dev/null
+    tr '\r' '\n' <"$tmp/typed" | grep -E 't5-train: [0-9]+/40 steps, [0-9.e+]+/s, [0-9]+:[0-9]{2} left, loss [0-9.]+, [0-9]+ tokens/s, [0-9.e+]+ records/s, [0-9.]+ GiB'
+    [ "$(grep -c '"loss"' "$tmp/log")" = 40 ]
+    script -qec "stty cols 40; $run >$tmp/log" "$tmp/typed" </dev/null >/dev/null
+    tr '\r' '\n' <"$tmp/typed" | sed 's/\x1b\[K//g' | awk '/^t5-train/ { n++; wide += length > 39 } END { exit n == 0 || wide > 0 }'
+    # neither in a pipe nor between the metrics on the same terminal
+    script -qec "$run" "$tmp/typed" </dev/null >/dev/null
+    run ! grep -q 'left' "$tmp/typed"
+    $run 2>"$tmp/err" >/dev/null
+    [ ! -s "$tmp/err" ]
+}
+
 @test "two runs give the same bytes, another seed does not" {
     long -o "$tmp/a" >"$tmp/a.jsonl"
     long -o "$tmp/b" >"$tmp/b.jsonl"
