@@ -116,6 +116,12 @@ int t5_cuda_weight_freeze(t5_device *dev, t5_weight **out, const t5_matrix *part
     *out = nullptr;
     if (!w)
         return -1;
+    for (int i = 0; i < n_parts; i++)
+        if (parts[i].type > T5_I8) {
+            t5_fail(err, "the cuda backend does not know weights of type %s",
+                    t5_dtype_name(parts[i].type));
+            goto fail;
+        }
     w->cols = parts[0].cols;
     for (int i = 0; i < n_parts; i++) {
         w->rows += parts[i].rows;

@@ -41,12 +41,21 @@ struct t5_device_options {
     const char *keep_wide;   /* or NULL: see t5_backend_handle */
 };
 
-/* A matrix on the host, as it lies in a file: any alignment. */
+/* A matrix on the host, as it lies in a file: any alignment. backend/matrix.h reads every type.
+ *   F32, F16, BF16, F64   data (rows, cols)
+ *   I8, F8 (E4M3)         data (rows, cols) of one byte; scale F32 (rows): value = data x scale[row]
+ *   NF4                   data: codes in 4 bits, flat, (rows x cols + 1) / 2 bytes, the first of two
+ *                         in the high half; block U8 (rows x cols / 64, rounded up); scale F32 (1 +
+ *                         blocks / 256, rounded up): offset, then group scales. base/nf4.h has the
+ *                         formula, the code book, and t5_nf4_block_scales, which makes one float
+ *                         a block of all that. Blocks run on from row to row where cols is no
+ *                         multiple of 64. */
 struct t5_matrix {
     const void *data;
-    enum t5_dtype type; /* F32, F16, BF16, or I8 with scale */
-    const void *scale;  /* F32 (rows), any alignment: value = data x scale; NULL unless I8 */
+    enum t5_dtype type;
+    const void *scale;  /* NULL unless I8, F8, NF4 */
     int64_t rows, cols; /* (out, in) */
+    const void *block;  /* NULL unless NF4 */
 };
 
 /* What a frozen weight is prepared for; or'ed. */
@@ -145,7 +154,7 @@ struct t5_backend {
 
     /* ---- weights ---- */
     /* parts stacked along rows into one (sum of rows, cols); prepared for `use`. Host data may go
-     * afterwards. */
+     * afterwards. A type that the backend does not know is an error. */
     int (*weight_freeze)(struct t5_device *dev, struct t5_weight **out,
                          const struct t5_matrix *parts, int n_parts, unsigned use,
                          struct t5_err *err);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/matrix.h"
 #include "backend/ref.h"
 #include "base/buf.h"
 #include "base/memory.h"
@@ -81,21 +82,6 @@ static int64_t ref_memory_free(struct t5_device *dev)
 
 /* ---- weights and products ---- */
 
-static void expand(float *out, const struct t5_matrix *m)
-{
-    if (m->type != T5_I8) {
-        t5_to_f32(out, m->data, m->type, (size_t)(m->rows * m->cols));
-        return;
-    }
-    const int8_t *q = m->data;
-    for (int64_t r = 0; r < m->rows; r++) {
-        float scale;
-        memcpy(&scale, (const char *)m->scale + 4 * r, 4);
-        for (int64_t c = 0; c < m->cols; c++)
-            out[r * m->cols + c] = scale * (float)q[r * m->cols + c];
-    }
-}
-
 static int ref_weight_freeze(struct t5_device *dev, struct t5_weight **out,
                              const struct t5_matrix *parts, int n_parts, unsigned use,
                              struct t5_err *err)
@@ -115,7 +101,7 @@ static int ref_weight_freeze(struct t5_device *dev, struct t5_weight **out,
     }
     float *at = w->owned;
     for (int i = 0; i < n_parts; i++) {
-        expand(at, &parts[i]);
+        t5_matrix_read_rows(at, &parts[i], 0, parts[i].rows);
         at += parts[i].rows * parts[i].cols;
     }
     w->values = w->owned;

@@ -2,13 +2,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/dtype.h"
 
+#include <math.h>
+
 static const struct {
     const char *name;
     size_t size;
 } types[] = {
     [T5_F32] = {"F32", 4}, [T5_F16] = {"F16", 2}, [T5_BF16] = {"BF16", 2}, [T5_F64] = {"F64", 8},
     [T5_I8] = {"I8", 1},   [T5_U8] = {"U8", 1},   [T5_I16] = {"I16", 2},   [T5_I32] = {"I32", 4},
-    [T5_I64] = {"I64", 8}, [T5_BOOL] = {"BOOL", 1},
+    [T5_I64] = {"I64", 8}, [T5_BOOL] = {"BOOL", 1}, [T5_F8] = {"F8_E4M3", 1}, [T5_NF4] = {"NF4", 0},
 };
 
 size_t t5_dtype_size(enum t5_dtype type) { return types[type].size; }
@@ -17,7 +19,7 @@ const char *t5_dtype_name(enum t5_dtype type) { return types[type].name; }
 int t5_dtype_parse(enum t5_dtype *out, const char *name, size_t n)
 {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (strlen(types[i].name) == n && memcmp(types[i].name, name, n) == 0) {
+        if (i != T5_NF4 && strlen(types[i].name) == n && memcmp(types[i].name, name, n) == 0) {
             *out = (enum t5_dtype)i;
             return 0;
         }
@@ -39,6 +41,35 @@ uint16_t t5_f32_to_f16(float f)
     return h;
 }
 
+/* The seven bits placed in a float's exponent and fraction stand 120 powers of two too low, those
+ * below the smallest normal value too: one exact product puts both right. */
+float t5_f8_to_f32(uint8_t h)
+{
+    uint32_t bits = (uint32_t)(h & 0x7f) << 20;
+    float f;
+    memcpy(&f, &bits, 4);
+    f *= 0x1p120f;
+    if ((h & 0x7f) == 0x7f)
+        return NAN;
+    return h & 0x80 ? -f : f;
+}
+
+uint8_t t5_f32_to_f8(float f)
+{
+    uint8_t sign = signbit(f) ? 0x80 : 0;
+    uint32_t bits;
+    f = fabsf(f);
+    if (isnan(f))
+        return sign | 0x7f;
+    if (f >= 448)
+        return sign | 0x7e;
+    if (f < 0x1p-6f) /* multiples of 2^-9; eight of them are the smallest normal value */
+        return sign | (uint8_t)lrintf(f * 0x1p9f);
+    memcpy(&bits, &f, 4);
+    bits += 0x7ffff + (bits >> 20 & 1); /* a carry into the exponent is right */
+    return sign | (uint8_t)((bits >> 20) - (120 << 3));
+}
+
 void t5_to_f32(float *out, const void *in, enum t5_dtype type, size_t n)
 {
     const char *p = in;
@@ -56,6 +87,10 @@ void t5_to_f32(float *out, const void *in, enum t5_dtype type, size_t n)
     case T5_F16:
         for (size_t i = 0; i < n; i++)
             memcpy(&h, p + 2 * i, 2), out[i] = t5_f16_to_f32(h);
+        break;
+    case T5_F8:
+        for (size_t i = 0; i < n; i++)
+            out[i] = t5_f8_to_f32((uint8_t)p[i]);
         break;
     case T5_F64:
         for (size_t i = 0; i < n; i++)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "backend/matrix.h"
 #include "cpu/gemm.h"
 #include "cpu/gemm_kernel.h"
 
@@ -25,29 +26,6 @@ static const struct t5_matrix *find_part(const struct t5_matrix *parts, int64_t 
     while (*row >= parts->rows)
         *row -= parts++->rows;
     return parts;
-}
-
-static float scale_of(const struct t5_matrix *part, int64_t row)
-{
-    float scale;
-    memcpy(&scale, (const char *)part->scale + 4 * row, 4);
-    return scale;
-}
-
-/* Elements from..from+n of a row of a part (rows of k) as f32. */
-static void read_piece(float *out, const struct t5_matrix *part, int64_t row, int64_t k,
-                       int64_t from, int64_t n)
-{
-    const size_t at = (size_t)(row * k + from);
-    if (part->type == T5_I8) {
-        const int8_t *in = (const int8_t *)part->data + at;
-        const float scale = scale_of(part, row);
-        for (int64_t p = 0; p < n; p++)
-            out[p] = (float)in[p] * scale;
-    } else {
-        t5_to_f32(out, (const char *)part->data + at * t5_dtype_size(part->type), part->type,
-                  (size_t)n);
-    }
 }
 
 /* Steps of a panel's rows of 64 numbers: two rows of k become one of pairs. */
@@ -88,7 +66,7 @@ static void pack_rows(const struct t5_packed *w, char *panel, int64_t j,
         for (int64_t i = 0; i < n; i++) {
             int64_t row = j + i;
             const struct t5_matrix *part = find_part(parts, &row);
-            read_piece(rows + i * DEPTH, part, row, w->k, from, depth);
+            t5_matrix_read(rows + i * DEPTH, part, row, from, depth);
         }
         t5_gemm_isa()->transpose(block, rows, DEPTH, (int)n, depth);
         put_block(w, panel, block, from, depth);
@@ -106,7 +84,7 @@ static void pack_columns(const struct t5_packed *w, char *panel, int64_t j,
         for (int64_t p = 0; p < depth; p++) {
             int64_t row = from + p;
             const struct t5_matrix *part = find_part(parts, &row);
-            read_piece(block + p * NR, part, row, w->n, j, n);
+            t5_matrix_read(block + p * NR, part, row, j, n);
         }
         put_block(w, panel, block, from, depth);
     }
@@ -118,7 +96,7 @@ static float absmax_scale(const struct t5_matrix *part, int64_t row, int64_t k)
     float piece[PIECE], absmax = 0;
     for (int64_t from = 0; from < k; from += PIECE) {
         const int64_t n = k - from < PIECE ? k - from : PIECE;
-        read_piece(piece, part, row, k, from, n);
+        t5_matrix_read(piece, part, row, from, n);
         for (int64_t p = 0; p < n; p++)
             absmax = fmaxf(absmax, fabsf(piece[p]));
     }
@@ -134,7 +112,7 @@ static void read_int8(int8_t *out, const struct t5_matrix *part, int64_t row, in
         memcpy(out, (const int8_t *)part->data + row * k + from, (size_t)n);
         return;
     }
-    read_piece(piece, part, row, k, from, n);
+    t5_matrix_read(piece, part, row, from, n);
     for (int64_t p = 0; p < n; p++)
         out[p] = scale > 0 ? (int8_t)lrintf(piece[p] / scale) : 0;
 }
@@ -157,7 +135,7 @@ static void pack_rows_int8(struct t5_packed *w, char *panel, int64_t j,
             int32_t sum = 0;
             if (from == 0)
                 w->scale[j + i] =
-                    part->type == T5_I8 ? scale_of(part, row) : absmax_scale(part, row, w->k);
+                    part->type == T5_I8 ? t5_matrix_scale(part, row) : absmax_scale(part, row, w->k);
             read_int8(to, part, row, w->k, from, depth, w->scale[j + i]);
             memset(to + depth, 0, (size_t)(PIECE - depth));
             for (int64_t p = 0; p < depth; p++)

@@ -1,15 +1,16 @@
 /* linear.c - weights and the products with them. The arithmetic is gemm.c's.
  *
  * A frozen weight multiplies in the device's compute type, with one rule for int8: what a file
- * keeps as int8 is multiplied as int8, what it keeps as floats (lm_head, and whatever t5-quantize
- * --keep spared) is multiplied in bf16, so that the choice of what to quantise is made in one
- * place. Input gradients of int8 weights use bf16. int8 weights under f32 compute are expanded
+ * keeps as int8 is multiplied as int8, what it keeps otherwise (lm_head, whatever t5-quantize
+ * --keep spared, fp8, nf4) is multiplied in bf16, so that the choice of what to quantise is made in
+ * one place. Input gradients of int8 weights use bf16. fp8 and nf4 are expanded once. int8 weights under f32 compute are expanded
  * once: a kernel that converts as it goes would read a quarter of the memory, but f32 is for
  * exactness. */
 /* SPDX-License-Identifier: MIT */
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/matrix.h"
 #include "base/buf.h"
 #include "cpu/cpu.h"
 
@@ -27,18 +28,26 @@ static enum t5_compute input_math(const struct t5_device *dev)
     return dev->compute == T5_COMPUTE_INT8 ? T5_COMPUTE_BF16 : dev->compute;
 }
 
-/* Copies the stacked parts as they are; they share one type, or become f32. */
+/* A table is kept as it comes, for a few of its rows are read at a time; fp8 and nf4 as f32. */
+static enum t5_dtype table_type(enum t5_dtype type)
+{
+    return type == T5_F8 || type == T5_NF4 ? T5_F32 : type;
+}
+
 static int keep_table(struct t5_weight *w, const struct t5_matrix *parts, int n_parts,
                       struct t5_err *err)
 {
     if (n_parts != 1)
         return t5_fail(err, "a table to gather from is one matrix, found %d", n_parts);
     const size_t elements = (size_t)(w->rows * w->cols);
-    w->table_type = parts->type;
-    w->table = t5_alloc(elements, t5_dtype_size(parts->type), "an embedding table", err);
+    w->table_type = table_type(parts->type);
+    w->table = t5_alloc(elements, t5_dtype_size(w->table_type), "an embedding table", err);
     if (!w->table)
         return -1;
-    memcpy(w->table, parts->data, elements * t5_dtype_size(parts->type));
+    if (w->table_type != parts->type)
+        t5_matrix_read_rows(w->table, parts, 0, parts->rows);
+    else
+        memcpy(w->table, parts->data, elements * t5_dtype_size(parts->type));
     if (parts->type != T5_I8)
         return 0;
     w->table_scale = t5_alloc((size_t)w->rows, sizeof(float), "an embedding table's scales", err);
@@ -127,7 +136,8 @@ int64_t cpu_weight_bytes(const struct t5_device *dev, enum t5_dtype type, int64_
     if (use & T5_USE_INPUT_GRAD)
         bytes += t5_packed_size(input_math(dev), 1, rows, cols);
     if (use & T5_USE_GATHER)
-        bytes += rows * cols * (int64_t)t5_dtype_size(type) + (type == T5_I8 ? 4 * rows : 0);
+        bytes += rows * cols * (int64_t)t5_dtype_size(table_type(type)) +
+                 (type == T5_I8 ? 4 * rows : 0);
     return bytes;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/matrix.h"
 #include "base/buf.h"
 #include "base/rng.h"
 #include "t5/layers.h"
@@ -35,22 +36,6 @@ static int find_matrix(struct t5_matrix *out, const struct t5_checkpoint *checkp
     return 0;
 }
 
-/* rows [first, first + n) of a matrix as floats */
-static void expand_rows(float *out, const struct t5_matrix *m, int64_t first, int64_t n)
-{
-    const char *data = (const char *)m->data + first * m->cols * (int64_t)t5_dtype_size(m->type);
-    if (m->type != T5_I8) {
-        t5_to_f32(out, data, m->type, (size_t)(n * m->cols));
-        return;
-    }
-    for (int64_t r = 0; r < n; r++) {
-        float scale;
-        memcpy(&scale, (const char *)m->scale + 4 * (first + r), 4);
-        for (int64_t c = 0; c < m->cols; c++)
-            out[r * m->cols + c] = scale * (float)(signed char)data[r * m->cols + c];
-    }
-}
-
 /* Copies a matrix to device floats, a slice at a time, refusing what is not finite. */
 static int upload_matrix(struct t5_model *m, float *to, const struct t5_matrix *from,
                          const char *name, struct t5_err *err)
@@ -61,7 +46,7 @@ static int upload_matrix(struct t5_model *m, float *to, const struct t5_matrix *
         return -1;
     for (int64_t first = 0; first < from->rows; first += slice) {
         int64_t n = from->rows - first < slice ? from->rows - first : slice;
-        expand_rows(host, from, first, n);
+        t5_matrix_read_rows(host, from, first, n);
         for (int64_t i = 0; i < n * from->cols; i++)
             if (!isfinite(host[i])) {
                 t5_fail(err, "tensor '%s': element %lld is not finite", name,

@@ -279,7 +279,7 @@ static void test_embed(void **state)
             int32_t *ids = fresh((size_t)n * 4);
             for (int64_t t = 0; t < n; t++)
                 ids[t] = (int32_t)(t5_mix(9, (uint64_t)t) % V);
-            struct t5_matrix m = {table, T5_F32, NULL, V, d};
+            struct t5_matrix m = {table, T5_F32, NULL, V, d, NULL};
             struct t5_weight *rw, *gw;
             OK(ref->weight_freeze(ref_dev, &rw, &m, 1, T5_USE_GATHER, &err));
             OK(gpu.ops.weight_freeze(gpu.dev, &gw, &m, 1, T5_USE_GATHER, &err));
@@ -315,11 +315,11 @@ static void check_linear(int64_t n, int64_t rows, int64_t cols, int int8)
     for (int64_t i = 0; i < rows * cols; i++)
         q[i] = (int8_t)(t5_mix(7, (uint64_t)i) % 255 - 127);
     int64_t top = rows / 3;
-    struct t5_matrix parts[2] = {{w, T5_F32, NULL, top, cols},
-                                 {w + top * cols, T5_F32, NULL, rows - top, cols}};
+    struct t5_matrix parts[2] = {{w, T5_F32, NULL, top, cols, NULL},
+                                 {w + top * cols, T5_F32, NULL, rows - top, cols, NULL}};
     if (int8) {
-        parts[0] = (struct t5_matrix){q, T5_I8, scale, top, cols};
-        parts[1] = (struct t5_matrix){q + top * cols, T5_I8, scale + top, rows - top, cols};
+        parts[0] = (struct t5_matrix){q, T5_I8, scale, top, cols, NULL};
+        parts[1] = (struct t5_matrix){q + top * cols, T5_I8, scale + top, rows - top, cols, NULL};
     }
     int first = top == 0;
     struct t5_weight *rw, *gw;

@@ -58,7 +58,7 @@ static void weight_init(struct weight *w, int64_t n, int64_t k, enum t5_dtype fi
             t5_to_f32(values, w->data[i], types[i], (size_t)(rows * k));
         }
         w->parts[i] = (struct t5_matrix){w->data[i], types[i],
-                                         types[i] == T5_I8 ? w->scale[i] : NULL, rows, k};
+                                         types[i] == T5_I8 ? w->scale[i] : NULL, rows, k, NULL};
     }
 }
 
@@ -168,7 +168,7 @@ static void test_int8_exact(void **state)
         scale[i] = 1.0f / (float)(i + 1);
     for (int i = 0; i < 2 * K; i++) /* absmax 127, so that its quantisation is the identity */
         x[i] = i % K == 5 ? -127 : (float)((int)(t5_mix(2, (uint64_t)i) % 255) - 127);
-    struct t5_matrix part = {q, T5_I8, scale, N, K};
+    struct t5_matrix part = {q, T5_I8, scale, N, K, NULL};
     struct t5_packed packed;
     struct t5_gemm_scratch scratch = {0};
     assert_int_equal(t5_packed_make(&packed, T5_COMPUTE_INT8, 0, &part, 1, &err), 0);
@@ -300,7 +300,7 @@ static void test_refusals(void **state)
 {
     (void)state;
     float one = 1;
-    struct t5_matrix part = {&one, T5_F32, NULL, 1, 1};
+    struct t5_matrix part = {&one, T5_F32, NULL, 1, 1, NULL};
     struct t5_packed packed;
     struct t5_err err;
     assert_int_equal(t5_packed_make(&packed, T5_COMPUTE_INT8, 1, &part, 1, &err), -1);

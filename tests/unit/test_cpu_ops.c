@@ -120,7 +120,7 @@ static void check_embed(const struct batch *b, int64_t d, float p)
     for (int type = 0; type < 4; type++) { /* F32, F16, BF16, and bound */
         void *stored = fresh((size_t)(V * d) * 4);
         t5_from_f32(stored, table, type < 3 ? type : T5_F32, (size_t)(V * d));
-        struct t5_matrix m = {stored, type < 3 ? type : T5_F32, NULL, V, d};
+        struct t5_matrix m = {stored, type < 3 ? type : T5_F32, NULL, V, d, NULL};
         COMPARE("embed_fwd", n * d, POISON, 1e-7, 1e-6, {
             struct t5_weight *w;
             struct t5_err err;
@@ -219,7 +219,7 @@ static void check_linear(int64_t n, int64_t rows, int64_t cols)
     const int64_t ldx = cols + 3, ldy = rows + 2;
     float *w = floats(rows * cols, 1, 1), *x = floats(n * ldx, 2, 1), *dy = floats(n * ldy, 3, 1);
     float *dw = floats(rows * cols, 4, 1), *dx = floats(n * ldx, 5, 1);
-    struct t5_matrix m = {w, T5_F32, NULL, rows, cols};
+    struct t5_matrix m = {w, T5_F32, NULL, rows, cols, NULL};
     float *y = floats(n * ldy, 6, 1); /* so that what lies between rows can be compared */
     for (int bound = 0; bound < 2; bound++)
         for (int add = 0; add < 2; add++) {
@@ -561,7 +561,8 @@ static void test_weights(void **state)
         q[i] = (int8_t)((int)(t5_mix(3, (uint64_t)i) % 255) - 127);
     for (int i = 0; i < ROWS; i++)
         scale[i] = 1e-2f;
-    struct t5_matrix parts[2] = {{q, T5_I8, scale, ROWS, COLS}, {w, T5_F32, NULL, ROWS, COLS}};
+    struct t5_matrix parts[2] = {{q, T5_I8, scale, ROWS, COLS, NULL},
+                                 {w, T5_F32, NULL, ROWS, COLS, NULL}};
     /* int8 compute: both sides quantised, so a coarse bound */
     for (int compute = 0; compute < 3; compute++)
         for (int part = 0; part < 2; part++) {

@@ -282,7 +282,7 @@ static void entries(void **state)
 {
     (void)state;
     expect_entry("f32", "[1]", "[0,4]", 4, "dtype 'f32' not known");
-    expect_entry("F8_E4M3", "[4]", "[0,4]", 4, "dtype 'F8_E4M3' not known");
+    expect_entry("F8_E5M2", "[4]", "[0,4]", 4, "dtype 'F8_E5M2' not known");
     expect_entry("F4", "[8]", "[0,4]", 4, "dtype 'F4' not known");
     expect("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4],\"x\":1}}", 4,
            "unknown key");
