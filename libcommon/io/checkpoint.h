@@ -37,7 +37,8 @@ int t5_checkpoint_reads(const struct t5_checkpoint *model, const char *path);
  * training checkpoint and an adapter remember of their base. */
 int t5_checkpoint_fingerprint(char out[65], const struct t5_checkpoint *model,
                               struct t5_err *err) T5_MUST_CHECK;
-/* SHA-256 over the norms, rounded to bf16: the same for one model in f32, bf16 or 8 bits, for no two trainings. */
+/* SHA-256 over the norms, rounded to bf16: the same for one model in f32, bf16 or 8 bits, for no
+ * two trainings. */
 int t5_checkpoint_norms(char out[65], const struct t5_checkpoint *model,
                         struct t5_err *err) T5_MUST_CHECK;
 

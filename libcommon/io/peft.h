@@ -37,8 +37,9 @@ double t5_adapter_scale(const struct t5_adapter *adapter);
  * adapter. */
 int t5_adapter_load(struct t5_adapter *out, const char *dir, const struct t5_checkpoint *base,
                     struct t5_err *err) T5_MUST_CHECK;
-/* 1: the adapter was trained on another base, as far as norms tell: the same weights in other types are no other base.
- * Where an adapter says nothing of its norms, its fingerprint decides. 0: not known to be. */
+/* 1: the adapter was trained on another base, as far as norms tell: the same weights in other types
+ * are no other base. Where an adapter says nothing of its norms, its fingerprint decides. 0: not
+ * known to be. */
 int t5_adapter_foreign(const struct t5_adapter *adapter, const struct t5_checkpoint *base,
                        struct t5_err *err) T5_MUST_CHECK;
 /* Writes both files atomically into dir (created if needed), then reads them back and compares. */

@@ -227,7 +227,8 @@ static int read_weights(struct loader *l, int dirfd, const char *dir)
     for (int i = 0; i < t5_safetensors_count(l->file); i++)
         if (read_tensor(l, t5_safetensors_at(l->file, i)))
             return -1;
-    const char *of = metadata(l->file, "base_fingerprint"), *norms = metadata(l->file, "base_norms");
+    const char *of = metadata(l->file, "base_fingerprint"),
+               *norms = metadata(l->file, "base_norms");
     snprintf(l->adapter->base_fingerprint, sizeof l->adapter->base_fingerprint, "%s", of ? of : "");
     snprintf(l->adapter->base_norms, sizeof l->adapter->base_norms, "%s", norms ? norms : "");
     if (t5_token_settings_read_carried(&l->adapter->tokens, metadata, l->file, l->err))

@@ -88,7 +88,8 @@ static void show(char out[SHOWN + 8], const char *value)
     size_t n = strlen(escaped), cut = SHOWN;
     while (n > SHOWN && cut > 0 && ((unsigned char)escaped[cut] & 0xC0) == 0x80)
         cut--; /* not inside a character */
-    snprintf(out, SHOWN + 8, "'%.*s%s'", (int)(n > SHOWN ? cut : n), escaped, n > SHOWN ? "..." : "");
+    snprintf(out, SHOWN + 8, "'%.*s%s'", (int)(n > SHOWN ? cut : n), escaped,
+             n > SHOWN ? "..." : "");
 }
 
 static int same(const char *a, const char *b)
@@ -109,8 +110,8 @@ enum t5_token_difference t5_token_settings_compare(char text[T5_TOKEN_DIFFERENCE
         show(a, there->values[i]);
         show(b, here->values[i]);
         if (i == TOKENIZER) {
-            snprintf(text, T5_TOKEN_DIFFERENCE, "another tokenizer (SHA-256 %.12s... there, %.12s... here)",
-                     a + 1, b + 1);
+            snprintf(text, T5_TOKEN_DIFFERENCE,
+                     "another tokenizer (SHA-256 %.12s... there, %.12s... here)", a + 1, b + 1);
             return T5_TOKENIZER;
         }
         snprintf(text, T5_TOKEN_DIFFERENCE, "%s %s there, %s here", bare(i), a, b);

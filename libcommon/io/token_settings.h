@@ -1,6 +1,6 @@
-/* token_settings.h - how a token file's ids came about: the settings that t5-tokenize leaves in its metadata. They
- * travel into adapters and models that are trained on them, as "tokens.KEY", and are compared where both are known.
- * JSON lines carry none. */
+/* token_settings.h - how a token file's ids came about: the settings that t5-tokenize leaves in its
+ * metadata. They travel into adapters and models that are trained on them, as "tokens.KEY", and are
+ * compared where both are known. JSON lines carry none. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_IO_TOKEN_SETTINGS_H
 #define T5_IO_TOKEN_SETTINGS_H
@@ -11,7 +11,7 @@
 
 /* Starts as zeros: nothing known. */
 struct t5_token_settings {
-    char *values[T5_TOKEN_SETTINGS]; /* the first: the tokenizer's SHA-256; NULL: not known; owned */
+    char *values[T5_TOKEN_SETTINGS]; /* NULL: not known; owned. First: the SHA-256 */
 };
 
 /* The value of a key, or NULL. */
@@ -27,9 +27,9 @@ int t5_token_settings_known(const struct t5_token_settings *settings);
 int t5_token_settings_rows(struct t5_metadata rows[T5_TOKEN_SETTINGS],
                            const struct t5_token_settings *settings);
 
-/* Whether the same text would become other ids: T5_TOKENS_TEXT, by its prefix, template or reading; T5_TOKENIZER,
- * by another tokenizer. Limits do not count, and what is not known agrees. text: what differs, as in "prefix 'a' there,
- * none here". */
+/* Whether the same text would become other ids: T5_TOKENS_TEXT, by its prefix, template or reading;
+ * T5_TOKENIZER, by another tokenizer. Limits do not count, and what is not known agrees. text: what
+ * differs, as in "prefix 'a' there, none here". */
 enum t5_token_difference { T5_TOKENS_ALIKE, T5_TOKENS_TEXT, T5_TOKENIZER };
 #define T5_TOKEN_DIFFERENCE 256
 enum t5_token_difference t5_token_settings_compare(char text[T5_TOKEN_DIFFERENCE],

@@ -212,8 +212,8 @@ static int check_packed(struct t5_tokens_reader *r, struct t5_err *err)
     const char *shown = t5_safetensors_shown(r->packed.file);
     const char *size = t5_safetensors_metadata(r->packed.file, "tokenizer_size", NULL);
     if (size && size[strspn(size, "0123456789")] == 0 && atoll(size) > o->vocab)
-        return t5_fail(err, "%s: made with a tokenizer of %.20s ids, the model has %lld", shown, size,
-                       (long long)o->vocab);
+        return t5_fail(err, "%s: made with a tokenizer of %.20s ids, the model has %lld", shown,
+                       size, (long long)o->vocab);
     return o->opened ? o->opened(o->context, shown, r->packed.file, err) : 0;
 }
 

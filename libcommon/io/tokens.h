@@ -22,8 +22,8 @@ struct t5_tokens_options {
     int truncate;                  /* ... unless set: cut, and a final </s> is kept */
     int allow_empty_input;         /* else an empty input_ids is an error; empty labels always are */
     size_t max_line;               /* bytes; T5_MAX_LINE */
-    /* Called with each packed file, whose metadata say how its ids came about (token_settings.h), before its first
-     * record; -1 refuses it. NULL: nobody looks. shown: its name, escaped. */
+    /* Called with each packed file, whose metadata say how its ids came about (token_settings.h),
+     * before its first record; -1 refuses it. NULL: nobody looks. shown: its name, escaped. */
     int (*opened)(void *context, const char *shown, const struct t5_safetensors *file,
                   struct t5_err *err);
     void *context;

@@ -50,8 +50,9 @@ int t5_id_lists_parse(struct t5_id_lists *lists, const char *text, int64_t vocab
         int64_t id = read_id(&p, vocab);
         int32_t short_id = (int32_t)id;
         if (id < 0)
-            return t5_fail_as(err, T5_USAGE, "%s: expected ids from 0 to %lld, as in 5,6,7, found '%s'",
-                              option, (long long)vocab - 1, t5_escape(shown, text, strlen(text)));
+            return t5_fail_as(err, T5_USAGE,
+                              "%s: expected ids from 0 to %lld, as in 5,6,7, found '%s'", option,
+                              (long long)vocab - 1, t5_escape(shown, text, strlen(text)));
         if (t5_buf_append(&lists->ids, &short_id, sizeof short_id, err))
             return -1;
         if (!*p)
@@ -69,8 +70,9 @@ int t5_id_lists_read(struct t5_id_lists *lists, const char *path, int64_t vocab,
     while (rc == 0 && (rc = t5_tokens_next(reader, &record, err)) == 1) {
         int64_t n = record.n_input;
         n -= record.input[n - 1] == eos;
-        rc = n == 0 ? t5_token_record_fail(&record, err, "\"input_ids\" holds nothing but </s>")
-                    : t5_buf_append(&lists->ids, record.input, (size_t)n * sizeof *record.input, err);
+        rc = n == 0
+                 ? t5_token_record_fail(&record, err, "\"input_ids\" holds nothing but </s>")
+                 : t5_buf_append(&lists->ids, record.input, (size_t)n * sizeof *record.input, err);
         if (rc == 0)
             rc = end_list(lists, err);
     }

@@ -170,7 +170,7 @@ void t5_workspace_close(struct t5_workspace *ws, struct t5_model *m);
  */
 void t5_packed_upload(struct t5_packed *p, struct t5_model *m, int32_t *staging, const int32_t *ids,
                       const int32_t *offsets, const uint32_t *record, int64_t n_seqs, int shift);
-/* Appends n tokens or rows that go through an adapter, -1 for none, behind those appended before. */
+/* Appends n tokens or rows that go through an adapter (-1: none). */
 void t5_packed_span(struct t5_packed *p, int adapter, int64_t n);
 /* The spans of n_seqs sequences; adapter NULL: the model's first for all. */
 void t5_packed_spans(struct t5_packed *p, const int32_t *adapter, const int32_t *offsets,

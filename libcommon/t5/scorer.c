@@ -23,7 +23,6 @@ struct t5_scorer {
     float *logprobs;                        /* (label_tokens) */
 };
 
-
 static void release(struct t5_scorer *s)
 {
     free(s->input);

@@ -20,8 +20,8 @@ struct t5_pair {
     int64_t n_input, n_labels; /* at least 1 each */
     int32_t adapter;           /* of the model's, from 0; -1: none */
 };
-/* Called once a pair, in any order within its batch: logprobs (n_labels), natural logarithms, not finite where the
- * model's logits are not; borrowed for the call. 0, or -1 to stop. */
+/* Called once a pair, in any order within its batch: logprobs (n_labels), natural logarithms, not
+ * finite where the model's logits are not; borrowed for the call. 0, or -1 to stop. */
 typedef int t5_scored(void *context, int64_t which, const float *logprobs, struct t5_err *err);
 /* Called behind each batch. */
 typedef int t5_score_batch_end(void *context, struct t5_err *err);

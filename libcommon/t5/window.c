@@ -304,8 +304,8 @@ static int generate(struct t5_window *w, struct t5_err *err)
     if (!prompts)
         return -1;
     for (int64_t i = 0; i < w->n; i++)
-        prompts[i] = (struct t5_prompt){ids_of(w, &w->items[i]), w->items[i].n_ids,
-                                         w->items[i].adapter};
+        prompts[i] =
+            (struct t5_prompt){ids_of(w, &w->items[i]), w->items[i].n_ids, w->items[i].adapter};
     int rc =
         t5_generator_run(w->options.generator, prompts, w->n, keep_answer, write_answered, w, err);
     free(prompts);
