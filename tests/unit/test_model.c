@@ -1,5 +1,5 @@
 /* test_model.c - the model against transformers and peft: log-probabilities; packed against alone;
- * dropout; micro-batches. On every device. */
+ * adapters mixed; dropout; micro-batches. On every device. */
 /* SPDX-License-Identifier: MIT */
 #include "golden.h"
 
@@ -40,6 +40,42 @@ static void test_logprobs(void **state)
                 assert_close(got, want, n, 1e-4, 0, path);
                 golden_close(&g);
             }
+}
+
+/* Requirement: a batch that mixes adapters and none gives each record what transformers and peft give with its own. Here
+ * every neighbour goes through another. */
+static void test_mixed_adapters(void **state)
+{
+    (void)state;
+    static float got[1024], each[3][1024];
+    for (size_t d = 0; d < N_DEVICES; d++)
+        for (size_t i = 0; i < 3; i++) {
+            struct golden_model g;
+            struct t5_adapter all;
+            struct t5_err err = {0};
+            char path[200];
+            int32_t in[GOLDEN_RECORDS + 1], lab[GOLDEN_RECORDS + 1], adapter[GOLDEN_RECORDS];
+            struct t5_batch batch = records_batch(&records, 0, records.n, in, lab);
+            golden_open(&g, devices[d], geometries[i], "qv", T5_INFER);
+            snprintf(path, sizeof path, "testdata/golden/%s/adapter-all", geometries[i]);
+            OK(t5_adapter_load(&all, path, g.checkpoint, &err));
+            OK(t5_model_add_adapter(g.model, &all, &err));
+            golden_reserve(&g, &records);
+            for (int r = 0; r < records.n; r++)
+                adapter[r] = r % 3 - 1;
+            batch.adapter = adapter;
+            OK(t5_model_score(g.model, &batch, got, &err));
+            for (int a = 0; a < 3; a++) {
+                snprintf(path, sizeof path, "testdata/golden/%s/logprobs/%s.jsonl", geometries[i],
+                         adapters[a]);
+                golden_numbers(each[a], 1024, path, "logprobs");
+            }
+            for (int r = 0; r < records.n; r++)
+                assert_close(got + lab[r], each[r % 3] + lab[r], lab[r + 1] - lab[r], 1e-4, 0,
+                             geometries[i]);
+            t5_adapter_free(&all);
+            golden_close(&g);
+        }
 }
 
 /* Requirement: a batch of mixed lengths gives what each record gives alone (1e-6). */
@@ -217,7 +253,8 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_logprobs),      cmocka_unit_test(test_packed_equals_alone),
+        cmocka_unit_test(test_logprobs),      cmocka_unit_test(test_mixed_adapters),
+        cmocka_unit_test(test_packed_equals_alone),
         cmocka_unit_test(test_micro_batches), cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_dropout_draws),
     };
