@@ -88,6 +88,8 @@ static const struct t5_option options[] = {
     {"threads", 0, T5_OPT_INT, "N", &o.threads, 0, 1024, "0: as many as the process may use"},
     {"skip-bad", 0, T5_OPT_FLAG, NULL, &skip.on, 0, 0, "go on after a bad record; exit 3"},
     {"max-line", 0, T5_OPT_INT, "N", &o.max_line, 2, 1 << 30, "refuse longer lines (bytes)"},
+    {"tensorboard", 0, T5_OPT_STRING, "DIR", &o.tensorboard, 0, 0,
+     "write TensorBoard's events there, too"},
     {"dry-run", 0, T5_OPT_FLAG, NULL, &o.dry_run, 0, 0, "print the memory plan and exit"},
     {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
 };
@@ -179,8 +181,13 @@ static int train(struct t5_train_run *run, struct t5_err *err)
 }
 
 /* A reader that left is no failure; a full disk is, though the run is saved. */
-static int check_log(const struct t5_train_run *run, struct t5_err *err)
+static int check_log(struct t5_train_run *run, struct t5_err *err)
 {
+    t5_train_log_close(&run->log);
+    if (run->log.events_failure.text[0]) {
+        *err = run->log.events_failure;
+        return -1;
+    }
     if (run->log.failure == 0 || run->log.failure == EPIPE)
         return 0;
     errno = run->log.failure;

@@ -41,3 +41,15 @@ uint32_t t5_crc32(uint32_t crc, const void *bytes, size_t n)
         crc = crc >> 8 ^ tables[0][(crc ^ *p++) & 255];
     return ~crc;
 }
+
+uint32_t t5_crc32c(const void *bytes, size_t n)
+{
+    const unsigned char *p = bytes;
+    uint32_t crc = ~0u;
+    for (; n; n--) {
+        crc ^= *p++;
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
+    }
+    return ~crc;
+}

@@ -32,6 +32,30 @@ static void put(struct t5_train_log *log, const char *text, size_t n)
     }
 }
 
+int t5_train_log_events(struct t5_train_log *log, const char *dir, int64_t first_step,
+                        struct t5_err *err)
+{
+    return t5_event_file_open(&log->events, dir, first_step, err);
+}
+
+/* The first failure stays. */
+void t5_train_log_close(struct t5_train_log *log)
+{
+    struct t5_err err = {0};
+    if (t5_event_file_close(log->events, &err) && !log->events_failure.text[0])
+        log->events_failure = err;
+    log->events = NULL;
+}
+
+static void put_scalars(struct t5_train_log *log, int64_t step, const struct t5_scalar *scalars,
+                        int n)
+{
+    struct t5_err err = {0};
+    if (log->events && !log->events_failure.text[0] &&
+        t5_event_file_add(log->events, step, scalars, n, &err))
+        log->events_failure = err;
+}
+
 /* JSON has no NaN: null. */
 static const char *number(char out[32], double value)
 {
@@ -120,6 +144,13 @@ void t5_train_log_step(struct t5_train_log *log, const struct t5_step_report *r)
         (double)r->tokens / (spent > 1e-9 ? spent : 1e-9), now - log->started);
     log->last = now;
     put(log, text, (size_t)n);
+    const struct t5_scalar scalars[] = {
+        {"train/loss", r->loss},
+        {"train/learning_rate", r->lr},
+        {"train/grad_norm", r->grad_norm},
+        {"train/epoch", r->epoch},
+        {"train/tokens_per_second", (double)r->tokens / (spent > 1e-9 ? spent : 1e-9)}};
+    put_scalars(log, r->step, scalars, (int)(sizeof scalars / sizeof *scalars));
 }
 
 /* ,"eval_rouge1":50.4... in percent, as rouge prints it */
@@ -129,6 +160,16 @@ static void rouge_text(char *text, size_t size, const struct t5_eval_report *r)
     for (int k = 0; r->judged && k < T5_JUDGE_MEASURES; k++)
         n += snprintf(text + n, size - (size_t)n, "\"eval_%s\":%.4f,", t5_judge_names[k],
                       100 * r->rouge.f[k]);
+}
+
+static void put_eval_scalars(struct t5_train_log *log, const struct t5_eval_report *r)
+{
+    static const char *const tags[T5_JUDGE_MEASURES] = {"eval/rouge1", "eval/rouge2", "eval/rougeL",
+                                                        "eval/rougeLsum"};
+    struct t5_scalar scalars[1 + T5_JUDGE_MEASURES] = {{"eval/loss", r->loss}};
+    for (int k = 0; k < T5_JUDGE_MEASURES; k++)
+        scalars[1 + k] = (struct t5_scalar){tags[k], 100 * r->rouge.f[k]};
+    put_scalars(log, r->step, scalars, r->judged ? 1 + T5_JUDGE_MEASURES : 1);
 }
 
 void t5_train_log_eval(struct t5_train_log *log, const struct t5_eval_report *r)
@@ -143,6 +184,7 @@ void t5_train_log_eval(struct t5_train_log *log, const struct t5_eval_report *r)
                      t5_now() - log->started);
     put(log, text, (size_t)n);
     log->last = t5_now();
+    put_eval_scalars(log, r);
 }
 
 void t5_train_log_end(struct t5_train_log *log, const char *event, int64_t step)

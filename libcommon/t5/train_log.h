@@ -1,10 +1,12 @@
-/* train_log.h - the metrics of a run: a JSON object a line, each handed to the system in one piece.
+/* train_log.h - the metrics of a run: a JSON object a line, each handed to the system in one piece;
+ * and TensorBoard's events beside it.
  * A log that can no longer be written never ends a run: what went wrong is kept for the program to
  * say at the end. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_T5_TRAIN_LOG_H
 #define T5_T5_TRAIN_LOG_H
 
+#include "io/event_file.h"
 #include "t5/judge.h"
 #include "t5/train_plan.h"
 #include "t5/train_state.h"
@@ -14,9 +16,15 @@ struct t5_train_log {
     int failure; /* errno of the first write that failed; then nothing more is written. EPIPE: the
                     reader left */
     double started, last; /* t5_now() */
+    struct t5_event_file *events; /* owned; NULL: none, or it failed: */
+    struct t5_err events_failure; /* text is empty otherwise */
 };
 
 void t5_train_log_start(struct t5_train_log *log, int fd);
+/* Figures of steps and evaluations go to an event file in dir, too; first_step: the next one. */
+int t5_train_log_events(struct t5_train_log *log, const char *dir, int64_t first_step,
+                        struct t5_err *err) T5_MUST_CHECK;
+void t5_train_log_close(struct t5_train_log *log);
 /* What the first line of a run says. */
 struct t5_train_head {
     const char *model, *output, *mode; /* "lora" or "full" */

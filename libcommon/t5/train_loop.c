@@ -42,15 +42,20 @@ int64_t t5_train_run_memory(const struct t5_train_run *run)
     return run->plan.free_bytes - b->ops.memory_free(b->dev);
 }
 
-/* Once, where the log can no longer be written. */
-static void warn_of_log(struct t5_train_run *run, int *warned)
+/* Once each, where the log or the events can no longer be written. */
+static void warn_of_log(struct t5_train_run *run, int warned[2])
 {
-    char text[256];
-    if (!run->log.failure || (*warned)++)
-        return;
-    snprintf(text, sizeof text, "<stdout>: %s: training goes on without its log",
-             strerror(run->log.failure));
-    run->hooks->warn(text);
+    char text[480];
+    if (run->log.failure && !warned[0]++) {
+        snprintf(text, sizeof text, "<stdout>: %s: training goes on without its log",
+                 strerror(run->log.failure));
+        run->hooks->warn(text);
+    }
+    if (run->log.events_failure.text[0] && !warned[1]++) {
+        snprintf(text, sizeof text, "%s: training goes on without it",
+                 run->log.events_failure.text);
+        run->hooks->warn(text);
+    }
 }
 
 static int save_is_due(const struct t5_train_run *run, int64_t step)
@@ -65,14 +70,14 @@ static int save_is_due(const struct t5_train_run *run, int64_t step)
 static int train(struct t5_train_run *run, struct t5_err *err)
 {
     struct t5_step_report report;
-    int warned = 0, rc = t5_train_evaluate(run, err);
+    int warned[2] = {0, 0}, rc = t5_train_evaluate(run, err);
     while (rc == 1 && !t5_train_is_over(run)) {
         rc = t5_trainer_step(run->trainer, &report, err);
         if (rc <= 0)
             break;
         t5_train_log_step(&run->log, &report);
         run->hooks->stepped(run, &report);
-        warn_of_log(run, &warned);
+        warn_of_log(run, warned);
         rc = t5_train_evaluate(run, err);
         if (rc == 1 && !t5_train_is_over(run) && save_is_due(run, report.step) &&
             t5_train_save(run, 0, err))
@@ -93,11 +98,13 @@ static int end_early(struct t5_train_run *run, struct t5_err *err)
 
 int t5_train_run_work(struct t5_train_run *run, struct t5_err *err)
 {
-    const char *dir = run->options->output;
-    if (t5_train_log_run(run, "start", err))
+    const char *dir = run->options->output, *events = run->options->tensorboard;
+    int64_t done = t5_trainer_position(run->trainer).step;
+    if ((events && t5_train_log_events(&run->log, events, done + 1, err)) ||
+        t5_train_log_run(run, "start", err))
         return -1;
     run->saved_at = t5_now();
-    run->hooks->began(run->settings.total_steps, t5_trainer_position(run->trainer).step);
+    run->hooks->began(run->settings.total_steps, done);
     int rc = train(run, err);
     if (rc <= 0)
         return rc < 0 ? -1 : end_early(run, err);

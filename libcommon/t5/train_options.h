@@ -45,6 +45,7 @@ struct t5_train_options {
     int64_t max_line;
     int truncate;
     /* where */
+    const char *tensorboard; /* a directory */
     const char *compute;   /* NULL: by device */
     const char *keep_bf16; /* with fp8 */
     const char *device;

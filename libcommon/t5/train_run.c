@@ -211,6 +211,7 @@ int t5_train_run_load(struct t5_train_run *run, struct t5_err *err)
 
 void t5_train_run_close(struct t5_train_run *run)
 {
+    t5_train_log_close(&run->log);
     t5_trainer_close(run->trainer);
     t5_model_close(run->model);
     t5_train_state_free(&run->state);

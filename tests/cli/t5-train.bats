@@ -360,6 +360,41 @@ killed_again_and_again() {
     same_result "$tmp/whole" "$out"
 }
 
+@test "--tensorboard: event files beside the log, a new one when resumed" {
+    need_strace
+    long -o "$tmp/whole" >"$tmp/whole.jsonl"
+    strace -f -qq -o /dev/null -e trace=rename -e inject=rename:signal=KILL:when=2 t5-train --device $device --threads 1 -m $model \
+        --epochs 8 --save-every 5 --eval "$records" -o "$out" --tensorboard "$tmp/events" $records >"$tmp/log" || true
+    [ "$(find "$tmp/events" -type f | wc -l)" = 1 ]
+    long -o "$out" --tensorboard "$tmp/events" --resume >>"$tmp/log"
+    same_result "$tmp/whole" "$out"
+    [ "$(find "$tmp/events" -type f -name 'events.out.tfevents.*' | wc -l)" = 2 ]
+    for tag in train/loss train/learning_rate train/grad_norm eval/loss brain.Event:2; do
+        [ "$(grep -alF $tag "$tmp"/events/* | wc -l)" = 2 ]
+    done
+    # as many points as the log has
+    [ "$(cat "$tmp"/events/* | grep -aoF train/loss | wc -l)" = "$(grep -c '"loss"' "$tmp/log")" ]
+    [ "$(cat "$tmp"/events/* | grep -aoF eval/loss | wc -l)" = "$(grep -c '"eval_loss"' "$tmp/log")" ]
+    if "${T5_PEER_PYTHON:-python3}" -c 'import tensorboard' 2>/dev/null; then
+        "${T5_PEER_PYTHON:-python3}" tests/golden/events.py --read "$tmp/events" "$tmp/log"
+    fi
+}
+
+@test "--tensorboard that cannot be written: before the run status 4, later training goes on" {
+    need_strace
+    local at short="t5-train --device $device --threads 1 -m $model --max-steps 3 --tensorboard $tmp/events"
+    run -4 --separate-stderr train -o "$out" --tensorboard "$tmp/no/such" $records
+    [[ $output == '' && ${#stderr_lines[@]} == 1 && $stderr == "t5-train: $tmp/no/such: No such file or directory" ]]
+    strace -f -qq -y -o "$tmp/trace" -e trace=write $short -o "$tmp/whole" $records >"$tmp/log"
+    at=$(grep -n tfevents "$tmp/trace" | sed -n '4s/:.*//p') # the second step's
+    rm "$tmp"/events/*
+    run -4 --separate-stderr strace -f -qq -o /dev/null -e trace=write -e inject=write:error=ENOSPC:when=$at $short -o "$tmp/b" $records
+    [[ ${#stderr_lines[@]} == 2 && ${stderr_lines[0]} == *"No space left on device: training goes on without it" ]]
+    [[ ${stderr_lines[1]} == "t5-train: $tmp/events/events.out.tfevents."*": No space left on device" ]]
+    same_result "$tmp/whole" "$tmp/b"
+    [ "$(grep -aoF train/loss "$tmp"/events/* | wc -l)" = 1 ]
+}
+
 # ---- checkpoints ----
 
 # A run stopped after its last checkpoint, at step 10 of 24, and what it would have become.
