@@ -1,5 +1,6 @@
 /* backward.c - the one backward pass: forward.c in reverse, sub-layer by sub-layer. What forward.c
- * did not keep (the norm's output, the gated activation) is made again from what it did. */
+ * did not keep (the norm's output, the gated activation; where memory is short, all of a block but
+ * its input) is made again from what it did. */
 /* SPDX-License-Identifier: MIT */
 #include "t5/layers.h"
 #include "t5/sites.h"
@@ -131,6 +132,8 @@ static void backward_stack(const struct t5_run *run, struct t5_stack *stack, str
     norm_backward(run, &stack->final_norm, tape->x_final, dy, pack, &below, &last);
     for (int64_t layer = stack->n_blocks - 1; layer >= 0; layer--) {
         struct t5_tape_block *t = &tape->blocks[layer];
+        if (m->ws.keep == T5_KEEP_STREAM && layer < stack->n_blocks - 1) /* the top one is there */
+            t5_block_again(run, stack, layer, t, in);
         feed_forward(run, stack, layer, t, pack);
         if (stack->is_decoder)
             cross_attention(run, stack, layer, t, pack);

@@ -76,7 +76,7 @@ int64_t t5_decoder_bytes(const struct t5_model *m, const struct t5_decoder_limit
     struct t5_workspace ws = {0};
     struct t5_pass_limits pass = {.input_tokens = limits->source_tokens, .seqs = limits->sources};
     int64_t logits;
-    return lay(&counted, m, limits, NULL) + t5_workspace_layout(&ws, m, &pass, 0, NULL, &logits);
+    return lay(&counted, m, limits, NULL) + t5_workspace_layout(&ws, m, &pass, NULL, &logits);
 }
 
 int t5_decoder_plan(int64_t *bytes, const struct t5_backend_handle *backend,

@@ -7,7 +7,7 @@
 
 void t5_run_init(struct t5_run *run, struct t5_model *m, const struct t5_pass *pass)
 {
-    *run = (struct t5_run){.m = m};
+    *run = (struct t5_run){.m = m, .delta = m->ws.delta};
     if (!pass)
         return;
     run->dropout = pass->model_dropout;
@@ -88,7 +88,7 @@ static void enter(const struct t5_run *run, struct stream *s, float *x_out,
 static void leave(const struct t5_run *run, struct stream *s, const struct t5_stack *stack,
                   int64_t layer, int kind)
 {
-    s->delta = run->m->ws.delta;
+    s->delta = run->delta;
     s->drop = t5_run_dropout(run, stack, layer, kind);
 }
 
@@ -105,7 +105,7 @@ static void self_attention(const struct t5_run *run, struct t5_stack *stack, int
     m->ops->attention_fwd(m->dev, t->self_out, t->self_lse, t->qkv, 3 * inner,
                           t5_at(m, t->qkv, inner), 3 * inner, t5_at(m, t->qkv, 2 * inner),
                           3 * inner, &shape);
-    t5_linear_run(run, &b->self_o, m->ws.delta, D, t->u_self_o, t->self_out, inner, in);
+    t5_linear_run(run, &b->self_o, run->delta, D, t->u_self_o, t->self_out, inner, in);
     leave(run, s, stack, layer, T5_SITE_SELF_OUT);
 }
 
@@ -123,8 +123,17 @@ static void cross_attention(const struct t5_run *run, struct t5_stack *stack, in
                   src);
     m->ops->attention_fwd(m->dev, t->cross_out, t->cross_lse, t->cross_q, inner, t->cross_kv,
                           2 * inner, t5_at(m, t->cross_kv, inner), 2 * inner, &shape);
-    t5_linear_run(run, &b->cross_o, m->ws.delta, D, t->u_cross_o, t->cross_out, inner, in);
+    t5_linear_run(run, &b->cross_o, run->delta, D, t->u_cross_o, t->cross_out, inner, in);
     leave(run, s, stack, layer, T5_SITE_CROSS_OUT);
+}
+
+/* All of the feed-forward sub-layer that the tape keeps. */
+static void feed_in(const struct t5_run *run, struct t5_block *b, struct t5_tape_block *t,
+                    struct stream *s, const struct t5_packed *in)
+{
+    struct t5_model *m = run->m;
+    enter(run, s, t->x_ff, &b->ff_norm, &in->pack);
+    t5_linear_run(run, &b->wi, t->g, b->wi.rows, t->u_wi, m->ws.y, m->config.d_model, in);
 }
 
 static void feed_forward(const struct t5_run *run, struct t5_stack *stack, int64_t layer,
@@ -135,11 +144,10 @@ static void feed_forward(const struct t5_run *run, struct t5_stack *stack, int64
     const struct t5_pack *pack = &in->pack;
     int64_t D = m->config.d_model, F = m->config.d_ff;
     struct t5_dropout inner_drop = t5_run_dropout(run, stack, layer, T5_SITE_FF_INNER);
-    enter(run, s, t->x_ff, &b->ff_norm, pack);
-    t5_linear_run(run, &b->wi, t->g, b->wi.rows, t->u_wi, m->ws.y, D, in);
+    feed_in(run, b, t, s, in);
     m->ops->glu_fwd(m->dev, m->ws.h, t->g, pack->n_tokens, F, t5_glu_kind(&m->config),
                     m->config.gated, pack, &inner_drop);
-    t5_linear_run(run, &b->wo, m->ws.delta, D, t->u_wo, m->ws.h, F, in);
+    t5_linear_run(run, &b->wo, run->delta, D, t->u_wo, m->ws.h, F, in);
     leave(run, s, stack, layer, T5_SITE_FF_OUT);
 }
 
@@ -161,6 +169,21 @@ static void forward_stack(const struct t5_run *run, struct t5_stack *stack, stru
     }
     m->ops->norm_fwd(m->dev, tape->x_final, tape->hidden, s.x, s.delta, stack->final_norm.w,
                      pack->n_tokens, m->config.d_model, m->config.eps, pack, &s.drop, &last);
+}
+
+void t5_block_again(const struct t5_run *run, struct t5_stack *stack, int64_t layer,
+                    struct t5_tape_block *tape, const struct t5_packed *in)
+{
+    struct t5_run again = *run;
+    struct stream s = {.x = tape->x_self};
+    again.delta = run->m->ws.dy; /* ws.delta holds a gradient now */
+    self_attention(&again, stack, layer, tape, &s, in);
+    if (stack->is_decoder)
+        cross_attention(&again, stack, layer, tape, &s, in);
+    if (stack->blocks[layer].wo.ranks) /* its u is on the tape, too */
+        feed_forward(&again, stack, layer, tape, &s, in);
+    else
+        feed_in(&again, &stack->blocks[layer], tape, &s, in);
 }
 
 void t5_encoder_forward(const struct t5_run *run)

@@ -53,7 +53,15 @@ struct t5_stack {
 
 /* ---- working memory ---- */
 
-/* What one block keeps for its backward pass; in inference all blocks share one. */
+/* What a forward pass leaves for the backward pass. */
+enum t5_keep {
+    T5_KEEP_NONE,   /* inference: all blocks share one tape */
+    T5_KEEP_ALL,    /* a tape a block */
+    T5_KEEP_STREAM, /* the residual stream as each block got it; the backward pass makes the rest of
+                       the tape again, block by block, to the same bits */
+};
+
+/* What one block keeps for its backward pass. */
 struct t5_tape_block {
     float *x_self, *x_cross, *x_ff; /* residual stream as each norm saw it */
     act *qkv, *self_out;            /* (N, 3HK), (N, HK) */
@@ -85,6 +93,7 @@ struct t5_packed { /* device arrays behind a t5_pack, and the ids */
 
 struct t5_workspace {
     struct t5_pass_limits limits;
+    enum t5_keep keep;
     int64_t logit_rows; /* rows of logits at a time */
     void *memory;       /* the one allocation */
     struct t5_packed src, dst;
@@ -152,18 +161,16 @@ unsigned t5_weight_use(const struct t5_model *m, const struct t5_linear *l);
 
 struct t5_run {
     struct t5_model *m;
+    act *delta; /* (N, D): where a sub-layer leaves what it adds to the stream */
     float dropout;
     uint32_t key[2];
 };
 
-/* Lays out working memory: with base NULL only counts. keep: one tape a block (training). Returns
- * bytes. */
+/* Lays out working memory: with base NULL only counts. Returns bytes. */
 int64_t t5_workspace_layout(struct t5_workspace *ws, const struct t5_model *m,
-                            const struct t5_pass_limits *limits, int keep, char *base,
-                            int64_t *logit_bytes);
+                            const struct t5_pass_limits *limits, char *base, int64_t *logit_bytes);
 int t5_workspace_open(struct t5_workspace *ws, struct t5_model *m,
-                      const struct t5_pass_limits *limits, int keep,
-                      struct t5_err *err) T5_MUST_CHECK;
+                      const struct t5_pass_limits *limits, struct t5_err *err) T5_MUST_CHECK;
 void t5_workspace_close(struct t5_workspace *ws, struct t5_model *m);
 /* Fills a packed's device arrays from n_seqs sequences; record may be NULL. shift: feed the
  * decoder, start token first.
@@ -188,6 +195,9 @@ struct t5_dropout t5_run_dropout(const struct t5_run *run, const struct t5_stack
 /* src through the encoder: tape->hidden; then dst through the decoder. */
 void t5_encoder_forward(const struct t5_run *run);
 void t5_decoder_forward(const struct t5_run *run);
+/* T5_KEEP_STREAM: one block's tape again, from the stream it got. Overwrites ws.y and ws.dy. */
+void t5_block_again(const struct t5_run *run, struct t5_stack *stack, int64_t layer,
+                    struct t5_tape_block *tape, const struct t5_packed *in);
 /* From the gradient of the decoder's hidden in ws.dy to all parameter gradients. */
 void t5_backward(const struct t5_run *run);
 

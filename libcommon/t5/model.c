@@ -65,7 +65,7 @@ int t5_model_set_params(struct t5_model *m, const float *host, struct t5_err *er
 int t5_model_reserve(struct t5_model *m, const struct t5_pass_limits *limits, struct t5_err *err)
 {
     t5_workspace_close(&m->ws, m);
-    return t5_workspace_open(&m->ws, m, limits, m->mode != T5_INFER, err);
+    return t5_workspace_open(&m->ws, m, limits, err);
 }
 
 /* Uploads a batch that fits what was reserved. */

@@ -78,6 +78,8 @@ struct t5_batch {
 /* The most that one pass will hold; t5_model_reserve allocates for it, once. */
 struct t5_pass_limits {
     int64_t input_tokens, label_tokens, seqs;
+    int recompute; /* training: keep one tensor a block and make the others again in the backward
+                      pass; a third slower, the same gradients bit for bit */
 };
 int t5_model_reserve(struct t5_model *model, const struct t5_pass_limits *limits,
                      struct t5_err *err) T5_MUST_CHECK;

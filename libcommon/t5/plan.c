@@ -48,7 +48,7 @@ int t5_model_plan(struct t5_plan_row rows[T5_PLAN_ROWS], int *n,
         m.backend = backend;
         m.act_size = backend->ops.activation_size(backend->dev);
         int64_t params = m.n_params * (int64_t)sizeof(float), logits;
-        int64_t all = t5_workspace_layout(&ws, &m, limits, mode != T5_INFER, NULL, &logits);
+        int64_t all = t5_workspace_layout(&ws, &m, limits, NULL, &logits);
         struct t5_plan_row plan[] = {
             {"weights", weight_bytes(&m, backend, checkpoint)},
             {"parameters", params},

@@ -68,19 +68,22 @@ static struct t5_block widest_adapters(const struct t5_stack *stack)
 }
 
 static void lay_tape(struct t5_arena *a, struct t5_tape *tape, const struct t5_model *m,
-                     const struct t5_stack *stack, int64_t n, int64_t src, int keep)
+                     const struct t5_stack *stack, int64_t n, int64_t src, enum t5_keep keep)
 {
     int64_t D = m->config.d_model;
-    struct t5_tape_block counted;
+    struct t5_tape_block counted, shared = {0};
     float *x = keep ? NULL : t5_arena_take(a, n * D, sizeof(float));
     struct t5_block widest = widest_adapters(stack);
+    if (keep != T5_KEEP_ALL)
+        lay_block(a, &shared, m, &widest, stack->is_decoder, n, src, x, keep);
     for (int64_t i = 0; i < stack->n_blocks; i++) {
         struct t5_tape_block *t = tape->blocks ? &tape->blocks[i] : &counted;
-        if (keep || i == 0)
-            lay_block(a, t, m, keep ? &stack->blocks[i] : &widest, stack->is_decoder, n, src, x,
-                      keep);
-        else if (tape->blocks)
-            *t = tape->blocks[0];
+        if (keep == T5_KEEP_ALL)
+            lay_block(a, t, m, &stack->blocks[i], stack->is_decoder, n, src, NULL, keep);
+        else
+            *t = shared;
+        if (keep == T5_KEEP_STREAM && i > 0)
+            t->x_self = t5_arena_take(a, n * D, sizeof(float));
     }
     tape->x_final = keep ? t5_arena_take(a, n * D, sizeof(float)) : x;
     tape->hidden = t5_arena_take(a, n * D, m->act_size);
@@ -100,9 +103,11 @@ static int64_t most_ranks(const struct t5_model *m)
 }
 
 int64_t t5_workspace_layout(struct t5_workspace *ws, const struct t5_model *m,
-                            const struct t5_pass_limits *limits, int keep, char *base,
-                            int64_t *logit_bytes)
+                            const struct t5_pass_limits *limits, char *base, int64_t *logit_bytes)
 {
+    enum t5_keep keep = m->mode == T5_INFER ? T5_KEEP_NONE
+                        : limits->recompute ? T5_KEEP_STREAM
+                                            : T5_KEEP_ALL;
     const struct t5_config *c = &m->config;
     struct t5_arena a = {.base = base};
     int64_t src = limits->input_tokens, dst = limits->label_tokens, n = larger(src, dst);
@@ -111,6 +116,7 @@ int64_t t5_workspace_layout(struct t5_workspace *ws, const struct t5_model *m,
     size_t f = sizeof(float), e = m->act_size;
 
     ws->limits = *limits;
+    ws->keep = keep;
     ws->logit_rows = rows < dst ? rows : dst;
     lay_packed(&a, &ws->src, src, limits->seqs);
     lay_packed(&a, &ws->dst, dst, limits->seqs);
@@ -139,10 +145,10 @@ int64_t t5_workspace_layout(struct t5_workspace *ws, const struct t5_model *m,
 }
 
 int t5_workspace_open(struct t5_workspace *ws, struct t5_model *m,
-                      const struct t5_pass_limits *limits, int keep, struct t5_err *err)
+                      const struct t5_pass_limits *limits, struct t5_err *err)
 {
     int64_t logits, longest = larger(limits->input_tokens, limits->label_tokens);
-    int64_t bytes = t5_workspace_layout(ws, m, limits, keep, NULL, &logits);
+    int64_t bytes = t5_workspace_layout(ws, m, limits, NULL, &logits);
     size_t blocks = (size_t)(m->encoder.n_blocks + m->decoder.n_blocks);
     ws->encoder.blocks = t5_alloc_zeroed(blocks, sizeof *ws->encoder.blocks, "tapes", err);
     ws->staging =
@@ -154,7 +160,7 @@ int t5_workspace_open(struct t5_workspace *ws, struct t5_model *m,
         return -1;
     }
     ws->decoder.blocks = ws->encoder.blocks + m->encoder.n_blocks;
-    t5_workspace_layout(ws, m, limits, keep, ws->memory, &logits);
+    t5_workspace_layout(ws, m, limits, ws->memory, &logits);
     ws->src.spans = ws->spans;
     ws->dst.spans = ws->spans + limits->seqs;
     return 0;

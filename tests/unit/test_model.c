@@ -153,6 +153,44 @@ static void check_micro_batches(const char *device, enum t5_model_mode mode, flo
     golden_close(&g);
 }
 
+/* Requirement: recomputing changes no bit of gradients and loss, dropout drawn. */
+static void check_recompute(const char *device, const char *geometry, enum t5_model_mode mode)
+{
+    struct golden_model g;
+    struct t5_err err = {0};
+    golden_open(&g, device, geometry, mode == T5_TRAIN_LORA ? "all" : "none", mode);
+    int32_t in[9], lab[9];
+    struct t5_batch batch = records_batch(&records, 2, 8, in, lab);
+    struct t5_pass pass = {.loss_scale = 1.0f / (float)lab[8],
+                           .model_dropout = 0.2f,
+                           .lora_dropout = 0.1f,
+                           .seed = 42,
+                           .epoch = 3};
+    struct t5_pass_limits limits = {.input_tokens = in[8], .label_tokens = lab[8], .seqs = 8};
+    float *kept = new_params(&g), *again = new_params(&g);
+    double loss, same;
+    OK(t5_model_reserve(g.model, &limits, &err));
+    gradients(&g, &batch, &pass, kept, &loss);
+    limits.recompute = 1;
+    OK(t5_model_reserve(g.model, &limits, &err));
+    gradients(&g, &batch, &pass, again, &same);
+    assert_true(loss == same);
+    assert_memory_equal(again, kept, (size_t)t5_model_n_params(g.model) * sizeof *kept);
+    free(kept);
+    free(again);
+    golden_close(&g);
+}
+
+static void test_recompute(void **state)
+{
+    (void)state;
+    for (size_t d = 0; d < N_DEVICES; d++)
+        for (size_t i = 0; i < 3; i++) {
+            check_recompute(devices[d], geometries[i], T5_TRAIN_LORA);
+            check_recompute(devices[d], geometries[i], T5_TRAIN_FULL);
+        }
+}
+
 static void test_micro_batches(void **state)
 {
     (void)state;
@@ -255,8 +293,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logprobs),      cmocka_unit_test(test_mixed_adapters),
         cmocka_unit_test(test_packed_equals_alone),
-        cmocka_unit_test(test_micro_batches), cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_dropout_draws),
+        cmocka_unit_test(test_micro_batches), cmocka_unit_test(test_recompute),
+        cmocka_unit_test(test_gradients),     cmocka_unit_test(test_dropout_draws),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
