@@ -76,6 +76,19 @@ static int refuse_fp8(int index, t5_err *err)
                       minor);
 }
 
+/* What opening took cannot be told from what others have on the device, but it is no more than
+ * this. */
+#define OWN_MOST ((size_t)1 << 30)
+
+static void measure_own(t5_device *dev)
+{
+    size_t free_bytes = 0, total = 0;
+    cudaMemGetInfo(&free_bytes, &total);
+    size_t taken = total - free_bytes;
+    dev->own = (int64_t)(taken < OWN_MOST ? taken : OWN_MOST);
+    dev->at_open = (int64_t)free_bytes;
+}
+
 static int cuda_open(t5_device **out, const t5_device_options *options, t5_err *err)
 {
     int n = 0;
@@ -95,6 +108,7 @@ static int cuda_open(t5_device **out, const t5_device_options *options, t5_err *
     dev->compute = options->compute;
     dev->bf16 = options->compute != T5_COMPUTE_F32;
     dev->workspace_bytes = WORKSPACE;
+    dev->max_memory = options->max_memory;
     bool bad = t5_cuda_failed(dev, cudaSetDevice(dev->index), "select") ||
                t5_cuda_failed(dev, cudaStreamCreate(&dev->stream), "stream") ||
                t5_cuda_failed(dev, cudaMalloc(&dev->workspace, WORKSPACE), "workspace");
@@ -111,6 +125,7 @@ static int cuda_open(t5_device **out, const t5_device_options *options, t5_err *
         cuda_close(dev);
         return -1;
     }
+    measure_own(dev);
     *out = dev;
     return 0;
 }
@@ -120,17 +135,42 @@ static size_t cuda_activation_size(const t5_device *dev)
     return dev->bf16 ? sizeof(bf16) : sizeof(float);
 }
 
+int64_t t5_cuda_memory_free(t5_device *dev)
+{
+    size_t free_bytes = 0, total = 0;
+    cudaMemGetInfo(&free_bytes, &total);
+    int64_t there = (int64_t)free_bytes;
+    int64_t left = dev->max_memory - dev->own - (dev->at_open - there);
+    return dev->max_memory && left < there ? (left > 0 ? left : 0) : there;
+}
+
+/* Loading slices or, from some thousand tokens on, LoRA's partial sums: see lora_fwd.cu and
+ * lora_bwd.cu. LATER: kernels that the driver loads when they are first launched. */
+#define LATER ((int64_t)96 << 20)
+static int64_t cuda_memory_own(t5_device *dev, int64_t *now, const t5_work *work)
+{
+    int64_t ranks = (work->ranks + 3 * 15) / 16 * 16;
+    int64_t lora =
+        ranks * (int64_t)sizeof(float) * (work->tokens * (work->widest / 128 + 1) + 65536);
+    int64_t attention = (work->tokens + 64 * work->seqs) * work->heads * (int64_t)sizeof(float2);
+    int64_t scratch = T5_LOAD_SCRATCH;
+    scratch = lora > scratch && work->ranks ? lora : scratch;
+    scratch = attention > scratch ? attention : scratch;
+    *now = dev->own;
+    int64_t rows8 = dev->compute == T5_COMPUTE_FP8 ? work->tokens * (work->widest + 4) : 0;
+    return dev->own + LATER + scratch + rows8 + work->compact * (int64_t)sizeof(bf16);
+}
+
 int t5_cuda_alloc(t5_device *dev, void **out, size_t bytes, const char *what, t5_err *err)
 {
-    size_t free_bytes = 0, total;
-    cudaError_t rc = cudaMalloc(out, bytes ? bytes : 1);
-    if (rc == cudaSuccess)
+    int64_t left = dev->max_memory ? t5_cuda_memory_free(dev) : INT64_MAX;
+    if ((int64_t)bytes <= left && cudaMalloc(out, bytes ? bytes : 1) == cudaSuccess)
         return 0;
     cudaGetLastError(); /* an allocation that failed leaves the device usable */
-    cudaMemGetInfo(&free_bytes, &total);
     return t5_fail_as(err, T5_ENVIRONMENT,
-                      "cuda:%d: out of memory (asked %zu bytes for %s, %zu free)", dev->index,
-                      bytes, what, free_bytes);
+                      "cuda:%d: out of memory (asked %zu bytes for %s, %lld %s)", dev->index, bytes,
+                      what, (long long)t5_cuda_memory_free(dev),
+                      dev->max_memory ? "left by --max-memory" : "free");
 }
 
 static void cuda_release(t5_device *dev, void *p)
@@ -183,14 +223,6 @@ static void cuda_zero(t5_device *dev, void *dst, size_t bytes)
     t5_cuda_failed(dev, cudaMemsetAsync(dst, 0, bytes, dev->stream), "zero");
 }
 
-static int64_t cuda_memory_free(t5_device *dev)
-{
-    size_t free_bytes = 0, total = 0;
-    (void)dev;
-    cudaMemGetInfo(&free_bytes, &total);
-    return (int64_t)free_bytes;
-}
-
 extern "C" const struct t5_backend t5_backend_cuda;
 const struct t5_backend t5_backend_cuda = {
     .name = "cuda",
@@ -203,7 +235,8 @@ const struct t5_backend t5_backend_cuda = {
     .download = cuda_download,
     .zero = cuda_zero,
     .sync = cuda_sync,
-    .memory_free = cuda_memory_free,
+    .memory_free = t5_cuda_memory_free,
+    .memory_own = cuda_memory_own,
     .weight_freeze = t5_cuda_weight_freeze,
     .weight_bind = t5_cuda_weight_bind,
     .weight_refresh = t5_cuda_weight_refresh,

@@ -33,7 +33,8 @@ struct t5_device {
     size_t rows8_bytes;
     float *ones; /* (n_ones) grows at load */
     int64_t n_ones;
-    int compact;      /* int8 weights stay int8 */
+    int64_t max_memory;   /* bytes in all; 0: no limit */
+    int64_t own, at_open; /* bytes that opening took; that were free then */
     char *staging[2]; /* pinned: what upload copies through */
     cudaEvent_t staged[2];
     int staging_next;
@@ -48,6 +49,9 @@ bool t5_cuda_failed(t5_device *dev, cudaError_t rc, const char *what);
 /* At least that much device scratch, valid until the next call; NULL after a failure. Grows outside
  * the step loop only: sizes depend on shapes that the first step already has. */
 float *t5_cuda_scratch(t5_device *dev, size_t bytes);
+/* The most of it that loading a weight asks for. */
+#define T5_LOAD_SLICE ((int64_t)32 << 20)
+#define T5_LOAD_SCRATCH (T5_LOAD_SLICE + ((int64_t)2 << 20))
 
 /* CALL with T as the activation type. */
 #define T5_WITH_ACT(dev, ...)                                                                      \
@@ -325,6 +329,7 @@ int t5_cuda_weight_bind(t5_device *, t5_weight **, const float *, int64_t, int64
 void t5_cuda_weight_refresh(t5_device *, t5_weight *);
 void t5_cuda_weight_free(t5_device *, t5_weight *);
 int64_t t5_cuda_weight_bytes(const t5_device *, t5_dtype, int64_t, int64_t, unsigned);
+int64_t t5_cuda_memory_free(t5_device *);
 int t5_cuda_alloc(t5_device *, void **, size_t, const char *, t5_err *);
 void t5_cuda_upload(t5_device *, void *, const void *, size_t);
 }

@@ -1,5 +1,5 @@
 /* weights.cu - matrices on the device: frozen ones in the activation type (or int8 as they came,
- * with t5_device.compact), trainable ones as views of their f32 masters with a copy in the
+ * with T5_USE_COMPACT), trainable ones as views of their f32 masters with a copy in the
  * activation type. */
 /* SPDX-License-Identifier: MIT */
 #include <cstdlib>
@@ -62,14 +62,15 @@ static size_t act_size(const t5_device *dev)
 
 static int keeps_int8(const t5_device *dev, t5_dtype type, int64_t cols, unsigned use)
 {
-    return dev->compact && dev->bf16 && type == T5_I8 && cols % 4 == 0 && !(use & T5_USE_GATHER);
+    return (use & T5_USE_COMPACT) && dev->bf16 && type == T5_I8 && cols % 4 == 0 &&
+           !(use & T5_USE_GATHER);
 }
 
 /* One part's rows into `out`, a slice of at most 32 MiB at a time through scratch. */
 static int load_part(t5_device *dev, char *out, const t5_matrix *part, t5_err *err)
 {
     int64_t size = (int64_t)t5_dtype_size(part->type), row = part->cols * size;
-    int64_t slice = 1 + ((int64_t)32 << 20) / row;
+    int64_t slice = 1 + T5_LOAD_SLICE / row;
     size_t raw = (size_t)(slice * row + 255) / 256 * 256;
     char *scratch = (char *)t5_cuda_scratch(dev, raw + (size_t)slice * sizeof(float));
     for (int64_t first = 0; scratch && first < part->rows; first += slice) {

@@ -85,6 +85,8 @@ static const struct t5_option options[] = {
     {"keep-bf16", 0, T5_OPT_STRING, "LIST", &o.keep_bf16, 0, 0,
      "fp8: projections that stay bf16: q,k,v,o,wi,wi_0,wi_1,wo"},
     {"device", 0, T5_OPT_STRING, "DEVICE", &o.device, 0, 0, "auto, cpu, cuda, cuda:N or ref"},
+    {"max-memory", 0, T5_OPT_SIZE, "SIZE", &o.max_memory, 1, 1e18,
+     "take no more of the device's memory, as 22GiB: smaller passes, then recomputation"},
     {"threads", 0, T5_OPT_INT, "N", &o.threads, 0, 1024, "0: as many as the process may use"},
     {"skip-bad", 0, T5_OPT_FLAG, NULL, &skip.on, 0, 0, "go on after a bad record; exit 3"},
     {"max-line", 0, T5_OPT_INT, "N", &o.max_line, 2, 1 << 30, "refuse longer lines (bytes)"},

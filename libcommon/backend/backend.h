@@ -39,6 +39,7 @@ struct t5_device_options {
     int threads;             /* 0: as many as the process may use */
     enum t5_compute compute; /* arithmetic inside products with frozen weights */
     const char *keep_wide;   /* or NULL: see t5_backend_handle */
+    int64_t max_memory;      /* bytes of its memory that may be taken in all; 0: all there are */
 };
 
 /* A matrix on the host, as it lies in a file: any alignment. backend/matrix.h reads every type.
@@ -65,6 +66,8 @@ enum t5_weight_use {
     T5_USE_GATHER = 4,     /* embed_fwd */
     T5_USE_WIDE = 8,       /* not kept in 8 bits whatever the compute type: lm_head, sites that a
                               run names */
+    T5_USE_COMPACT = 64,   /* kept in no more bytes than it came in, and expanded for each product,
+                              where the backend can: slower, the same results */
 };
 
 /* A packed batch: B sequences one behind the other, never padded. */
@@ -134,6 +137,15 @@ struct t5_decode_rows {
     int64_t longest_source;                     /* the largest source_count */
 };
 
+/* The largest passes that are to come: what scratch memory depends on. */
+struct t5_work {
+    int64_t tokens, seqs;
+    int64_t heads;
+    int64_t widest;  /* rows or columns of a product */
+    int64_t ranks;   /* that the adapters of a product sum to */
+    int64_t compact; /* elements of the largest weight frozen with T5_USE_COMPACT */
+};
+
 struct t5_backend {
     const char *name;
 
@@ -150,7 +162,11 @@ struct t5_backend {
                     struct t5_err *err); /* waits */
     void (*zero)(struct t5_device *dev, void *dst, size_t bytes);
     int (*sync)(struct t5_device *dev, struct t5_err *err);
-    int64_t (*memory_free)(struct t5_device *dev); /* bytes */
+    /* Bytes that can still be had, max_memory considered. */
+    int64_t (*memory_free)(struct t5_device *dev);
+    /* Bytes the backend takes for itself, for the memory plan: *now, what it has taken by opening
+     * (the driver's share included), and, returned, that and what such work will add. */
+    int64_t (*memory_own)(struct t5_device *dev, int64_t *now, const struct t5_work *work);
 
     /* ---- weights ---- */
     /* parts stacked along rows into one (sum of rows, cols); prepared for `use`. Host data may go
@@ -278,6 +294,7 @@ struct t5_backend_handle {
     void *library;
     const char *keep_wide; /* projections ("wo,o") whose frozen weights no compute type narrows to 8
                               bits; borrowed, or NULL */
+    int compact; /* weights are frozen with T5_USE_COMPACT; set before a model is opened */
 };
 /* What "auto" stands for: "cuda" where there are an NVIDIA driver and t5-cuda.so, else "cpu". Other
  * names are returned as they are. */

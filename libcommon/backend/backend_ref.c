@@ -13,9 +13,11 @@
 static int ref_open(struct t5_device **out, const struct t5_device_options *options,
                     struct t5_err *err)
 {
-    (void)options;
     *out = t5_alloc_zeroed(1, sizeof **out, "a device", err);
-    return *out ? 0 : -1;
+    if (!*out)
+        return -1;
+    (*out)->max_memory = options->max_memory;
+    return 0;
 }
 
 static void ref_close(struct t5_device *dev)
@@ -76,8 +78,14 @@ static void ref_zero(struct t5_device *dev, void *dst, size_t bytes)
 
 static int64_t ref_memory_free(struct t5_device *dev)
 {
-    (void)dev;
-    return t5_memory_available();
+    int64_t there = t5_memory_available();
+    return dev->max_memory && dev->max_memory < there ? dev->max_memory : there;
+}
+
+static int64_t ref_memory_own(struct t5_device *dev, int64_t *now, const struct t5_work *work)
+{
+    (void)dev, (void)work;
+    return *now = 0;
 }
 
 /* ---- weights and products ---- */
@@ -279,6 +287,7 @@ const struct t5_backend t5_backend_ref = {
     .zero = ref_zero,
     .sync = ref_sync,
     .memory_free = ref_memory_free,
+    .memory_own = ref_memory_own,
     .weight_freeze = ref_weight_freeze,
     .weight_bind = ref_weight_bind,
     .weight_refresh = ref_weight_refresh,

@@ -7,6 +7,7 @@
 #include "backend/dropout.h"
 
 struct t5_device {
+    int64_t max_memory;    /* 0: none */
     struct t5_err failure; /* the first one; text[0] == 0: none */
 };
 

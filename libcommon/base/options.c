@@ -101,6 +101,38 @@ int64_t t5_amount_of(struct t5_amount amount, int64_t total)
     return (int64_t)(amount.percent ? ceil(amount.value / 100 * (double)total) : amount.value);
 }
 
+/* As coreutils have it: K, M, G, T and KiB ... are powers of 1024, KB ... of 1000. */
+static int64_t unit_of(const char *suffix)
+{
+    static const char letters[] = "KMGT";
+    const char *letter = suffix[0] ? strchr(letters, suffix[0]) : NULL;
+    int64_t base = strcmp(suffix + (letter != NULL), "B") == 0 ? 1000 : 1024, unit = 1;
+    if (!letter)
+        return suffix[0] ? 0 : 1;
+    if (suffix[1] && strcmp(suffix + 1, "B") != 0 && strcmp(suffix + 1, "iB") != 0)
+        return 0;
+    for (const char *l = letters; l <= letter; l++)
+        unit *= base;
+    return unit;
+}
+
+static int set_size(const struct t5_option *o, const char *text, struct t5_err *err)
+{
+    char *end;
+    size_t digits = strspn(text, "0123456789.");
+    double value = strtod(text, &end);
+    int64_t unit = unit_of(text + digits);
+    if (digits == 0 || end != text + digits || !unit || value * (double)unit < o->min ||
+        value * (double)unit > o->max) {
+        char shown[T5_ESCAPED];
+        t5_escape(shown, text, strlen(text));
+        return t5_fail_as(err, T5_USAGE, "--%s: expected a size as in 500M or 22GiB, found '%s'",
+                          o->name, shown);
+    }
+    *(int64_t *)o->value = (int64_t)(value * (double)unit);
+    return 0;
+}
+
 static int set_choice(const struct t5_option *o, const char *text, struct t5_err *err)
 {
     size_t n = strlen(text);
@@ -129,6 +161,8 @@ static int set(const struct t5_option *o, const char *text, struct t5_err *err)
         return set_choice(o, text, err);
     case T5_OPT_AMOUNT:
         return set_amount(o, text, err);
+    case T5_OPT_SIZE:
+        return set_size(o, text, err);
     case T5_OPT_LIST:
         return list_add(o->value, text, err);
     }
@@ -158,6 +192,7 @@ static void print_default(const struct t5_option *o)
             printf(" [%s]", text[0] ? text : "''");
         break;
     case T5_OPT_FLAG:
+    case T5_OPT_SIZE:
     case T5_OPT_LIST:
         break;
     }

@@ -15,6 +15,7 @@ enum t5_option_type {
     T5_OPT_STRING, /* const char *, borrowed from argv */
     T5_OPT_CHOICE, /* const char *, one of metavar's "a|b|c" */
     T5_OPT_AMOUNT, /* struct t5_amount: a whole number within [min, max], or "X%" of a total */
+    T5_OPT_SIZE,   /* int64_t: bytes within [min, max], "22G", "1.5GiB", "500MB"; 0: not given */
     T5_OPT_LIST,   /* struct t5_list: may be given many times */
 };
 

@@ -16,6 +16,7 @@
 
 struct t5_device {
     enum t5_compute compute;
+    int64_t max_memory; /* 0: none */
     int threads;
     const struct t5_rows_isa *rows;
     struct t5_gemm_scratch scratch; /* rows converted for products; made when weights are */

@@ -2,9 +2,9 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/buf.h"
+#include "base/memory.h"
 #include "cpu/cpu.h"
 
 static int cpu_open(struct t5_device **out, const struct t5_device_options *options,
@@ -14,6 +14,7 @@ static int cpu_open(struct t5_device **out, const struct t5_device_options *opti
     if (!dev)
         return -1;
     dev->compute = options->compute;
+    dev->max_memory = options->max_memory;
     dev->threads = options->threads > 0 ? options->threads : omp_get_max_threads();
     omp_set_num_threads(dev->threads); /* for the packing of weights, which knows no device */
     const char *isa = t5_gemm_isa_name();
@@ -86,8 +87,15 @@ static void cpu_zero(struct t5_device *dev, void *dst, size_t bytes)
 
 static int64_t cpu_memory_free(struct t5_device *dev)
 {
-    (void)dev;
-    return (int64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    int64_t there = t5_memory_available();
+    return dev->max_memory && dev->max_memory < there ? dev->max_memory : there;
+}
+
+/* Threads' workspaces are small change. */
+static int64_t cpu_memory_own(struct t5_device *dev, int64_t *now, const struct t5_work *work)
+{
+    (void)dev, (void)work;
+    return *now = 0;
 }
 
 float *cpu_work(struct t5_device *dev, int parts, size_t floats, size_t *stride)
@@ -116,6 +124,7 @@ const struct t5_backend t5_backend_cpu = {
     .zero = cpu_zero,
     .sync = cpu_sync,
     .memory_free = cpu_memory_free,
+    .memory_own = cpu_memory_own,
     .weight_freeze = cpu_weight_freeze,
     .weight_bind = cpu_weight_bind,
     .weight_refresh = cpu_weight_refresh,

@@ -269,5 +269,6 @@ unsigned t5_weight_use(const struct t5_model *m, const struct t5_linear *l)
     unsigned use = m->mode == T5_INFER ? T5_USE_FORWARD : T5_USE_FORWARD | T5_USE_INPUT_GRAD;
     if (l == &m->shared)
         return m->tied ? use | T5_USE_GATHER : T5_USE_GATHER;
+    use |= m->backend->compact ? T5_USE_COMPACT : 0;
     return is_kept(m, l) ? use | T5_USE_WIDE : use;
 }

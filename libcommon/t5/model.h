@@ -107,10 +107,12 @@ int t5_model_logits(struct t5_model *model, const struct t5_batch *batch, float 
 /* ---- the memory plan ---- */
 struct t5_plan_row {
     const char
-        *what; /* "weights", "parameters", "gradients", "optimiser", "activations", "logits", ... */
+        *what; /* "weights", "parameters", "gradients", "optimiser", "activations", "logits",
+                  "device", ... */
     int64_t bytes;
+    int64_t taken; /* already, of these: by opening the device */
 };
-#define T5_PLAN_ROWS 8
+#define T5_PLAN_ROWS 10
 /* What t5_model_open and t5_model_reserve will take on this device, without taking it. adapter may
  * be NULL. Fills rows[0..*n). */
 int t5_model_plan(struct t5_plan_row rows[T5_PLAN_ROWS], int *n,

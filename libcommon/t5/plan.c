@@ -33,6 +33,27 @@ static int64_t weight_bytes(const struct t5_model *m, const struct t5_backend_ha
     return bytes + (m->tied ? 0 : frozen_bytes(m, backend, checkpoint, &m->lm_head));
 }
 
+/* What the passes ask of the device's own memory. */
+static struct t5_work work_of(const struct t5_model *m, const struct t5_checkpoint *checkpoint,
+                              const struct t5_pass_limits *limits)
+{
+    struct t5_work work = {.tokens = limits->input_tokens > limits->label_tokens
+                                         ? limits->input_tokens
+                                         : limits->label_tokens,
+                           .seqs = limits->seqs,
+                           .heads = m->config.n_heads};
+    for (int i = 0; i < m->n_linears; i++) {
+        const struct t5_linear *l = m->linears[i];
+        int64_t wide = l->rows > l->cols ? l->rows : l->cols;
+        work.widest = wide > work.widest ? wide : work.widest;
+        work.ranks = l->ranks > work.ranks ? l->ranks : work.ranks;
+        if ((t5_weight_use(m, l) & T5_USE_COMPACT) &&
+            stored_type(checkpoint, l->names[0]) == T5_I8 && l->rows * l->cols > work.compact)
+            work.compact = l->rows * l->cols;
+    }
+    return work;
+}
+
 int t5_model_plan(struct t5_plan_row rows[T5_PLAN_ROWS], int *n,
                   const struct t5_backend_handle *backend, const struct t5_checkpoint *checkpoint,
                   const struct t5_config *config, const struct t5_adapter *adapter,
@@ -49,13 +70,16 @@ int t5_model_plan(struct t5_plan_row rows[T5_PLAN_ROWS], int *n,
         m.act_size = backend->ops.activation_size(backend->dev);
         int64_t params = m.n_params * (int64_t)sizeof(float), logits;
         int64_t all = t5_workspace_layout(&ws, &m, limits, NULL, &logits);
+        struct t5_work work = work_of(&m, checkpoint, limits);
+        int64_t taken, own = backend->ops.memory_own(backend->dev, &taken, &work);
         struct t5_plan_row plan[] = {
-            {"weights", weight_bytes(&m, backend, checkpoint)},
-            {"parameters", params},
-            {"gradients", mode == T5_INFER ? 0 : params},
-            {"optimiser", mode == T5_INFER ? 0 : 2 * params},
-            {"activations", all - logits},
-            {"logits", logits},
+            {"weights", weight_bytes(&m, backend, checkpoint), 0},
+            {"parameters", params, 0},
+            {"gradients", mode == T5_INFER ? 0 : params, 0},
+            {"optimiser", mode == T5_INFER ? 0 : 2 * params, 0},
+            {"activations", all - logits, 0},
+            {"logits", logits, 0},
+            {"device", own, taken},
         };
         *n = (int)(sizeof plan / sizeof *plan);
         for (int i = 0; i < *n; i++)

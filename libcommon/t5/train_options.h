@@ -50,6 +50,7 @@ struct t5_train_options {
     const char *keep_bf16; /* with fp8 */
     const char *device;
     int64_t threads;
+    int64_t max_memory; /* bytes; 0: all there are */
     int dry_run;
 };
 

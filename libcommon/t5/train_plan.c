@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "t5/judge.h"
+#include "t5/pass_limits.h"
 
 static int64_t longest(const struct t5_train_shape *s)
 {
@@ -33,42 +34,92 @@ static int count_parameters(struct t5_train_plan *plan, const struct t5_train_sh
     return 0;
 }
 
+/* For the cuts that the plan and the shape's backend stand at. */
 static int plan_for(struct t5_train_plan *plan, const struct t5_train_shape *s, struct t5_err *err)
 {
-    plan->limits = (struct t5_pass_limits){0};
-    if (t5_limits_add(&plan->limits, s->train, s->batch, plan->micro_tokens, err) ||
-        t5_limits_add(&plan->limits, s->eval, s->batch, plan->micro_tokens, err) ||
-        t5_model_plan(plan->rows, &plan->n_rows, s->backend, s->checkpoint, s->config, s->adapter,
+    struct t5_passes passes = {.train = s->train,
+                               .eval = s->eval,
+                               .order = s->order,
+                               .seed = s->seed,
+                               .batch = s->batch,
+                               .steps = s->steps,
+                               .micro_tokens = plan->micro_tokens};
+    int recompute = plan->limits.recompute;
+    if (t5_passes_limits(&plan->limits, &passes, err))
+        return -1;
+    plan->limits.recompute = recompute;
+    plan->compact = s->backend->compact;
+    if (t5_model_plan(plan->rows, &plan->n_rows, s->backend, s->checkpoint, s->config, s->adapter,
                       s->mode, &plan->limits, err))
         return -1;
     if (s->decode_new > 0) {
         struct t5_plan_row *row = &plan->rows[plan->n_rows++];
-        row->what = "decoding";
+        *row = (struct t5_plan_row){.what = "decoding"};
         if (t5_judge_plan(&row->bytes, s, s->decode_new, &plan->limits, err))
             return -1;
     }
-    plan->bytes = 0;
-    for (int i = 0; i < plan->n_rows; i++)
+    plan->bytes = plan->taken = 0;
+    for (int i = 0; i < plan->n_rows; i++) {
         plan->bytes += plan->rows[i].bytes;
+        plan->taken += plan->rows[i].taken;
+    }
+    plan->fits = plan->bytes - plan->taken <= plan->free_bytes;
     return 0;
 }
 
-int t5_train_plan_make(struct t5_train_plan *plan, const struct t5_train_shape *s,
-                       int64_t micro_tokens, int keep, struct t5_err *err)
+/* Small steps, so that few batches more than need be are cut in two. */
+static int shrink_until_it_fits(struct t5_train_plan *plan, const struct t5_train_shape *s,
+                                struct t5_err *err)
 {
-    *plan = (struct t5_train_plan){.micro_tokens = micro_tokens};
-    plan->free_bytes = s->backend->ops.memory_free(s->backend->dev);
-    if (count_parameters(plan, s, err))
-        return -1;
-    if (plan_for(plan, s, err))
-        return -1;
-    struct t5_train_plan asked = *plan;
-    while (plan->bytes > plan->free_bytes && !keep && plan->micro_tokens > longest(s)) {
-        plan->micro_tokens /= 2;
+    int64_t most = plan->limits.input_tokens + plan->limits.label_tokens;
+    if (plan->micro_tokens > most)
+        plan->micro_tokens = most;
+    while (!plan->fits && plan->micro_tokens > longest(s)) {
+        plan->micro_tokens = plan->micro_tokens * 7 / 8;
         if (plan_for(plan, s, err))
             return -1;
     }
-    plan->fits = plan->bytes <= plan->free_bytes;
+    return 0;
+}
+
+/* From the plan as it was asked for, which does not fit, cut by cut. */
+static int cut(struct t5_train_plan *plan, struct t5_train_shape *s,
+               struct t5_backend_handle *backend, int keep, struct t5_err *err)
+{
+    struct t5_train_plan wide = *plan;
+    backend->compact = 1;
+    if (plan_for(plan, s, err))
+        return -1;
+    if (plan->bytes >= wide.bytes) { /* nothing to keep, or the backend cannot */
+        backend->compact = 0;
+        *plan = wide;
+    }
+    wide = *plan;
+    if (!keep && shrink_until_it_fits(plan, s, err))
+        return -1;
+    if (plan->fits)
+        return 0;
+    *plan = wide;
+    plan->limits.recompute = 1;
+    return plan_for(plan, s, err) || (!keep && shrink_until_it_fits(plan, s, err)) ? -1 : 0;
+}
+
+int t5_train_plan_make(struct t5_train_plan *plan, const struct t5_train_shape *shape,
+                       int64_t micro_tokens, int keep, struct t5_err *err)
+{
+    struct t5_backend_handle backend = *shape->backend;
+    struct t5_train_shape s = *shape;
+    s.backend = &backend;
+    backend.compact = 0;
+    *plan = (struct t5_train_plan){.micro_tokens = micro_tokens};
+    plan->free_bytes = backend.ops.memory_free(backend.dev);
+    if (count_parameters(plan, &s, err) || plan_for(plan, &s, err))
+        return -1;
+    struct t5_train_plan asked = *plan;
+    if (plan->fits)
+        return 0;
+    if (cut(plan, &s, &backend, keep, err))
+        return -1;
     if (!plan->fits)
         *plan = asked;
     return 0;

@@ -4,7 +4,7 @@
 #ifndef T5_T5_TRAIN_PLAN_H
 #define T5_T5_TRAIN_PLAN_H
 
-#include "t5/dataset.h"
+#include "t5/order.h"
 
 /* What the plan is made for; all borrowed. */
 struct t5_train_shape {
@@ -15,22 +15,28 @@ struct t5_train_shape {
     enum t5_model_mode mode;
     const struct t5_dataset *train, *eval; /* either may be empty */
     int64_t batch;
+    enum t5_order_kind order;
+    uint64_t seed;
+    int64_t steps;      /* see struct t5_passes */
     int64_t decode_new; /* evaluation decodes so many tokens a record; 0: it does not */
 };
 
 struct t5_train_plan {
     int64_t micro_tokens; /* as asked for, or less where memory is short */
+    int compact;          /* 8-bit weights stay so: for t5_backend_handle */
     struct t5_pass_limits limits;
     struct t5_plan_row rows[T5_PLAN_ROWS];
     int n_rows;
     int64_t bytes;      /* sum of the rows */
-    int64_t free_bytes; /* what the device has left */
+    int64_t taken;      /* of them, by opening the device */
+    int64_t free_bytes; /* what else can be had */
     int fits;
     int64_t parameters, trainable; /* elements; parameters counts base and adapter */
 };
 
-/* Halves micro_tokens until the run fits; where one record at a time does not either, or with keep
- * (a resumed run's must not change), it stays as it is. */
+/* Where the run does not fit, weights stay compact; then micro_tokens shrinks, to one record at a
+ * time at the least, but not with keep: a resumed run's must not change; then blocks are recomputed,
+ * with as large a micro_tokens as that allows. Where nothing helps, the plan is the uncut one. */
 int t5_train_plan_make(struct t5_train_plan *plan, const struct t5_train_shape *shape,
                        int64_t micro_tokens, int keep, struct t5_err *err) T5_MUST_CHECK;
 

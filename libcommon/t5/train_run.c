@@ -24,8 +24,22 @@ static int open_device(struct t5_train_run *run, struct t5_err *err)
     const struct t5_train_options *o = run->options;
     struct t5_device_options how = {.threads = (int)o->threads,
                                     .compute = t5_compute_named(compute_name(o)),
-                                    .keep_wide = o->keep_bf16};
+                                    .keep_wide = o->keep_bf16,
+                                    .max_memory = o->max_memory};
     return t5_backend_open(&run->backend, o->device, &how, err);
+}
+
+static enum t5_order_kind order_kind(const struct t5_train_options *o)
+{
+    return strcmp(o->order, "file") == 0     ? T5_ORDER_FILE
+           : strcmp(o->order, "length") == 0 ? T5_ORDER_LENGTH
+                                             : T5_ORDER_SHUFFLE;
+}
+
+static int64_t total_steps(const struct t5_train_run *run)
+{
+    const struct t5_train_options *o = run->options;
+    return t5_total_steps(run->train.n, o->batch, o->epochs, o->max_steps);
 }
 
 static int make_plan(struct t5_train_run *run, struct t5_err *err)
@@ -40,6 +54,9 @@ static int make_plan(struct t5_train_run *run, struct t5_err *err)
                                    .train = &run->train,
                                    .eval = &run->eval,
                                    .batch = o->batch,
+                                   .order = order_kind(o),
+                                   .seed = (uint64_t)o->seed,
+                                   .steps = total_steps(run),
                                    .decode_new = o->eval_generate ? o->eval_max_new : 0};
     /* where memory was short, the run goes on with the cut it began with: else its bytes would
      * differ */
@@ -49,11 +66,14 @@ static int make_plan(struct t5_train_run *run, struct t5_err *err)
         want = atoll(began);
     if (t5_train_plan_make(&run->plan, &shape, want, run->state.file != NULL, err))
         return -1;
+    run->backend.compact = run->plan.compact;
     if (run->plan.fits || o->dry_run)
         return 0;
     return t5_fail_as(err, T5_ENVIRONMENT,
-                      "the run needs %lld bytes of memory, %lld are free (see --dry-run)",
-                      (long long)run->plan.bytes, (long long)run->plan.free_bytes);
+                      "the run needs %lld bytes of memory, %lld are %s (see --dry-run)",
+                      (long long)run->plan.bytes,
+                      (long long)(run->plan.free_bytes + run->plan.taken),
+                      o->max_memory ? "left by --max-memory" : "free");
 }
 
 /* ---- settings ---- */
@@ -64,16 +84,14 @@ static int make_settings(struct t5_train_run *run, struct t5_err *err)
     struct t5_train_settings *s = &run->settings;
     s->batch = o->batch;
     s->micro_tokens = run->plan.micro_tokens;
-    s->total_steps = t5_total_steps(run->train.n, o->batch, o->epochs, o->max_steps);
+    s->total_steps = total_steps(run);
     s->schedule = t5_train_options_schedule(o, s->total_steps);
     s->optimizer = (struct t5_optimizer_settings){
         .clip = o->clip, .weight_decay = o->weight_decay, .lora_plus = o->lora_plus};
     s->model_dropout = o->model_dropout < 0 ? (double)run->config.dropout : o->model_dropout;
     s->lora_dropout = t5_train_run_is_lora(run) ? run->adapter.dropout : 0;
     s->seed = (uint64_t)o->seed;
-    s->order = strcmp(o->order, "file") == 0     ? T5_ORDER_FILE
-               : strcmp(o->order, "length") == 0 ? T5_ORDER_LENGTH
-                                                 : T5_ORDER_SHUFFLE;
+    s->order = order_kind(o);
     s->label_smoothing = o->label_smoothing;
     s->tolerate = o->tolerate;
     s->stop = run->hooks->stop;

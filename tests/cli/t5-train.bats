@@ -604,6 +604,34 @@ stopped_run() {
     echo "$output" | jq -e '.input_tokens == 256 and .label_tokens == 128'
 }
 
+@test "--max-memory: passes get smaller, then blocks are computed again, and that changes no byte" {
+    plan() { train --dry-run "$@" $records | jq -c '[.memory.total, .micro_tokens, .recompute]'; }
+    local whole less
+    whole=$(plan --micro-tokens 400 | jq '.[0]')
+    [ "$(plan --micro-tokens 400 --max-memory "$whole")" = "[$whole,400,null]" ]
+    plan --micro-tokens 400 --max-memory $((whole - 1)) |
+        jq -e --argjson whole "$whole" '.[0] < $whole and .[1] < 400 and .[1] > 200 and .[2] == null'
+    # records that pass alone cannot get smaller passes
+    whole=$(plan --micro-tokens 1 | jq '.[0]')
+    less=$((whole - 1))
+    plan --micro-tokens 1 --max-memory $less | jq -e --argjson less $less '.[0] <= $less and .[1] == 1 and .[2]'
+    long -o "$tmp/a" --micro-tokens 1 >"$tmp/a.jsonl"
+    long -o "$tmp/b" --micro-tokens 1 --max-memory $less >"$tmp/b.jsonl"
+    head -1 "$tmp/b.jsonl" | jq -e '.recompute and .memory.total <= .memory.free'
+    same_result "$tmp/a" "$tmp/b"
+    [ "$(figures "$tmp/a.jsonl")" = "$(figures "$tmp/b.jsonl")" ]
+    run -4 train -o "$tmp/c" --max-memory 10K $records
+    [[ $output == *"10240 are left by --max-memory"* ]]
+}
+
+@test "--max-memory refuses what is no size" {
+    local size
+    for size in 0 -1G 5X 5GG 1e3G G '' 1..5G 5iB nan 22g; do
+        run -2 train -o "$out" --max-memory "$size" $records
+        [[ $output == *"--max-memory"*"size"* ]] || { echo "$size: $output"; false; }
+    done
+}
+
 # ---- bad input ----
 
 # LINE as the third record: status 1, "FILE:3" and the words; with --skip-bad status 3.

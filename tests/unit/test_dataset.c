@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "t5/order.h"
+#include "t5/pass_limits.h"
 #include "t5/train_plan.h"
 #include "t5/trainer.h"
 
@@ -173,6 +173,67 @@ static void test_packing(void **state)
     t5_dataset_free(&data);
 }
 
+/* The largest passes that a run packs: what it holds of each, step by step. */
+static void pack_run(struct t5_pass_limits *most, const struct t5_passes *s)
+{
+    struct t5_err err = {0};
+    struct t5_packer p;
+    struct t5_order order = order_of(s->order, s->seed, s->train, s->batch);
+    struct t5_pass_limits room = {.input_tokens = 4096, .label_tokens = 4096, .seqs = most->seqs};
+    int64_t n = s->train->n, epoch_steps = (n + s->batch - 1) / s->batch;
+    OK(t5_packer_init(&p, &room, s->micro_tokens, &err));
+    *most = (struct t5_pass_limits){.seqs = most->seqs};
+    for (int64_t step = 0; step < s->steps; step++) {
+        int64_t i = step % epoch_steps * s->batch, end = i + s->batch < n ? i + s->batch : n;
+        while (i < end) {
+            t5_packer_clear(&p);
+            while (i < end && t5_packer_add(&p, s->train, t5_order_at(&order, step / epoch_steps, i)))
+                i++;
+            const struct t5_batch *b = &p.batch;
+            if (b->input_offsets[b->n_seqs] > most->input_tokens)
+                most->input_tokens = b->input_offsets[b->n_seqs];
+            if (b->label_offsets[b->n_seqs] > most->label_tokens)
+                most->label_tokens = b->label_offsets[b->n_seqs];
+        }
+    }
+    t5_packer_free(&p);
+    t5_order_free(&order);
+}
+
+/* The limits of a run are exactly its largest passes, in any order, cut anywhere. */
+static void test_limits_of_a_run(void **state)
+{
+    struct t5_err err = {0};
+    struct t5_dataset train = {0}, eval = {0};
+    struct t5_pass_limits exact, packed, bound = {0};
+    (void)state;
+    fill(&train, 60);
+    for (int kind = T5_ORDER_SHUFFLE; kind <= T5_ORDER_LENGTH; kind++)
+        for (int64_t micro = 1; micro < 600; micro += 71)
+            for (int64_t steps = 1; steps < 30; steps += 9) {
+                struct t5_passes s = {&train, &eval, (enum t5_order_kind)kind, 5, 8, steps, micro};
+                OK(t5_passes_limits(&exact, &s, &err));
+                packed = exact;
+                pack_run(&packed, &s);
+                assert_int_equal(exact.input_tokens, packed.input_tokens);
+                assert_int_equal(exact.label_tokens, packed.label_tokens);
+                assert_int_equal(exact.seqs, 8);
+            }
+    struct t5_passes s = {&train, &eval, T5_ORDER_SHUFFLE, 5, 8, T5_PASSES_MOST, 4096};
+    OK(t5_passes_limits(&exact, &s, &err)); /* too long to walk */
+    OK(t5_limits_add(&bound, &train, 8, 4096, &err));
+    assert_int_equal(exact.input_tokens, bound.input_tokens);
+    s.steps = 8;
+    OK(t5_passes_limits(&exact, &s, &err));
+    assert_true(exact.input_tokens < bound.input_tokens);
+    fill(&eval, 200); /* evaluation goes through the file as it is */
+    s.eval = &eval;
+    OK(t5_passes_limits(&exact, &s, &err));
+    assert_int_equal(exact.input_tokens, 193 * 8 + 28);
+    t5_dataset_free(&train);
+    t5_dataset_free(&eval);
+}
+
 static void test_steps(void **state)
 {
     (void)state;
@@ -227,7 +288,7 @@ static int64_t little_free(struct t5_device *dev)
 }
 
 /* Where memory is short the cut gets finer, but never finer than one record, and not at all when it
- * must be kept. */
+ * must be kept; what that does not save, recomputation does. */
 static void test_short_memory(void **state)
 {
     struct t5_err err = {0};
@@ -245,7 +306,7 @@ static void test_short_memory(void **state)
     struct t5_backend_handle backend;
     struct t5_device_options options = {.threads = 1};
     struct t5_dataset train = {0}, eval = {0};
-    struct t5_train_plan plan, smaller;
+    struct t5_train_plan plan, smaller, smallest;
     (void)state;
     fill(&train, 100);
     OK(t5_backend_open(&backend, "ref", &options, &err));
@@ -263,11 +324,17 @@ static void test_short_memory(void **state)
     little = plan.bytes * 3 / 4;
     OK(t5_train_plan_make(&smaller, &shape, 4096, 0, &err));
     assert_true(smaller.fits && smaller.bytes <= little && smaller.micro_tokens < 4096);
+    assert_int_equal(smaller.limits.recompute, 0);
     OK(t5_train_plan_make(&smaller, &shape, 4096, 1, &err));
-    assert_true(!smaller.fits && smaller.micro_tokens == 4096);
+    assert_true(smaller.fits && smaller.micro_tokens == 4096 && smaller.limits.recompute);
+    assert_true(smaller.bytes <= little);
+    OK(t5_train_plan_make(&smallest, &shape, 100, 0, &err)); /* no record is longer */
+    little = smallest.bytes - 1;
+    OK(t5_train_plan_make(&smaller, &shape, 4096, 0, &err));
+    assert_true(smaller.fits && smaller.limits.recompute && smaller.micro_tokens > 100);
     little = 1;
     OK(t5_train_plan_make(&smaller, &shape, 4096, 0, &err));
-    assert_true(!smaller.fits && smaller.bytes == plan.bytes);
+    assert_true(!smaller.fits && smaller.bytes == plan.bytes && !smaller.limits.recompute);
     t5_backend_close(&backend);
     t5_dataset_free(&train);
 }
@@ -278,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_records),       cmocka_unit_test(test_digest),
         cmocka_unit_test(test_order),         cmocka_unit_test(test_order_by_length),
         cmocka_unit_test(test_packing),       cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_limits_of_a_run),
         cmocka_unit_test(test_counts_of_xxl), cmocka_unit_test(test_short_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
