@@ -9,6 +9,7 @@
 #include "base/skip.h"
 #include "io/tokens.h"
 #include "t5/adapter_set.h"
+#include "t5/check_behind.h"
 #include "t5/keep.h"
 #include "t5/window.h"
 
@@ -80,6 +81,7 @@ static const struct t5_program program = {
 /* What one run holds open. */
 struct run {
     struct t5_checkpoint *checkpoint;
+    struct t5_check_behind check;
     struct t5_adapter_set adapters;
     struct t5_token_settings trained; /* what the model carries */
     struct t5_backend_handle backend;
@@ -240,17 +242,23 @@ static enum t5_compute choose_compute(const struct t5_checkpoint *checkpoint)
     return quantised && native ? T5_COMPUTE_BF16 : T5_COMPUTE_F32;
 }
 
-static int open_model(struct run *run, struct t5_err *err)
+static int open_checkpoint(struct run *run, struct t5_err *err)
 {
-    struct t5_device_options how = {.threads = (int)threads};
-    struct t5_search_options search = search_options();
-    if (t5_checkpoint_open(&run->checkpoint, model_path, err) ||
-        t5_adapter_set_load(&run->adapters, adapters.items, adapters.n, run->checkpoint, err) ||
-        t5_checkpoint_verify(run->checkpoint, err) || check_bases(run, err) ||
+    if (t5_checkpoint_open(&run->checkpoint, model_path, err))
+        return -1;
+    t5_check_behind_begin(&run->check, run->checkpoint, 0);
+    if (t5_adapter_set_load(&run->adapters, adapters.items, adapters.n, run->checkpoint, err) ||
+        check_bases(run, err) ||
         t5_token_settings_read_carried(&run->trained, find_in_model, run->checkpoint, err))
         return -1;
     if (t5_checkpoint_warning(run->checkpoint))
         t5_warn(program.name, "%s", t5_checkpoint_warning(run->checkpoint));
+    return 0;
+}
+
+static int load_model(struct run *run, struct t5_err *err)
+{
+    struct t5_device_options how = {.threads = (int)threads};
     how.compute = choose_compute(run->checkpoint);
     how.keep_wide = keep_bf16;
     if (t5_backend_open(&run->backend, device, &how, err) ||
@@ -259,6 +267,15 @@ static int open_model(struct run *run, struct t5_err *err)
     for (int i = 0; i < run->adapters.n; i++)
         if (t5_model_add_adapter(run->model, &run->adapters.adapters[i], err))
             return -1;
+    return 0;
+}
+
+static int open_model(struct run *run, struct t5_err *err)
+{
+    struct t5_search_options search = search_options();
+    int rc = open_checkpoint(run, err) || load_model(run, err) ? -1 : 0;
+    if (t5_check_behind_end(&run->check, rc, err))
+        return -1;
     t5_checkpoint_close(run->checkpoint); /* the weights are on the device now */
     run->checkpoint = NULL;
     if (read_ids(run, &search, err))
@@ -359,6 +376,7 @@ static void run_free(struct run *run)
     t5_token_settings_free(&run->trained);
     t5_id_lists_free(&run->bans);
     t5_id_lists_free(&run->prefix);
+    t5_check_behind_stop(&run->check);
     t5_checkpoint_close(run->checkpoint);
 }
 

@@ -312,12 +312,19 @@ const char *t5_checkpoint_metadata(const struct t5_checkpoint *m, const char *ke
     return t5_safetensors_metadata(m->files[0], key, NULL);
 }
 
-int t5_checkpoint_verify(const struct t5_checkpoint *m, struct t5_err *err)
+int t5_checkpoint_verify_until(const struct t5_checkpoint *m, const volatile int *stop,
+                               struct t5_err *err)
 {
     for (int i = 0; i < m->n_files; i++)
-        if (t5_safetensors_verify(m->files[i], err))
+        if (t5_safetensors_verify_until(m->files[i], stop, err))
             return -1;
     return 0;
+}
+
+int t5_checkpoint_verify(const struct t5_checkpoint *m, struct t5_err *err)
+{
+    volatile int stop = 0;
+    return t5_checkpoint_verify_until(m, &stop, err);
 }
 
 int t5_checkpoint_reads(const struct t5_checkpoint *m, const char *path)

@@ -31,6 +31,9 @@ const char *t5_checkpoint_warning(const struct t5_checkpoint *model);
 const char *t5_checkpoint_metadata(const struct t5_checkpoint *model, const char *key);
 /* Reads all data and compares with the checksum that our files carry; files without one pass. */
 int t5_checkpoint_verify(const struct t5_checkpoint *model, struct t5_err *err) T5_MUST_CHECK;
+/* The same, given up (0) once *stop is set by another thread. */
+int t5_checkpoint_verify_until(const struct t5_checkpoint *model, const volatile int *stop,
+                               struct t5_err *err) T5_MUST_CHECK;
 /* Whether path is one of the files the model is read from. */
 int t5_checkpoint_reads(const struct t5_checkpoint *model, const char *path);
 /* SHA-256 (hex, 64 digits) over config, tensor names, types, shapes and quantisation scales: what a

@@ -84,5 +84,8 @@ int t5_safetensors_save(const char *path, const struct t5_tensor *tensors, int n
                         struct t5_err *err) T5_MUST_CHECK;
 /* Recomputes the checksum of a file of ours; a file without one passes. */
 int t5_safetensors_verify(const struct t5_safetensors *file, struct t5_err *err) T5_MUST_CHECK;
+/* The same, given up (0) once *stop is set by another thread. */
+int t5_safetensors_verify_until(const struct t5_safetensors *file, const volatile int *stop,
+                                struct t5_err *err) T5_MUST_CHECK;
 
 #endif

@@ -122,6 +122,7 @@ int t5_train_log_head(struct t5_train_log *log, const char *event, const struct 
     rc = rc || t5_buf_printf(&line, err, "\"total\":%lld,\"free\":%lld}", (long long)p->bytes,
                              (long long)p->free_bytes);
     rc = rc || put_settings(&line, h->settings, err);
+    rc = rc || t5_buf_printf(&line, err, ",\"seconds\":%.3f", t5_now() - log->started);
     if (h->resumed >= 0)
         rc = rc || t5_buf_printf(&line, err, ",\"resumed_from_step\":%lld", (long long)h->resumed);
     rc = rc || t5_buf_printf(&line, err, "}\n");

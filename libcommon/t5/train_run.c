@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "t5/finite.h"
 
 #define MICRO_TOKENS 16384
 
@@ -194,8 +193,11 @@ int t5_train_run_open(struct t5_train_run *run, const struct t5_train_options *o
 {
     *run = (struct t5_train_run){.options = options, .hooks = hooks, .lock = -1, .saved = -1};
     t5_train_log_start(&run->log, STDOUT_FILENO);
-    if ((!options->dry_run && t5_train_open_output(run, err)) || t5_train_open_base(run, err) ||
-        open_device(run, err) || t5_train_read_data(run, files, err) || make_plan(run, err) ||
+    if ((!options->dry_run && t5_train_open_output(run, err)) || t5_train_open_base(run, err))
+        return -1;
+    if (run->base && !options->dry_run)
+        t5_check_behind_begin(&run->check, run->base, 1);
+    if (open_device(run, err) || t5_train_read_data(run, files, err) || make_plan(run, err) ||
         make_settings(run, err))
         return -1;
     make_identity(run);
@@ -208,13 +210,11 @@ static int load_model(struct t5_train_run *run, struct t5_err *err)
     if (run->options->from_config)
         return t5_model_create(&run->model, &run->backend, &run->config,
                                (uint64_t)run->options->seed, err);
-    if (t5_checkpoint_verify(run->base, err) || t5_checkpoint_check_finite(run->base, err))
-        return -1;
     return t5_model_open(&run->model, &run->backend, run->base, lora ? &run->adapter : NULL,
                          lora ? T5_TRAIN_LORA : T5_TRAIN_FULL, err);
 }
 
-int t5_train_run_load(struct t5_train_run *run, struct t5_err *err)
+static int load(struct t5_train_run *run, struct t5_err *err)
 {
     if (load_model(run, err) || t5_model_reserve(run->model, &run->plan.limits, err) ||
         t5_trainer_open(&run->trainer, run->model, &run->train, &run->plan.limits, &run->settings,
@@ -225,6 +225,11 @@ int t5_train_run_load(struct t5_train_run *run, struct t5_err *err)
     int rc = t5_train_state_load(&run->state, run->model, run->trainer, err);
     t5_train_state_free(&run->state); /* its file is the next but one to be replaced */
     return rc;
+}
+
+int t5_train_run_load(struct t5_train_run *run, struct t5_err *err)
+{
+    return t5_check_behind_end(&run->check, load(run, err), err);
 }
 
 void t5_train_run_close(struct t5_train_run *run)
@@ -238,6 +243,7 @@ void t5_train_run_close(struct t5_train_run *run)
     t5_judge_close(run->judge);
     t5_token_settings_free(&run->tokens);
     t5_adapter_free(&run->adapter);
+    t5_check_behind_stop(&run->check);
     t5_checkpoint_close(run->base);
     free(run->config_text);
     if (run->backend.dev)

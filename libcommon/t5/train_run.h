@@ -8,6 +8,7 @@
 #include <limits.h>
 
 #include "t5/judge.h"
+#include "t5/check_behind.h"
 #include "t5/train_log.h"
 #include "t5/train_options.h"
 #include "t5/train_plan.h"
@@ -29,6 +30,7 @@ struct t5_train_run {
     const struct t5_train_hooks *hooks;
     struct t5_backend_handle backend;
     struct t5_checkpoint *base; /* NULL with --from-config */
+    struct t5_check_behind check; /* of base, while all else is made ready */
     char *config_text;          /* --from-config: owned */
     struct t5_config config;
     char base_digest[65];

@@ -604,6 +604,15 @@ stopped_run() {
     echo "$output" | jq -e '.input_tokens == 256 and .label_tokens == 128'
 }
 
+@test "a damaged model is refused, before anything is written" {
+    t5-quantize -o "$tmp/model" $model
+    printf '\377' | dd of="$tmp/model" bs=1 conv=notrunc status=none seek=$(($(stat -c %s "$tmp/model") - 9))
+    run -1 --separate-stderr t5-train --device ref -m "$tmp/model" -o "$out" $records
+    [[ $stderr == "t5-train: "*"model: damaged"* && -z $output && -z $(ls "$out") ]]
+    run -1 --separate-stderr t5-generate --device ref -m "$tmp/model" $records
+    [[ $stderr == "t5-generate: "*"model: damaged"* && -z $output ]]
+}
+
 @test "--max-memory: passes get smaller, then blocks are computed again, and that changes no byte" {
     plan() { train --dry-run "$@" $records | jq -c '[.memory.total, .micro_tokens, .recompute]'; }
     local whole less
