@@ -117,7 +117,7 @@ pipeline() {
     stage "train one epoch" sh -c '"$1" --device cuda --compute bf16 -m "$2" -o "$3/adapter" --epochs 1 "$3/tokens" >"$3/train.log"' - "$bin/t5-train" "$dir/pipeline.safetensors" "$p" &&
     stage generate sh -c '"$1" --device cuda -m "$2" -a "$3/adapter" "$3/tokens" >"$3/ids"' - "$bin/t5-generate" "$dir/pipeline.safetensors" "$p" &&
     stage detokenise sh -c '"$1" -s "$2/t5/spiece.model" --decode "$3/ids" >"$3/predictions"' - "$bin/t5-tokenize" "$data" "$p" &&
-    stage score sh -c '"$1" "$2/samsum/val.jsonl" "$3/predictions" >"$3/scores"' - "$bin/rouge" "$data" "$p"
+    stage score sh -c '"$1" "$2/predictions" >"$2/scores"' - "$bin/rouge" "$p"
     rm -f "$dir/pipeline.safetensors"
 }
 
