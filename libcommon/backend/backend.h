@@ -126,6 +126,18 @@ struct t5_adamw {
     int64_t step; /* from 1 */
 };
 
+/* One step of Adafactor (arXiv:1804.04235) without first moment, as transformers' Adafactor with
+ * scale_parameter and relative_step off: eps 1e-30, updates clipped to an RMS of 1. Gradients are
+ * clipped as for AdamW, and nothing is changed when *sum_squares is not finite. */
+struct t5_adafactor {
+    float lr, decay; /* decay: 1 - step^-0.8 */
+    float weight_decay, clip;
+};
+#define T5_ADAFACTOR_EPS 1e-30
+
+#define T5_BLOCK8 256 /* elements that share a scale in 8-bit optimiser states */
+#define T5_MAP 256    /* values of a code */
+
 /* Rows of a decode step; all arrays on the device. */
 struct t5_decode_rows {
     int64_t n_rows;
@@ -264,6 +276,16 @@ struct t5_backend {
     /* p, m, v f32 (n) updated; see struct t5_adamw */
     void (*adamw)(struct t5_device *dev, float *p, const float *g, float *m, float *v, int64_t n,
                   const struct t5_adamw *how, const double *sum_squares);
+    /* p f32 (rows, cols) updated; row f32 (rows) and col f32 (cols): running means of the squared
+     * gradients over rows and columns. col NULL: row is (rows, cols), each element's own. */
+    void (*adafactor)(struct t5_device *dev, float *p, const float *g, float *row, float *col,
+                      int64_t rows, int64_t cols, const struct t5_adafactor *how,
+                      const double *sum_squares);
+    /* AdamW with its moments in 8 bits (arXiv:2110.02861): m, v codes (n), m_scale, v_scale f32
+     * (blocks of T5_BLOCK8); maps f32 (2, T5_MAP): t5_dynamic_maps. All zeros at the start. */
+    void (*adamw8)(struct t5_device *dev, float *p, const float *g, uint8_t *m, uint8_t *v,
+                   float *m_scale, float *v_scale, int64_t n, const float *maps,
+                   const struct t5_adamw *how, const double *sum_squares);
 
     /* ---- decode step ---- */
     /* Writes row r's key and value at (slot[r], position[r]) of the caches act (slots, T, H*K),

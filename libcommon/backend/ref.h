@@ -63,6 +63,12 @@ void ref_sum(struct t5_device *dev, double *out, const float *x, int64_t n, int 
 void ref_sum_squares(struct t5_device *dev, double *out, const float *x, int64_t n);
 void ref_adamw(struct t5_device *dev, float *p, const float *g, float *m, float *v, int64_t n,
                const struct t5_adamw *how, const double *sum_squares);
+void ref_adafactor(struct t5_device *dev, float *p, const float *g, float *row, float *col,
+                   int64_t rows, int64_t cols, const struct t5_adafactor *how,
+                   const double *sum_squares);
+void ref_adamw8(struct t5_device *dev, float *p, const float *g, uint8_t *m, uint8_t *v,
+                float *m_scale, float *v_scale, int64_t n, const float *maps,
+                const struct t5_adamw *how, const double *sum_squares);
 void ref_logits_edit(struct t5_device *dev, float *logits, int64_t v, const int32_t *row,
                      const int32_t *id, int64_t n, float penalty);
 void ref_topk(struct t5_device *dev, float *value, int32_t *id, float *lse, const float *logits,

@@ -120,6 +120,12 @@ void cpu_sum(struct t5_device *dev, double *out, const float *x, int64_t n, int 
 void cpu_sum_squares(struct t5_device *dev, double *out, const float *x, int64_t n);
 void cpu_adamw(struct t5_device *dev, float *p, const float *g, float *m, float *v, int64_t n,
                const struct t5_adamw *how, const double *sum_squares);
+void cpu_adafactor(struct t5_device *dev, float *p, const float *g, float *row, float *col,
+                   int64_t rows, int64_t cols, const struct t5_adafactor *how,
+                   const double *sum_squares);
+void cpu_adamw8(struct t5_device *dev, float *p, const float *g, uint8_t *m, uint8_t *v,
+                float *m_scale, float *v_scale, int64_t n, const float *maps,
+                const struct t5_adamw *how, const double *sum_squares);
 
 void cpu_decode_self(struct t5_device *dev, act *out, act *k_cache, act *v_cache, const act *qkv,
                      const struct t5_decode_rows *rows, const struct t5_attention *shape);

@@ -11,6 +11,7 @@ rm -rf "$new"
 for script in $scripts; do
     "$python" "tests/golden/$script.py" "$new"
 done
+if "$python" -c 'import bitsandbytes' 2>/dev/null; then "$python" tests/golden/optimizers.py "$new"; fi
 if "$python" -c 'import tensorboard' 2>/dev/null; then "$python" tests/golden/events.py "$new"; fi
 "$python" -c 'import sys, torch, transformers, peft
 print("python", sys.version.split()[0], "torch", torch.__version__, "transformers", transformers.__version__,
