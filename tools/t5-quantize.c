@@ -19,17 +19,17 @@ static struct t5_list keep, merges;
 static int requantize, list;
 
 static const struct t5_option options[] = {
-    {"type", 't', T5_OPT_CHOICE, "int8|bf16|f32", &type, 0, 0,
+    {"type", 't', T5_OPT_CHOICE, "int8|fp8|nf4|bf16|f32", &type, 0, 0,
      "type of the weights [int8; f32 with --to-dir]"},
     {"keep", 0, T5_OPT_LIST, "PATTERN=TYPE", &keep, 0, 0,
-     "tensors whose name has these dotted components: int8, bf16, f32 or same"},
+     "tensors whose name has these dotted components: int8, fp8, nf4, bf16, f32 or same"},
     {"output", 'o', T5_OPT_STRING, "FILE", &output, 0, 0, "write here instead of standard output"},
     {"to-dir", 0, T5_OPT_STRING, "DIR", &to_dir, 0, 0, "write a directory that transformers loads"},
     {"merge", 0, T5_OPT_LIST, "ADAPTER[=WEIGHT]", &merges, 0, 0,
      "add a LoRA adapter, WEIGHT times, into the weights first"},
     {"report", 0, T5_OPT_STRING, "FILE", &report, 0, 0,
      "write a line of JSON per tensor: types, sizes, error"},
-    {"requantize", 0, T5_OPT_FLAG, NULL, &requantize, 0, 0, "let int8 weights be quantised again"},
+    {"requantize", 0, T5_OPT_FLAG, NULL, &requantize, 0, 0, "let quantised weights be so again"},
     {"list", 0, T5_OPT_FLAG, NULL, &list, 0, 0,
      "print the tensors of MODEL, any safetensors, as JSON lines"},
     {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
@@ -88,11 +88,11 @@ static int check_options(const struct t5_list *operands, struct t5_err *err)
         return usage(err, "--list prints to standard output and goes with no other option");
     if (to_dir && output)
         return usage(err, "--to-dir and --output exclude each other");
-    if (to_dir && type && strcmp(type, "int8") == 0)
-        return usage(err, "--to-dir writes f32 or bf16: transformers does not know our int8");
+    if (to_dir && type && strcmp(type, "f32") != 0 && strcmp(type, "bf16") != 0)
+        return usage(err, "--to-dir writes f32 or bf16: transformers does not know our other types");
     for (int i = 0; to_dir && i < keep.n; i++) {
         const char *equals = strrchr(keep.items[i], '=');
-        if (equals && (strcmp(equals, "=int8") == 0 || strcmp(equals, "=same") == 0))
+        if (equals && strcmp(equals, "=f32") != 0 && strcmp(equals, "=bf16") != 0)
             return usage(err, "--to-dir: --keep may name f32 or bf16 only");
     }
     if (report && is_stdout(report) && !to_dir && is_stdout(output))

@@ -22,8 +22,8 @@
 
 #include <stdint.h>
 
-#include "base/dtype.h"
 #include "base/err.h"
+#include "base/matrix.h" /* struct t5_matrix: a weight on the host, of any type */
 
 enum t5_compute { T5_COMPUTE_F32, T5_COMPUTE_BF16, T5_COMPUTE_INT8, T5_COMPUTE_FP8 };
 
@@ -40,23 +40,6 @@ struct t5_device_options {
     enum t5_compute compute; /* arithmetic inside products with frozen weights */
     const char *keep_wide;   /* or NULL: see t5_backend_handle */
     int64_t max_memory;      /* bytes of its memory that may be taken in all; 0: all there are */
-};
-
-/* A matrix on the host, as it lies in a file: any alignment. backend/matrix.h reads every type.
- *   F32, F16, BF16, F64   data (rows, cols)
- *   I8, F8 (E4M3)         data (rows, cols) of one byte; scale F32 (rows): value = data x scale[row]
- *   NF4                   data: codes in 4 bits, flat, (rows x cols + 1) / 2 bytes, the first of two
- *                         in the high half; block U8 (rows x cols / 64, rounded up); scale F32 (1 +
- *                         blocks / 256, rounded up): offset, then group scales. base/nf4.h has the
- *                         formula, the code book, and t5_nf4_block_scales, which makes one float
- *                         a block of all that. Blocks run on from row to row where cols is no
- *                         multiple of 64. */
-struct t5_matrix {
-    const void *data;
-    enum t5_dtype type;
-    const void *scale;  /* NULL unless I8, F8, NF4 */
-    int64_t rows, cols; /* (out, in) */
-    const void *block;  /* NULL unless NF4 */
 };
 
 /* What a frozen weight is prepared for; or'ed. */

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/matrix.h"
 #include "backend/ref.h"
 #include "base/buf.h"
 #include "base/memory.h"

@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "base/nf4.h"
+
 static const struct {
     const char *name;
     size_t size;
@@ -14,6 +16,10 @@ static const struct {
 };
 
 size_t t5_dtype_size(enum t5_dtype type) { return types[type].size; }
+int64_t t5_dtype_bytes(enum t5_dtype type, int64_t elements)
+{
+    return type == T5_NF4 ? t5_nf4_bytes(elements) : elements * (int64_t)types[type].size;
+}
 const char *t5_dtype_name(enum t5_dtype type) { return types[type].name; }
 
 int t5_dtype_parse(enum t5_dtype *out, const char *name, size_t n)
@@ -52,22 +58,6 @@ float t5_f8_to_f32(uint8_t h)
     if ((h & 0x7f) == 0x7f)
         return NAN;
     return h & 0x80 ? -f : f;
-}
-
-uint8_t t5_f32_to_f8(float f)
-{
-    uint8_t sign = signbit(f) ? 0x80 : 0;
-    uint32_t bits;
-    f = fabsf(f);
-    if (isnan(f))
-        return sign | 0x7f;
-    if (f >= 448)
-        return sign | 0x7e;
-    if (f < 0x1p-6f) /* multiples of 2^-9; eight of them are the smallest normal value */
-        return sign | (uint8_t)lrintf(f * 0x1p9f);
-    memcpy(&bits, &f, 4);
-    bits += 0x7ffff + (bits >> 20 & 1); /* a carry into the exponent is right */
-    return sign | (uint8_t)((bits >> 20) - (120 << 3));
 }
 
 void t5_to_f32(float *out, const void *in, enum t5_dtype type, size_t n)

@@ -24,6 +24,11 @@ enum t5_dtype {
 };
 
 size_t t5_dtype_size(enum t5_dtype type);      /* bytes an element; 0 for NF4 */
+int64_t t5_dtype_bytes(enum t5_dtype type, int64_t elements); /* NF4: of its codes */
+static inline int t5_dtype_quantised(enum t5_dtype type) /* has scales beside its data */
+{
+    return type == T5_I8 || type == T5_F8 || type == T5_NF4;
+}
 const char *t5_dtype_name(enum t5_dtype type); /* "F32", "F8_E4M3" */
 /* A name in a file. 0, or -1: unknown */
 int t5_dtype_parse(enum t5_dtype *out, const char *name, size_t n);
@@ -49,7 +54,23 @@ float t5_f16_to_f32(uint16_t h);
 uint16_t t5_f32_to_f16(float f); /* round to nearest even, overflow to infinity */
 
 float t5_f8_to_f32(uint8_t h);
-uint8_t t5_f32_to_f8(float f); /* round to nearest even, saturating at 448; NaN stays NaN */
+/* Round to nearest even, saturating at 448; NaN stays NaN. Without branches, for loops over rows. */
+static inline uint8_t t5_f32_to_f8(float f)
+{
+    uint32_t bits, sum_bits, code;
+    float sum;
+    memcpy(&bits, &f, 4);
+    uint32_t sign = bits >> 24 & 0x80;
+    bits &= 0x7fffffff;
+    memcpy(&sum, &bits, 4);
+    sum += 0x1p14f; /* whose last place is 2^-9, the step below 2^-6 */
+    memcpy(&sum_bits, &sum, 4);
+    code = ((bits + 0x7ffff + (bits >> 20 & 1)) >> 20) - (120 << 3); /* a carry is right */
+    code = bits < 0x3c800000 ? sum_bits - 0x46800000 : code;         /* 2^-6, 2^14 */
+    code = bits >= 0x43e00000 ? 0x7e : code;                         /* 448 */
+    code = bits > 0x7f800000 ? 0x7f : code;
+    return (uint8_t)(sign | code);
+}
 
 /* n elements of a floating type (F32, F16, BF16, F64, F8), from any alignment, to float. */
 void t5_to_f32(float *out, const void *in, enum t5_dtype type, size_t n);

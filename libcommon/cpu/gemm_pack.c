@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "backend/matrix.h"
 #include "cpu/gemm.h"
 #include "cpu/gemm_kernel.h"
 

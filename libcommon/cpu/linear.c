@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/matrix.h"
 #include "base/buf.h"
 #include "cpu/cpu.h"
 

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/buf.h"
+#include "base/nf4.h"
 #include "io/checkpoint_files.h"
 
 static const char *escaped(char out[T5_ESCAPED], const char *name)
@@ -92,30 +93,66 @@ static int check_scales(const struct t5_tensor *s, struct t5_err *err)
     return 0;
 }
 
-/* An int8 weight and its scale. */
-static int add_int8(struct t5_checkpoint *m, const struct t5_tensor *t, struct t5_err *err)
+/* NAME_block or NAME_scale of a quantised weight, (n). */
+static int add_scales(struct t5_checkpoint *m, const struct t5_tensor *t, const char *what,
+                      enum t5_dtype type, int64_t n, struct t5_err *err)
 {
-    char scale[128], name[T5_ESCAPED];
-    size_t n = strlen(t->name);
+    char full[128], name[T5_ESCAPED];
+    snprintf(full, sizeof full, "%s_%s", t->name, what);
+    const struct t5_tensor *s = find_raw(m, full);
     escaped(name, t->name);
-    if (strcmp(m->quantization, "int8") != 0)
-        return t5_fail(err, "%s: tensor '%s': I8, but the metadata name no quantization of ours",
-                       t->file, name);
-    if (t->rank != 2 || (n > 30 && strcmp(t->name + n - 30, "relative_attention_bias.weight") == 0))
-        return t5_fail(err, "%s: tensor '%s': I8 is for matrices only", t->file, name);
-    snprintf(scale, sizeof scale, "%s_scale", t->name);
-    const struct t5_tensor *s = find_raw(m, scale);
     if (!s)
-        return t5_fail(err, "%s: tensor '%s': I8 without its scale '%s_scale'", t->file, name,
-                       name);
-    if (s->type != T5_F32)
-        return t5_fail(err, "%s: tensor '%s_scale': F32 expected, found %s", s->file, name,
-                       t5_dtype_name(s->type));
-    if (check_shape(s, 1, t->shape, err) || check_scales(s, err))
+        return t5_fail(err, "%s: tensor '%s': %s without its %s '%s_%s'", t->file, name,
+                       t5_dtype_name(t->type), what, name, what);
+    if (s->type != type)
+        return t5_fail(err, "%s: tensor '%s_%s': %s expected, found %s", s->file, name, what,
+                       t5_dtype_name(type), t5_dtype_name(s->type));
+    if (check_shape(s, 1, &n, err) || (type == T5_F32 && check_scales(s, err)))
         return -1;
-    push(m, t, t->name);
     push(m, s, s->name);
     return 0;
+}
+
+/* A quantised weight and its scales. */
+static int add_quantised(struct t5_checkpoint *m, const struct t5_tensor *t,
+                         const struct t5_layout_entry *e, struct t5_err *err)
+{
+    char name[T5_ESCAPED];
+    size_t n = strlen(t->name);
+    int nf4 = t->type == T5_U8;
+    int64_t elements = e->shape[0] * (e->rank == 2 ? e->shape[1] : 1);
+    escaped(name, t->name);
+    if (strcmp(m->quantization, "none") == 0)
+        return t5_fail(err, "%s: tensor '%s': %s, but the metadata name no quantization of ours",
+                       t->file, name, t5_dtype_name(t->type));
+    if (e->rank != 2 || (n > 30 && strcmp(t->name + n - 30, "relative_attention_bias.weight") == 0))
+        return t5_fail(err, "%s: tensor '%s': %s is for matrices only", t->file, name,
+                       t5_dtype_name(t->type));
+    push(m, t, t->name);
+    if (!nf4)
+        return add_scales(m, t, "scale", T5_F32, e->shape[0], err);
+    struct t5_tensor *logical = &m->tensors[m->n - 1];
+    *logical = (struct t5_tensor){.name = t->name,
+                                  .type = T5_NF4,
+                                  .rank = 2,
+                                  .shape = {e->shape[0], e->shape[1]},
+                                  .elements = elements,
+                                  .data = t->data,
+                                  .bytes = t->bytes,
+                                  .file = t->file};
+    return add_scales(m, logical, "block", T5_U8, t5_nf4_blocks(elements), err) ||
+                   add_scales(m, logical, "scale", T5_F32, t5_nf4_scales(elements), err)
+               ? -1
+               : 0;
+}
+
+/* A weight's own shape; NF4's is flat. */
+static int check_weight_shape(const struct t5_tensor *t, const struct t5_layout_entry *e,
+                              struct t5_err *err)
+{
+    int64_t bytes = t5_nf4_bytes(e->shape[0] * (e->rank == 2 ? e->shape[1] : 1));
+    return t->type == T5_U8 ? check_shape(t, 1, &bytes, err)
+                            : check_shape(t, e->rank, e->shape, err);
 }
 
 static int add_tensor(struct t5_checkpoint *m, const struct t5_layout_entry *e, struct t5_err *err)
@@ -129,10 +166,10 @@ static int add_tensor(struct t5_checkpoint *m, const struct t5_layout_entry *e, 
     }
     if (!t)
         return t5_fail(err, "%s: tensor '%s' is missing", m->shown, e->name);
-    if (check_shape(t, e->rank, e->shape, err))
+    if (check_weight_shape(t, e, err))
         return -1;
-    if (t->type == T5_I8 && t->name == name)
-        return add_int8(m, t, err);
+    if ((t5_dtype_quantised(t->type) || t->type == T5_U8) && t->name == name)
+        return add_quantised(m, t, e, err);
     if (!is_float(t->type))
         return t5_fail(err, "%s: tensor '%s': type %s is not one of weights", t->file, e->name,
                        t5_dtype_name(t->type));
@@ -202,8 +239,8 @@ static int arrange(struct t5_checkpoint *m, struct t5_err *err)
     int n, rc = -1;
     if (t5_layout(&layout, &n, &m->config, err))
         return -1;
-    m->tensors = t5_alloc(2 * ((size_t)n + 1), sizeof *m->tensors, "the list of tensors", err);
-    m->by_name = t5_alloc(2 * ((size_t)n + 1), sizeof *m->by_name, "the list of tensors", err);
+    m->tensors = t5_alloc(3 * ((size_t)n + 1), sizeof *m->tensors, "the list of tensors", err);
+    m->by_name = t5_alloc(3 * ((size_t)n + 1), sizeof *m->by_name, "the list of tensors", err);
     if (!m->tensors || !m->by_name)
         goto out;
     for (int i = 0; i < n; i++)
@@ -228,10 +265,14 @@ static int read_quantization(struct t5_checkpoint *m, struct t5_err *err)
 {
     const char *value = t5_safetensors_metadata(m->files[0], "quantization", NULL);
     char shown[T5_ESCAPED];
+    static const char *const known[] = {"none", "int8", "fp8", "nf4", "mixed"};
+    size_t k = 0;
     value = value ? value : "none";
-    if (strcmp(value, "none") != 0 && strcmp(value, "int8") != 0)
-        return t5_fail(err, "%s: quantization '%s' not known (none, int8 expected)", m->shown,
-                       escaped(shown, value));
+    while (k < 5 && strcmp(value, known[k]) != 0)
+        k++;
+    if (k == 5)
+        return t5_fail(err, "%s: quantization '%s' not known (none, int8, fp8, nf4, mixed expected)",
+                       m->shown, escaped(shown, value));
     snprintf(m->quantization, sizeof m->quantization, "%s", value);
     return 0;
 }
@@ -298,6 +339,37 @@ const struct t5_tensor *t5_checkpoint_at(const struct t5_checkpoint *m, int i)
 {
     return &m->tensors[i];
 }
+struct t5_matrix t5_checkpoint_matrix(const struct t5_checkpoint *m, int i)
+{
+    const struct t5_tensor *t = &m->tensors[i];
+    int64_t rows = t->rank == 2 ? t->shape[0] : 1;
+    struct t5_matrix out = {.data = t->data,
+                            .type = t->type,
+                            .rows = rows,
+                            .cols = t->rank == 2 ? t->shape[1] : t->elements};
+    if (t->type == T5_NF4) {
+        out.block = t[1].data;
+        out.scale = t[2].data;
+    } else if (t5_dtype_quantised(t->type))
+        out.scale = t[1].data;
+    return out;
+}
+
+int t5_checkpoint_find_matrix(struct t5_matrix *out, const struct t5_checkpoint *m,
+                              const char *name, int64_t rows, int64_t cols, struct t5_err *err)
+{
+    const struct t5_tensor *t = t5_checkpoint_find(m, name);
+    if (!t)
+        return t5_fail(err, "the model has no tensor '%s'", name);
+    if (t->elements != rows * cols)
+        return t5_fail(err, "tensor '%s': expected %lld x %lld elements, found %lld", name,
+                       (long long)rows, (long long)cols, (long long)t->elements);
+    *out = t5_checkpoint_matrix(m, (int)(t - m->tensors));
+    out->rows = rows; /* norms and bias tables are asked for as one row */
+    out->cols = cols;
+    return 0;
+}
+
 const char *t5_checkpoint_quantization(const struct t5_checkpoint *m)
 {
     return m->quantization;
@@ -373,9 +445,9 @@ int t5_checkpoint_norms(char out[65], const struct t5_checkpoint *m, struct t5_e
     return rc;
 }
 
-/* The parsed config, not its text: white space and keys we ignore are no other model. Tensors of
- * one dimension (norms, scales) go in with their data: few bytes, and no two trainings have the
- * same. */
+/* The parsed config, not its text: white space and keys we ignore are no other model. Floats of one
+ * dimension (norms, scales) go in with their data: few bytes, and no two trainings have the same.
+ */
 int t5_checkpoint_fingerprint(char out[65], const struct t5_checkpoint *m, struct t5_err *err)
 {
     const struct t5_config *c = &m->config;
@@ -395,7 +467,7 @@ int t5_checkpoint_fingerprint(char out[65], const struct t5_checkpoint *m, struc
         rc = t5_buf_printf(&line, err, "%s %s %s\n", t->name, t5_dtype_name(t->type), shape);
         sha256_update(&sha, line.n, (const uint8_t *)line.data);
         line.n = 0;
-        if (t->rank == 1)
+        if (t->rank == 1 && t->type != T5_U8)
             sha256_update(&sha, t->bytes, t->data);
     }
     put_digest(out, &sha);

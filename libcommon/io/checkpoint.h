@@ -6,6 +6,7 @@
 #ifndef T5_IO_CHECKPOINT_H
 #define T5_IO_CHECKPOINT_H
 
+#include "base/matrix.h"
 #include "io/safetensors.h"
 #include "t5/config.h"
 
@@ -19,10 +20,17 @@ const struct t5_config *t5_checkpoint_config(const struct t5_checkpoint *model);
 const char *t5_checkpoint_config_text(const struct t5_checkpoint *model, int64_t *n);
 int t5_checkpoint_count(const struct t5_checkpoint *model);
 const struct t5_tensor *t5_checkpoint_at(const struct t5_checkpoint *model, int i);
-/* By HF name, NULL where absent. A quantised tensor NAME (I8, (out, in)) has NAME_scale (F32,
- * (out)). */
+/* By HF name, NULL where absent. A quantised tensor NAME has NAME_scale, and NF4 NAME_block before
+ * that, as struct t5_matrix describes them. NF4, U8 and flat in the file, shows its type and the
+ * shape (out, in) here. */
 const struct t5_tensor *t5_checkpoint_find(const struct t5_checkpoint *model, const char *name);
-/* "none", "int8", ...: from our metadata. */
+/* A tensor with its scales, by index; vectors are one row. Borrowed from the model. */
+struct t5_matrix t5_checkpoint_matrix(const struct t5_checkpoint *model, int i);
+/* By name; one of another size is refused. */
+int t5_checkpoint_find_matrix(struct t5_matrix *out, const struct t5_checkpoint *model,
+                              const char *name, int64_t rows, int64_t cols,
+                              struct t5_err *err) T5_MUST_CHECK;
+/* "none", "int8", "fp8", "nf4", or "mixed": from our metadata. */
 const char *t5_checkpoint_quantization(const struct t5_checkpoint *model);
 /* What is odd but harmless (tensors not used, a wrong total_size), one line for the program to
  * show, or NULL. */

@@ -12,7 +12,7 @@ struct t5_checkpoint {
     char *config_text; /* owned, NUL-terminated */
     size_t config_n;
     struct t5_config config;
-    struct t5_tensor *tensors; /* owned: the model's, in layout order, a scale behind its weight */
+    struct t5_tensor *tensors; /* owned: the model's, in layout order, scales behind their weight */
     int *by_name; /* indices into tensors, sorted by name */
     int n;
     char quantization[16];

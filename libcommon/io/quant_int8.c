@@ -3,36 +3,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "io/quant_int8.h"
 
+#include <math.h>
 #include <string.h>
 
-/* The same source for each instruction set; with contraction off all give the same bytes. A
- * sanitized build has one version: its run time starts after the loader has chosen. */
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
-#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define CLONES
-#endif
-
-#define INFINITE 0x7f800000u
-
-/* The largest magnitude as bits: of two floats without sign the larger has the larger bits, and NaN
- * and infinity are above all, so one maximum finds the scale and what is not finite. */
-CLONES static uint32_t largest_bits(const float *w, int64_t n)
-{
-    uint32_t most = 0;
-#pragma omp simd reduction(max : most)
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, w + i, 4);
-        bits &= 0x7fffffff;
-        most = bits > most ? bits : most;
-    }
-    return most;
-}
+#include "io/quant_row.h"
 
 /* Adding 1.5 x 2^23 leaves no bits for a fraction: the processor rounds to nearest even, and the
  * low byte of the sum is the value. Valid below 2^22, and these are at most 127. */
-CLONES static void round_row(int8_t *q, const float *w, float factor, int64_t n)
+T5_CLONES static void round_row(int8_t *q, const float *w, float factor, int64_t n)
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
@@ -43,30 +21,18 @@ CLONES static void round_row(int8_t *q, const float *w, float factor, int64_t n)
     }
 }
 
-CLONES void t5_int8_row_back(float *w, const int8_t *q, float scale, int64_t n)
+T5_CLONES void t5_int8_row_back(float *w, const int8_t *q, float scale, int64_t n)
 {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++)
         w[i] = (float)q[i] * scale;
 }
 
-int64_t t5_row_not_finite(const float *w, int64_t n)
-{
-    if (largest_bits(w, n) < INFINITE)
-        return -1;
-    int64_t i = 0;
-    while (largest_bits(w + i, 1) < INFINITE)
-        i++;
-    return i;
-}
-
 int64_t t5_int8_row(int8_t *q, float *scale, const float *w, int64_t n)
 {
-    uint32_t bits = largest_bits(w, n);
-    float most;
-    if (bits >= INFINITE)
+    float most = t5_row_largest(w, n);
+    if (!isfinite(most))
         return t5_row_not_finite(w, n);
-    memcpy(&most, &bits, 4);
     if (most < T5_INT8_TINY) {
         memset(q, 0, (size_t)n);
         *scale = 0;

@@ -20,7 +20,4 @@ void t5_int8_row_back(float *w, const int8_t *q, float scale, int64_t n);
  * the index of a weight that is not finite (the first). */
 int64_t t5_int8_matrix(int8_t *q, float *scale, const float *w, int64_t rows, int64_t columns);
 
-/* Index of the first of n floats that is NaN or infinite, or -1. */
-int64_t t5_row_not_finite(const float *w, int64_t n);
-
 #endif

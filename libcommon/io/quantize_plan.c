@@ -4,15 +4,32 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/nf4.h"
 #include "io/peft_modules.h"
 #include "io/quantize.h"
 
+static const struct {
+    const char *name;
+    enum t5_dtype type;
+} types[] = {{"int8", T5_I8}, {"fp8", T5_F8}, {"nf4", T5_NF4}, {"bf16", T5_BF16}, {"f32", T5_F32}};
+
+const char *t5_quantize_name(enum t5_dtype type)
+{
+    for (size_t i = 0; t5_dtype_quantised(type) && i < sizeof types / sizeof *types; i++)
+        if (types[i].type == type)
+            return types[i].name;
+    return "";
+}
+
+int64_t t5_quantize_bytes(const struct t5_quantize_step *s)
+{
+    int64_t n = s->in->elements, scales = s->out == T5_NF4 ? t5_nf4_scales(n) : s->matrix.rows;
+    return t5_dtype_bytes(s->out, n) + (s->out == T5_NF4 ? t5_nf4_blocks(n) : 0) +
+           (t5_dtype_quantised(s->out) ? scales * (int64_t)sizeof(float) : 0);
+}
+
 static int parse_type(enum t5_dtype *out, int *same, const char *name)
 {
-    static const struct {
-        const char *name;
-        enum t5_dtype type;
-    } types[] = {{"int8", T5_I8}, {"bf16", T5_BF16}, {"f32", T5_F32}};
     *same = strcmp(name, "same") == 0;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (strcmp(types[i].name, name) == 0) {
@@ -90,34 +107,34 @@ static int apply_keep(struct t5_quantize_step *steps, int n, const char *keep, s
     int same = 0, found = 0;
     t5_escape(shown, keep, strlen(keep));
     if (!equals || equals == keep || parse_type(&type, &same, equals + 1))
-        return t5_fail_as(err, T5_USAGE, "--keep: expected PATTERN=int8|bf16|f32|same, found '%s'",
-                          shown);
+        return t5_fail_as(err, T5_USAGE,
+                          "--keep: expected PATTERN=int8|fp8|nf4|bf16|f32|same, found '%s'", shown);
     for (int i = 0; i < n; i++) {
         const struct t5_tensor *t = steps[i].in;
         if (!matches(keep, (size_t)(equals - keep), t->name))
             continue;
         found = 1;
-        if (!same && type == T5_I8 && (t->rank != 2 || is_table(t->name)))
-            return t5_fail_as(err, T5_USAGE, "--keep %s: '%s' cannot be int8 (matrices only)",
-                              shown, t->name);
+        if (!same && t5_dtype_quantised(type) && (t->rank != 2 || is_table(t->name)))
+            return t5_fail_as(err, T5_USAGE, "--keep %s: '%s' cannot be %s (matrices only)", shown,
+                              t->name, equals + 1);
         steps[i].out = same ? t->type : type;
         steps[i].copy = same;
     }
     return found ? 0 : t5_fail_as(err, T5_USAGE, "--keep %s: matches no tensor", shown);
 }
 
-/* A merged tensor is computed; one that only keeps its type is copied, unless it is int8 and was
- * asked to become int8: that loses twice, and has to be asked for. */
+/* A merged tensor is computed; one that only keeps its type is copied, unless it is quantised and
+ * was asked to be so again: that loses twice, and has to be asked for. */
 static int settle(struct t5_quantize_step *steps, int n, int requantize, struct t5_err *err)
 {
     for (int i = 0; i < n; i++) {
         struct t5_quantize_step *s = &steps[i];
-        s->copy = !s->merged && (s->copy || (s->out == s->in->type && !s->scale));
-        if (s->scale && s->out == T5_I8 && !s->copy && !requantize)
+        int quantised = t5_dtype_quantised(s->in->type);
+        s->copy = !s->merged && (s->copy || (s->out == s->in->type && !quantised));
+        if (quantised && t5_dtype_quantised(s->out) && !s->copy && !requantize)
             return t5_fail(
-                err,
-                "%s: tensor '%s' is int8 already (--requantize quantises it again, with its loss)",
-                s->in->file, s->in->name);
+                err, "%s: tensor '%s' is %s already (--requantize quantises it again, with its loss)",
+                s->in->file, s->in->name, t5_quantize_name(s->in->type));
     }
     return 0;
 }
@@ -139,11 +156,12 @@ int t5_quantize_plan(struct t5_quantize_step **out, int *n, const struct t5_chec
     for (int i = 0; i < count; i++) {
         struct t5_quantize_step *s = &steps[*n];
         s->in = t5_checkpoint_at(model, i);
-        s->scale =
-            s->in->type == T5_I8 ? t5_checkpoint_at(model, ++i) : NULL; /* it follows its weight */
+        s->matrix = t5_checkpoint_matrix(model, i);
+        s->n_scales = s->in->type == T5_NF4 ? 2 : t5_dtype_quantised(s->in->type);
+        i += s->n_scales;
         for (int k = 0; k < options->n_merges && !s->merged; k++)
             s->merged = t5_quantize_find_lora(&options->merges[k].adapter, s->in->name) != NULL;
-        s->copy = type == T5_I8 && !is_projection(s->in);
+        s->copy = t5_dtype_quantised(type) && !is_projection(s->in);
         s->out = s->copy ? s->in->type : type;
         ++*n;
     }

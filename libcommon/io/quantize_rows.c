@@ -6,21 +6,21 @@
 #include <math.h>
 #include <omp.h>
 
+#include "base/nf4.h"
+#include "io/quant_fp8.h"
 #include "io/quant_int8.h"
+#include "io/quant_nf4.h"
+#include "io/quant_row.h"
 
-/* The row as f32: in place where the file has it so and aligned, else in `room`. */
-static const float *read_row(float *room, const struct t5_quantize_rows *job, int64_t row)
+/* Rows as f32: in place where the file has them so and aligned, else in `room`. */
+static const float *read_rows(float *room, const struct t5_quantize_rows *job, int64_t row,
+                              int64_t n)
 {
-    const struct t5_tensor *t = job->step->in;
-    const char *at = (const char *)t->data + (size_t)(row * job->columns) * t5_dtype_size(t->type);
-    if (t->type == T5_F32 && (uintptr_t)at % sizeof(float) == 0)
+    const struct t5_matrix *m = &job->step->matrix;
+    const char *at = (const char *)m->data + (size_t)(row * job->columns) * sizeof(float);
+    if (m->type == T5_F32 && (uintptr_t)at % sizeof(float) == 0)
         return (const float *)(const void *)at;
-    if (t->type == T5_I8) {
-        float scale;
-        memcpy(&scale, (const char *)job->step->scale->data + 4 * row, 4);
-        t5_int8_row_back(room, (const int8_t *)at, scale, job->columns);
-    } else
-        t5_to_f32(room, at, t->type, (size_t)job->columns);
+    t5_matrix_read_rows(room, m, row, n);
     return room;
 }
 
@@ -69,51 +69,84 @@ static struct t5_quantize_loss measure(const float *w, const float *back, int64_
     return loss;
 }
 
-/* One row; index in the row of a weight that is not finite, or -1. room: (2, columns). */
-static int64_t convert_row(void *out, float *scale, struct t5_quantize_loss *loss, float *room,
-                           const struct t5_quantize_rows *job, int64_t row)
+/* n rows from `row` on, merged; room (2, unit, columns). */
+static const float *prepare(float *room, const struct t5_quantize_rows *job, int64_t row, int64_t n)
 {
-    int64_t n = job->columns, bad;
-    const float *w = read_row(room, job, row);
+    const float *w = read_rows(room, job, row, n);
     for (int i = 0; i < job->n_loras; i++) {
-        add_lora(room, room + n, w, job, &job->loras[i], row);
+        for (int64_t r = 0; r < n; r++)
+            add_lora(room + r * job->columns, room + job->unit * job->columns, w + r * job->columns,
+                     job, &job->loras[i], row + r);
         w = room;
     }
-    if (job->step->out == T5_I8)
-        bad = t5_int8_row(out, scale, w, n);
-    else {
-        bad = t5_row_not_finite(w, n);
-        t5_from_f32(out, w, job->step->out, (size_t)n);
-    }
-    if (bad >= 0 || !loss)
+    return w;
+}
+
+/* n rows, one but for NF4; index in them of a weight that is not finite, or -1. */
+static int64_t convert(void *out, struct t5_quantize_loss *loss, float *room,
+                       const struct t5_quantize_rows *job, int64_t row, int64_t n)
+{
+    const enum t5_dtype type = job->step->out;
+    const int64_t count = n * job->columns;
+    const float *w = prepare(room, job, row, n);
+    float *scale = type == T5_NF4 ? job->scale + row * job->columns / T5_NF4_BLOCK
+                                  : job->scale + row;
+    int64_t bad = type == T5_I8    ? t5_int8_row(out, scale, w, count)
+                  : type == T5_F8  ? t5_fp8_row(out, scale, w, count)
+                  : type == T5_NF4 ? t5_nf4_codes(out, scale, w, count)
+                                   : t5_row_not_finite(w, count);
+    if (!t5_dtype_quantised(type))
+        t5_from_f32(out, w, type, (size_t)count);
+    if (bad >= 0 || !loss || type == T5_NF4)
         return bad;
-    float *back = room + n; /* the merge's sum is no longer needed */
-    if (job->step->out == T5_I8)
-        t5_int8_row_back(back, out, *scale, n);
-    else
-        t5_to_f32(back, out, job->step->out, (size_t)n);
-    *loss = measure(w, back, n);
+    float *back = room + count; /* the merge's sum is no longer needed */
+    const struct t5_matrix written = {.data = out, .type = type, .scale = scale, .cols = count};
+    t5_matrix_read(back, &written, 0, 0, count);
+    *loss = measure(w, back, count);
     return -1;
 }
 
-int64_t t5_quantize_rows(void *out, float *scale, const struct t5_quantize_rows *job, int64_t from,
-                         int64_t n)
+int64_t t5_quantize_unit(enum t5_dtype out, int64_t columns)
+{
+    int64_t unit = out == T5_NF4 ? T5_NF4_BLOCK : 1;
+    while (unit % 2 == 0 && unit / 2 * columns % T5_NF4_BLOCK == 0)
+        unit /= 2;
+    return unit;
+}
+
+int64_t t5_quantize_rows(void *out, const struct t5_quantize_rows *job, int64_t from, int64_t n)
 {
     int64_t first = INT64_MAX;
-    enum t5_dtype in = job->step->in->type;
+    const struct t5_quantize_step *s = job->step;
     /* plain rows pass at the speed of memory; a team of threads, which waits by spinning, would
      * only take the processor from the thread that checksums */
-    int heavy = job->n_loras || in == T5_F16 || in == T5_F64;
-    size_t stride = (size_t)job->columns * t5_dtype_size(job->step->out);
+    int heavy = job->n_loras || s->in->type == T5_F16 || s->in->type == T5_F64 ||
+                s->in->type == T5_NF4 || s->out == T5_F8 || s->out == T5_NF4;
 #pragma omp parallel for schedule(static) reduction(min : first) if (heavy)
-    for (int64_t r = 0; r < n; r++) {
-        float *room = job->scratch + 2 * job->columns * omp_get_thread_num();
-        int64_t bad = convert_row((char *)out + (size_t)r * stride, scale ? scale + r : NULL,
-                                  job->loss ? job->loss + r : NULL, room, job, from + r);
+    for (int64_t r = 0; r < n; r += job->unit) {
+        float *room = job->scratch + 2 * job->unit * job->columns * omp_get_thread_num();
+        int64_t rows = n - r < job->unit ? n - r : job->unit;
+        int64_t bad = convert((char *)out + t5_dtype_bytes(s->out, r * job->columns),
+                              job->loss ? job->loss + r / job->unit : NULL, room, job, from + r,
+                              rows);
         if (bad >= 0 && (from + r) * job->columns + bad < first)
             first = (from + r) * job->columns + bad;
     }
     return first == INT64_MAX ? -1 : first;
+}
+
+void t5_quantize_measure(const struct t5_quantize_rows *job, const struct t5_matrix *written,
+                         int64_t from, int64_t n)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < n; r += job->unit) {
+        float *room = job->scratch + 2 * job->unit * job->columns * omp_get_thread_num();
+        int64_t rows = n - r < job->unit ? n - r : job->unit, count = rows * job->columns;
+        const float *w = prepare(room, job, from + r, rows);
+        float *back = room + job->unit * job->columns;
+        t5_matrix_read_rows(back, written, from + r, rows);
+        job->loss[r / job->unit] = measure(w, back, count);
+    }
 }
 
 /* A piece that fits the cache and is always aligned. */

@@ -22,17 +22,25 @@ struct t5_quantize_lora { /* what one adapter adds: scale x B A */
 struct t5_quantize_rows {
     const struct t5_quantize_step *step;
     int64_t rows, columns; /* a vector is one row */
+    int64_t unit;          /* rows converted together: t5_quantize_unit */
     const struct t5_quantize_lora *loras;
     int n_loras;
-    float *scratch;                /* (threads, 2, columns) */
-    struct t5_quantize_loss *loss; /* (rows of a block), or NULL: not asked for */
+    float *scratch;                /* (threads, 2, unit, columns) */
+    float *scale;                  /* int8, fp8: (rows); nf4: (blocks), the largest of each */
+    struct t5_quantize_loss *loss; /* (units of a block), or NULL: not asked for */
 };
 
-/* Converts rows [from, from + n): out (n, columns) of step->out; scale (n) where that is int8. In
- * parallel over rows; each row is computed alone, so the result does not depend on the threads.
- * Returns -1, or the index in the tensor of the first weight that is not finite. */
-int64_t t5_quantize_rows(void *out, float *scale, const struct t5_quantize_rows *job, int64_t from,
-                         int64_t n);
+/* NF4's blocks run on from row to row: this many rows are whole blocks. 1 for other types. */
+int64_t t5_quantize_unit(enum t5_dtype out, int64_t columns);
+
+/* Converts rows [from, from + n): out has n x columns of step->out, from a unit's first row on;
+ * their scales go to scale. In parallel over units; each is computed alone, so the result does not
+ * depend on the threads. Returns -1, or the index in the tensor of the first weight that is not
+ * finite. NF4's loss is measured later: its scales are made of all blocks. */
+int64_t t5_quantize_rows(void *out, const struct t5_quantize_rows *job, int64_t from, int64_t n);
+/* The loss of rows [from, from + n), read again, against `written`, the whole tensor as NF4. */
+void t5_quantize_measure(const struct t5_quantize_rows *job, const struct t5_matrix *written,
+                         int64_t from, int64_t n);
 /* Index of the first of n floats of a floating type, from any alignment, that is
  * not finite, or -1. */
 int64_t t5_data_not_finite(const void *bytes, enum t5_dtype type, int64_t n);

@@ -39,6 +39,8 @@ static int64_t first_not_finite(const struct t5_tensor *t)
         return first_of(t->data, t->elements, 2, 0x7f80);
     case T5_F16:
         return first_of(t->data, t->elements, 2, 0x7c00);
+    case T5_F8: /* NaN alone has ones in all seven bits */
+        return first_of(t->data, t->elements, 1, 0x7f);
     case T5_F64:
         return first_of(t->data, t->elements, 8, 0x7ff0000000000000);
     default:

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/matrix.h"
 #include "base/buf.h"
 #include "base/rng.h"
 #include "t5/layers.h"
@@ -14,27 +13,6 @@
 #define TAU 6.28318530717958647692
 
 /* ---- from a checkpoint ---- */
-
-static int find_matrix(struct t5_matrix *out, const struct t5_checkpoint *checkpoint,
-                       const char *name, int64_t rows, int64_t cols, struct t5_err *err)
-{
-    char scale_name[128];
-    const struct t5_tensor *t = t5_checkpoint_find(checkpoint, name);
-    if (!t)
-        return t5_fail(err, "the model has no tensor '%s'", name);
-    if (t->elements != rows * cols)
-        return t5_fail(err, "tensor '%s': expected %lld x %lld elements, found %lld", name,
-                       (long long)rows, (long long)cols, (long long)t->elements);
-    *out = (struct t5_matrix){.data = t->data, .type = t->type, .rows = rows, .cols = cols};
-    if (t->type != T5_I8)
-        return 0;
-    snprintf(scale_name, sizeof scale_name, "%s_scale", name);
-    const struct t5_tensor *scale = t5_checkpoint_find(checkpoint, scale_name);
-    if (!scale || scale->type != T5_F32 || scale->elements != rows)
-        return t5_fail(err, "tensor '%s': no F32 scales (%lld)", name, (long long)rows);
-    out->scale = scale->data;
-    return 0;
-}
 
 /* Copies a matrix to device floats, a slice at a time, refusing what is not finite. */
 static int upload_matrix(struct t5_model *m, float *to, const struct t5_matrix *from,
@@ -69,7 +47,7 @@ static int freeze_linear(struct t5_model *m, struct t5_linear *l,
     char name[128];
     for (int i = 0; i < l->n_parts; i++) {
         snprintf(name, sizeof name, "%s.weight", l->names[i]);
-        if (find_matrix(&parts[i], checkpoint, name, l->part_rows[i], l->cols, err))
+        if (t5_checkpoint_find_matrix(&parts[i], checkpoint, name, l->part_rows[i], l->cols, err))
             return -1;
     }
     return m->ops->weight_freeze(m->dev, &l->w, parts, l->n_parts, t5_weight_use(m, l), err);
@@ -88,7 +66,7 @@ static int load_frozen(struct t5_model *m, const struct t5_checkpoint *checkpoin
         struct t5_norm *norm = m->norms[i];
         int64_t n = t5_norm_size(m, norm);
         struct t5_matrix from;
-        if (find_matrix(&from, checkpoint, norm->name, 1, n, err) ||
+        if (t5_checkpoint_find_matrix(&from, checkpoint, norm->name, 1, n, err) ||
             upload_matrix(m, at, &from, norm->name, err))
             return -1;
         norm->w = at;
@@ -201,7 +179,7 @@ static int load_full(struct t5_model *m, const struct t5_checkpoint *checkpoint,
     for (int i = 0; i < m->n_table; i++) {
         const struct t5_param *p = &m->table[i];
         struct t5_matrix from;
-        if (find_matrix(&from, checkpoint, p->name, p->rows, p->cols, err) ||
+        if (t5_checkpoint_find_matrix(&from, checkpoint, p->name, p->rows, p->cols, err) ||
             upload_matrix(m, m->params + p->offset, &from, p->name, err))
             return -1;
     }

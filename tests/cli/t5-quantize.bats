@@ -120,6 +120,83 @@ data() {
     [ "$(header "$tmp/again" | jq -r .__metadata__.command | wc -l)" = 2 ]
 }
 
+# The sizes are those of man page t5-formats(5).
+@test "fp8 and nf4: the same weights as int8, in one valid file, by any number of threads" {
+    t5-quantize "$model" | cat >"$tmp/int8"
+    header "$tmp/int8" | jq -r 'to_entries[] | select(.value.dtype == "I8") | .key' | sort >"$tmp/want"
+    for type in fp8 nf4; do
+        command='t5-quantize -t '$type' --merge '$golden/gated/adapter-all' --report '$tmp/report' '$model
+        OMP_NUM_THREADS=1 $command >"$tmp/q"
+        OMP_NUM_THREADS=4 $command | cmp <(data "$tmp/q") <(tail -c "$(data "$tmp/q" | wc -c)")
+        header "$tmp/q" >"$tmp/header"
+        [ "$(jq -r .__metadata__.quantization "$tmp/header")" = "$type" ]
+        [ "$(jq -r .__metadata__.sha256 "$tmp/header")" = "$(data "$tmp/q" | sha256sum | cut -d' ' -f1)" ]
+        jq -r 'to_entries[] | select(.value.dtype == "F8_E4M3" or .value.dtype == "U8") | .key' "$tmp/header" |
+            grep -v _block | sort | cmp - "$tmp/want"
+        [ "$(jq -s 'map(.bytes_out) | add' "$tmp/report")" = "$(data "$tmp/q" | wc -c)" ]
+        t5-quantize --list "$tmp/q" | jq -s -e 'map(select(.name)) | length > 0' >"$tmp/list"
+    done
+    jq -e -s 'map(select(.type_out == "NF4")) | length > 0 and all(.[]; (.shape[0] * .shape[1]) as $n |
+        .bytes_out == ($n / 2 | ceil) + ($n / 64 | ceil) + 4 * (1 + ($n / 64 / 256 | ceil)) and
+        .relative_rms_error > 0.05 and .relative_rms_error < 0.15)' "$tmp/report"
+}
+
+@test "fp8 and nf4: what loads is what t5-quantize -t f32 makes of them, here and in training" {
+    export OMP_NUM_THREADS=2
+    for type in fp8 nf4 mixed; do
+        [ $type = mixed ] && set -- -t nf4 --keep wo=fp8 --keep k=int8 --keep shared=nf4 || set -- -t $type
+        t5-quantize "$@" "$model" >"$tmp/q"
+        [ "$(header "$tmp/q" | jq -r .__metadata__.quantization)" = $type ]
+        t5-quantize -t f32 "$tmp/q" >"$tmp/f32"
+        for device in ref cpu; do
+            head -n 6 "$golden/records.jsonl" >"$tmp/records"
+            t5-generate --device $device --compute f32 -m "$tmp/q" "$tmp/records" >"$tmp/a"
+            t5-generate --device $device --compute f32 -m "$tmp/f32" "$tmp/records" | cmp - "$tmp/a"
+            for file in q f32; do
+                t5-train --device $device --compute f32 -m "$tmp/$file" -o "$tmp/$device-$file" --epochs 1 --batch 3 \
+                    "$tmp/records" | jq -c 'select(.loss) | [.step, .loss]' >"$tmp/$file.losses"
+            done
+            [ -s "$tmp/q.losses" ]
+            cmp "$tmp/q.losses" "$tmp/f32.losses"
+            rm -r "$tmp/$device-q" "$tmp/$device-f32"
+        done
+        t5-generate --device cpu --compute int8 -m "$tmp/q" "$tmp/records" >"$tmp/a" # multiplied in bf16
+        t5-generate --device cpu --compute bf16 -m "$tmp/q" "$tmp/records" >"$tmp/b"
+        [ $type = mixed ] || cmp "$tmp/a" "$tmp/b"
+    done
+    run -1 --separate-stderr t5-quantize -t int8 "$tmp/q"
+    [[ $stderr == *"already (--requantize"* && ${#stderr_lines[@]} == 1 ]]
+}
+
+@test "a quantised file with a bad scale, a table cut short or a wrong type is refused by name" {
+    t5-quantize -t nf4 "$model" | cat >"$tmp/q"
+    name=encoder.block.0.layer.0.SelfAttention.q.weight
+    header "$tmp/q" >"$tmp/header"
+    # $1: what to change in the header (jq), $2 the tensor whose first bytes become $3
+    spoil() {
+        jq -c "$1" "$tmp/header" >"$tmp/new"
+        printf "%s" "$(cat "$tmp/new")" >"$tmp/new"
+        n=$(wc -c <"$tmp/new")
+        { printf "$(printf '\\x%02x\\x%02x\\x%02x\\x%02x\\x%02x\\x00\\x00\\x00' $((n & 255)) $((n >> 8 & 255)) $((n >> 16 & 255)) 0 0)"
+            cat "$tmp/new"
+            data "$tmp/q"; } >"$tmp/bad"
+        [ -z "$2" ] || printf "$3" | dd of="$tmp/bad" bs=1 conv=notrunc status=none \
+            seek=$((8 + n + $(jq ".\"$2\".data_offsets[0]" "$tmp/header")))
+        run -1 --separate-stderr t5-generate --device ref -m "$tmp/bad" "$golden/records.jsonl"
+        [[ ${#stderr_lines[@]} == 1 && $stderr == *"$4"* ]] || { echo "$stderr" >&2; return 1; }
+    }
+    spoil . "${name}_scale" '\x00\x00\xc0\x7f' "'${name}_scale': element 0 is nan"
+    spoil . "${name}_scale" '\x00\x00\x80\xff' "'${name}_scale': element 0 is -inf"
+    spoil ".\"${name}_scale\".dtype = \"I32\"" '' '' "'${name}_scale': F32 expected, found I32"
+    spoil ".\"${name}_block\".dtype = \"BOOL\"" '' '' "'${name}_block': U8 expected, found BOOL"
+    spoil ".\"${name}_block\".shape = [2, 4]" '' '' "'${name}_block': shape (8) expected"
+    spoil "with_entries(if .key == \"${name}_block\" then .key = \"x\" else . end)" '' '' "'$name': NF4 without its block"
+    spoil '.__metadata__.quantization = "none"' '' '' "U8, but the metadata name no quantization"
+    head -c -100 "$tmp/q" >"$tmp/cut"
+    run -1 --separate-stderr t5-generate --device ref -m "$tmp/cut" "$golden/records.jsonl"
+    [ ${#stderr_lines[@]} == 1 ]
+}
+
 # Two halves of an adapter are the adapter: exactly, as a half is a power of two and what is added is added twice.
 @test "--merge takes several adapters with weights" {
     qv=$golden/gated/adapter-qv all=$golden/gated/adapter-all

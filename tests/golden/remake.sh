@@ -5,7 +5,7 @@
 set -eu
 new=${1:?usage: remake.sh FOLDER}
 python=${T5_PEER_PYTHON:-python3}
-scripts='models logprobs generate transitions sampling training formats bin rouge tokenizer'
+scripts='models logprobs generate transitions sampling training formats bin rouge tokenizer nf4'
 case $new in testdata*) echo 'remake.sh: FOLDER lies in testdata' >&2; exit 2 ;; esac
 rm -rf "$new"
 for script in $scripts; do

@@ -6,6 +6,8 @@
 #include <math.h>
 #include <sys/wait.h>
 
+#include "base/nf4.h"
+#include "t5/finite.h"
 #include "tiny_model.h"
 
 static struct tiny m;
@@ -374,9 +376,9 @@ static void own_file(void **state)
     const struct t5_metadata bad[] = {{"config", "{\"model_type\":\"t5\"}"}};
     tiny_save(&m, "own", 0, m.n, bad, 1);
     refuse(files_path("own"), "config: no \"d_model\"");
-    const struct t5_metadata unknown[] = {ours[0], {"quantization", "nf4"}};
+    const struct t5_metadata unknown[] = {ours[0], {"quantization", "int4"}};
     tiny_save(&m, "own", 0, m.n, unknown, 2);
-    refuse(files_path("own"), "quantization 'nf4' not known");
+    refuse(files_path("own"), "quantization 'int4' not known");
 }
 
 /* The same file through a FIFO. */
@@ -459,6 +461,112 @@ static void int8_weights(void **state)
     refuse_own("I8 is for matrices only");
 }
 
+/* Turns a tensor into NF4, its block codes and scales behind all others: their index is returned, the
+ * scales' is the next. */
+static int make_nf4(const char *name)
+{
+    char full[160];
+    int i = tiny_find(&m, name);
+    struct t5_tensor *t = &m.tensors[i];
+    int64_t n = t->elements;
+    t->type = T5_U8;
+    t->rank = 1;
+    t->elements = t->shape[0] = t5_nf4_bytes(n);
+    t->bytes = (size_t)t->elements;
+    snprintf(full, sizeof full, "%s_block", name);
+    struct t5_tensor *b = tiny_add(&m, full, t5_nf4_blocks(n), 0);
+    b->type = T5_U8;
+    b->bytes = (size_t)b->elements;
+    snprintf(full, sizeof full, "%s_scale", name);
+    struct t5_tensor *s = tiny_add(&m, full, t5_nf4_scales(n), 0);
+    for (int64_t k = 0; k < s->elements; k++)
+        m.data[m.n - 1][k] = 0.5f;
+    return m.n - 2;
+}
+
+static const struct t5_metadata ours_nf4[] = {
+    {"config", TINY_CONFIG}, {"quantization", "nf4"}, {"command", "x y"}};
+
+static void refuse_nf4(const char *want)
+{
+    tiny_save(&m, "own", 0, m.n, ours_nf4, 3);
+    refuse(files_path("own"), want);
+}
+
+static void nf4_weights(void **state)
+{
+    (void)state;
+    static const char q[] = "encoder.block.0.layer.0.SelfAttention.q.weight";
+    struct t5_checkpoint *c;
+    struct t5_matrix matrix;
+    struct t5_err err;
+    tiny_make(&m, TINY_CONFIG);
+    const struct t5_tensor whole = m.tensors[tiny_find(&m, q)];
+    int block = make_nf4(q), scale = block + 1;
+    tiny_save(&m, "own", 0, m.n, ours_nf4, 3);
+    open_ok(&c, files_path("own"));
+    const struct t5_tensor *t = t5_checkpoint_find(c, q);
+    assert_int_equal(t->type, T5_NF4);
+    assert_true(t->rank == 2 && t->shape[0] == whole.shape[0] && t->shape[1] == whole.shape[1] &&
+                t->elements == whole.elements);
+    assert_int_equal(t5_checkpoint_find_matrix(&matrix, c, q, t->shape[0], t->shape[1], &err), 0);
+    assert_ptr_equal(matrix.block, t[1].data);
+    assert_ptr_equal(matrix.scale, t[2].data);
+    assert_int_equal(t5_checkpoint_find_matrix(&matrix, c, q, 1, t->shape[1], &err), -1);
+    assert_null(t5_checkpoint_warning(c));
+    t5_checkpoint_close(c);
+    static const float bad[] = {NAN, INFINITY, -1};
+    for (int i = 0; i < 6; i++) { /* the offset, a group's scale */
+        float good = m.data[scale][i / 3];
+        m.data[scale][i / 3] = bad[i % 3];
+        refuse_nf4("SelfAttention.q.weight_scale': element");
+        m.data[scale][i / 3] = good;
+    }
+    m.tensors[block].elements = --m.tensors[block].shape[0];
+    m.tensors[block].bytes--;
+    refuse_nf4("SelfAttention.q.weight_block': shape (");
+    m.tensors[block].type = T5_I8;
+    refuse_nf4("weight_block': U8 expected, found I8");
+    m.n--;
+    m.tensors[block].type = T5_U8, m.tensors[block].elements = ++m.tensors[block].shape[0];
+    m.tensors[block].bytes++;
+    refuse_nf4("NF4 without its scale");
+    m.n--;
+    refuse_nf4("NF4 without its block");
+    m.tensors[tiny_find(&m, q)].shape[0]--, m.tensors[tiny_find(&m, q)].bytes--;
+    refuse_nf4("SelfAttention.q.weight': shape (");
+    tiny_make(&m, TINY_CONFIG);
+    make_nf4("encoder.final_layer_norm.weight");
+    refuse_nf4("is for matrices only");
+}
+
+static void fp8_weights(void **state)
+{
+    (void)state;
+    static const char q[] = "encoder.block.0.layer.0.SelfAttention.q.weight";
+    struct t5_checkpoint *c;
+    struct t5_err err;
+    tiny_make(&m, TINY_CONFIG);
+    make_int8(q);
+    struct t5_tensor *t = &m.tensors[tiny_find(&m, q)];
+    uint8_t *codes = (uint8_t *)m.data[tiny_find(&m, q)];
+    t->type = T5_F8;
+    memset(codes, 0x40, t->bytes);
+    for (int nan = 0; nan < 2; nan++) {
+        codes[7] = nan ? 0xff : 0xfe;
+        tiny_save(&m, "own", 0, m.n, ours, 3);
+        open_ok(&c, files_path("own"));
+        assert_int_equal(t5_checkpoint_find(c, q)->type, T5_F8);
+        assert_int_equal(t5_checkpoint_check_finite(c, &err), nan ? -1 : 0);
+        t5_checkpoint_close(c);
+    }
+    assert_non_null(strstr(err.text, "SelfAttention.q.weight': element 7 is not finite"));
+    m.tensors[m.n - 1].shape[0] = 5, m.tensors[m.n - 1].bytes = 20;
+    refuse_own("shape (6) expected from its config, found (5)");
+    m.n--;
+    refuse_own("F8_E4M3 without its scale");
+}
+
 /* ---- fingerprint ---- */
 
 static void fingerprint_of(char out[65], const char *config)
@@ -504,7 +612,9 @@ int main(void)
         cmocka_unit_test(shard_files),      cmocka_unit_test(shard_tensors),
         cmocka_unit_test(bad_index),        cmocka_unit_test(large_index),
         cmocka_unit_test(own_file),         cmocka_unit_test(own_stream),
-        cmocka_unit_test(int8_weights),     cmocka_unit_test(fingerprint),
+        cmocka_unit_test(int8_weights),
+        cmocka_unit_test(nf4_weights),
+        cmocka_unit_test(fp8_weights),     cmocka_unit_test(fingerprint),
     };
     return cmocka_run_group_tests(tests, files_make, files_remove);
 }

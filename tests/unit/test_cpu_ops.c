@@ -550,42 +550,86 @@ static void test_decode(void **state)
 
 /* ---- weights ---- */
 
+enum { ROWS = 130, COLS = 67 };
+
+/* Products with a weight of any stored type in any compute type; int8 compute on int8 quantises
+ * both sides, so a coarse bound. */
+static void check_frozen(const struct t5_matrix *part, enum t5_compute compute, const float *x)
+{
+    struct t5_device *dev;
+    struct t5_weight *want, *got;
+    struct t5_err err;
+    float y[3 * ROWS], z[3 * ROWS], dx[3 * COLS], dz[3 * COLS];
+    const unsigned use = T5_USE_FORWARD | T5_USE_INPUT_GRAD;
+    const struct t5_device_options options = {.threads = 2, .compute = compute};
+    const double bound = compute == T5_COMPUTE_F32 ? 1e-5 : 0.08;
+    assert_int_equal(cpu->open(&dev, &options, &err), 0);
+    assert_int_equal(ref->weight_freeze(ref_dev, &want, part, 1, use, &err), 0);
+    assert_int_equal(cpu->weight_freeze(dev, &got, part, 1, use, &err), 0);
+    assert_true(cpu->weight_bytes(dev, part->type, ROWS, COLS, use) ==
+                t5_packed_size(got->forward.math, 0, ROWS, COLS) +
+                    t5_packed_size(got->input.math, 1, ROWS, COLS));
+    assert_int_equal(got->forward.math, compute == T5_COMPUTE_INT8 && part->type != T5_I8
+                                            ? T5_COMPUTE_BF16
+                                            : compute);
+    ref->linear_fwd(ref_dev, y, ROWS, x, COLS, want, 3);
+    memset(z, 0xff, sizeof z);
+    cpu->linear_fwd(dev, z, ROWS, x, COLS, got, 3);
+    assert_close(z, y, 3 * ROWS, bound, 0, "forward");
+    ref->linear_bwd_input(ref_dev, dx, COLS, y, ROWS, want, 3, 0);
+    memset(dz, 0xff, sizeof dz);
+    cpu->linear_bwd_input(dev, dz, COLS, y, ROWS, got, 3, 0);
+    assert_close(dz, dx, 3 * COLS, 20 * bound, 1e-2, "back");
+    ref->weight_free(ref_dev, want);
+    cpu->weight_free(dev, got);
+    cpu->close(dev);
+}
+
+/* Rows of it as embeddings: exactly what it means. */
+static void check_gathered(const struct t5_matrix *part)
+{
+    struct t5_device *dev;
+    struct t5_weight *w;
+    struct t5_err err;
+    int32_t ids[] = {ROWS - 1, 0, 64};
+    float x[3 * COLS], want[COLS];
+    const struct t5_device_options options = {.threads = 1};
+    const struct t5_pack pack = {.n_tokens = 3};
+    const struct t5_dropout none = {0};
+    assert_int_equal(cpu->open(&dev, &options, &err), 0);
+    assert_int_equal(cpu->weight_freeze(dev, &w, part, 1, T5_USE_GATHER, &err), 0);
+    memset(x, 0xff, sizeof x);
+    cpu->embed_fwd(dev, x, w, ids, &pack, &none);
+    for (int i = 0; i < 3; i++) {
+        t5_matrix_read_rows(want, part, ids[i], 1);
+        assert_memory_equal(x + i * COLS, want, sizeof want);
+    }
+    cpu->weight_free(dev, w);
+    cpu->close(dev);
+}
+
 static void test_weights(void **state)
 {
     (void)state;
-    enum { ROWS = 130, COLS = 67 };
     int8_t q[ROWS * COLS];
-    float scale[ROWS], *w = floats(ROWS * COLS, 1, 1), *x = floats(3 * COLS, 2, 1);
-    struct t5_err err;
+    uint8_t codes[ROWS * COLS];
+    float nf4_scale[2], scale[ROWS], *w = floats(ROWS * COLS, 1, 1), *x = floats(3 * COLS, 2, 1);
     for (int i = 0; i < ROWS * COLS; i++)
         q[i] = (int8_t)((int)(t5_mix(3, (uint64_t)i) % 255) - 127);
     for (int i = 0; i < ROWS; i++)
         scale[i] = 1e-2f;
-    struct t5_matrix parts[2] = {{q, T5_I8, scale, ROWS, COLS, NULL},
-                                 {w, T5_F32, NULL, ROWS, COLS, NULL}};
-    /* int8 compute: both sides quantised, so a coarse bound */
-    for (int compute = 0; compute < 3; compute++)
-        for (int part = 0; part < 2; part++) {
-            struct t5_device *dev;
-            struct t5_weight *want, *got;
-            float y[3 * ROWS], z[3 * ROWS];
-            const struct t5_device_options options = {.threads = 2, .compute = compute};
-            assert_int_equal(cpu->open(&dev, &options, &err), 0);
-            assert_int_equal(ref->weight_freeze(ref_dev, &want, &parts[part], 1, 1, &err), 0);
-            assert_int_equal(cpu->weight_freeze(dev, &got, &parts[part], 1, 1, &err), 0);
-            assert_true(cpu->weight_bytes(dev, parts[part].type, ROWS, COLS, 1) ==
-                        t5_packed_size(got->forward.math, 0, ROWS, COLS));
-            assert_int_equal(got->forward.math,
-                             compute == T5_COMPUTE_INT8 && part ? T5_COMPUTE_BF16 : compute);
-            ref->linear_fwd(ref_dev, y, ROWS, x, COLS, want, 3);
-            memset(z, 0xff, sizeof z);
-            cpu->linear_fwd(dev, z, ROWS, x, COLS, got, 3);
-            assert_close(z, y, 3 * ROWS, compute == T5_COMPUTE_F32 ? 1e-5 : 0.08, 0,
-                         "compute types");
-            ref->weight_free(ref_dev, want);
-            cpu->weight_free(dev, got);
-            cpu->close(dev);
-        }
+    for (int i = 0; i < ROWS * COLS; i++) /* as E4M3: any, but not NaN; as NF4: any */
+        codes[i] = (uint8_t)(t5_mix(4, (uint64_t)i) % 0x40);
+    memcpy(nf4_scale, (float[]){0.5f, 0.4f}, sizeof nf4_scale);
+    const struct t5_matrix parts[] = {{q, T5_I8, scale, ROWS, COLS, NULL},
+                                      {w, T5_F32, NULL, ROWS, COLS, NULL},
+                                      {codes, T5_F8, scale, ROWS, COLS, NULL},
+                                      {codes, T5_NF4, nf4_scale, ROWS, COLS, codes}};
+    for (int part = 0; part < 4; part++) {
+        for (int compute = 0; compute < 3; compute++)
+            check_frozen(&parts[part], compute, x);
+        check_gathered(&parts[part]);
+    }
     free(w);
     free(x);
 }

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "compare.h"
 #include "io/quant_int8.h"
+#include "io/quant_row.h"
 #include "io/quantize.h"
 #include "tiny_model.h"
 
@@ -398,7 +399,7 @@ static void bad_patterns(void **state)
     static const struct {
         const char *keep, *want;
     } rows[] = {
-        {"wo", "expected PATTERN=int8|bf16|f32|same"},
+        {"wo", "expected PATTERN=int8|fp8|nf4|bf16|f32|same"},
         {"=f32", "expected PATTERN"},
         {"wo=f16", "expected PATTERN"},
         {"wo=", "expected PATTERN"},
@@ -408,6 +409,8 @@ static void bad_patterns(void **state)
         {".=f32", "matches no tensor"},
         {"final_layer_norm=int8", "cannot be int8"},
         {"relative_attention_bias=int8", "cannot be int8"},
+        {"relative_attention_bias=nf4", "cannot be nf4"},
+        {"final_layer_norm=fp8", "cannot be fp8"},
     };
     struct t5_err err;
     tiny_make(&m, TINY_CONFIG);

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "backend/matrix.h"
+#include "base/matrix.h"
 #include "base/nf4.h"
 #include "compare.h"
 

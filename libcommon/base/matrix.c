@@ -1,6 +1,6 @@
 /* matrix.c - every type of weight to float. */
 /* SPDX-License-Identifier: MIT */
-#include "backend/matrix.h"
+#include "base/matrix.h"
 
 #include "base/nf4.h"
 
