@@ -1,6 +1,6 @@
 /* backward.c - the one backward pass: forward.c in reverse, sub-layer by sub-layer. What forward.c
- * did not keep (the norm's output, the gated activation; where memory is short, all of a block but
- * its input) is made again from what it did. */
+ * did not keep (the gated activation; where memory is short, all of a block but its input) is made
+ * again from what it did. */
 /* SPDX-License-Identifier: MIT */
 #include "t5/layers.h"
 #include "t5/sites.h"
@@ -26,11 +26,13 @@ static void linear_backward(const struct t5_run *run, struct t5_linear *l, act *
                          l->sides[0].lora, l->sides[0].n_lora, n, pack);
 }
 
-/* The norm's output again, where a gradient needs it. */
+/* The norm's output: kept, or made again where a gradient needs it. */
 static const act *norm_again(const struct t5_run *run, const struct t5_norm *norm, float *x,
-                             int64_t n, int needed)
+                             const act *kept, int64_t n, int needed)
 {
     struct t5_model *m = run->m;
+    if (kept)
+        return kept;
     if (needed)
         m->ops->norm_fwd(m->dev, x, m->ws.y, x, NULL, norm->w, n, m->config.d_model, m->config.eps,
                          NULL, NULL, NULL);
@@ -65,7 +67,7 @@ static void feed_forward(const struct t5_run *run, struct t5_stack *stack, int64
                     pack);
     m->ops->glu_bwd(m->dev, ws->dbig, ws->dsmall, t->g, n, F, kind, m->config.gated, pack,
                     &inner_drop);
-    const act *y = norm_again(run, &b->ff_norm, t->x_ff, n, trained(&b->wi));
+    const act *y = norm_again(run, &b->ff_norm, t->x_ff, t->y_ff, n, trained(&b->wi));
     linear_backward(run, &b->wi, ws->dy, 0, ws->dbig, b->wi.rows, t->u_wi, y, n, pack);
     norm_backward(run, &b->ff_norm, t->x_ff, ws->dy, pack, &below, NULL);
 }
@@ -90,7 +92,7 @@ static void cross_attention(const struct t5_run *run, struct t5_stack *stack, in
                           2 * inner, t5_at(m, t->cross_kv, inner), 2 * inner, &shape);
     linear_backward(run, &b->cross_kv, ws->denc, layer < stack->n_blocks - 1, dkv, 2 * inner,
                     t->u_cross_kv, ws->encoder.hidden, src->n_tokens, src);
-    const act *y = norm_again(run, &b->cross_norm, t->x_cross, n, trained(&b->cross_q));
+    const act *y = norm_again(run, &b->cross_norm, t->x_cross, t->y_cross, n, trained(&b->cross_q));
     linear_backward(run, &b->cross_q, ws->dy, 0, dq, inner, t->u_cross_q, y, n, pack);
     norm_backward(run, &b->cross_norm, t->x_cross, ws->dy, pack, &below, NULL);
 }
@@ -112,7 +114,7 @@ static void self_attention(const struct t5_run *run, struct t5_stack *stack, int
                           t5_at(m, ws->dbig, 2 * inner), 3 * inner, stack->bias.dw, ws->dsmall,
                           t->self_out, t->self_lse, t->qkv, 3 * inner, t5_at(m, t->qkv, inner),
                           3 * inner, t5_at(m, t->qkv, 2 * inner), 3 * inner, &shape);
-    const act *y = norm_again(run, &b->self_norm, t->x_self, n, trained(&b->qkv));
+    const act *y = norm_again(run, &b->self_norm, t->x_self, t->y_self, n, trained(&b->qkv));
     linear_backward(run, &b->qkv, more_below ? ws->dy : NULL, 0, ws->dbig, 3 * inner, t->u_qkv, y,
                     n, pack);
     if (more_below)

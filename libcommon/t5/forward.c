@@ -75,14 +75,16 @@ struct stream {
     struct t5_dropout drop;
 };
 
-/* x_out = x + drop(delta); ws.y = norm(x_out) */
-static void enter(const struct t5_run *run, struct stream *s, float *x_out,
+/* x_out = x + drop(delta); returns norm(x_out), in `kept` or ws.y */
+static const act *enter(const struct t5_run *run, struct stream *s, float *x_out, act *kept,
                   const struct t5_norm *norm, const struct t5_pack *pack)
 {
     struct t5_model *m = run->m;
-    m->ops->norm_fwd(m->dev, x_out, m->ws.y, s->x, s->delta, norm->w, pack->n_tokens,
+    act *y = kept ? kept : m->ws.y;
+    m->ops->norm_fwd(m->dev, x_out, y, s->x, s->delta, norm->w, pack->n_tokens,
                      m->config.d_model, m->config.eps, pack, &s->drop, NULL);
     s->x = x_out;
+    return y;
 }
 
 static void leave(const struct t5_run *run, struct stream *s, const struct t5_stack *stack,
@@ -100,8 +102,8 @@ static void self_attention(const struct t5_run *run, struct t5_stack *stack, int
     const struct t5_pack *pack = &in->pack;
     int64_t D = m->config.d_model, inner = m->inner;
     struct t5_attention shape = t5_attention_shape(run, stack, layer, 0, pack, pack);
-    enter(run, s, t->x_self, &b->self_norm, pack);
-    t5_linear_run(run, &b->qkv, t->qkv, 3 * inner, t->u_qkv, m->ws.y, D, in);
+    const act *y = enter(run, s, t->x_self, t->y_self, &b->self_norm, pack);
+    t5_linear_run(run, &b->qkv, t->qkv, 3 * inner, t->u_qkv, y, D, in);
     m->ops->attention_fwd(m->dev, t->self_out, t->self_lse, t->qkv, 3 * inner,
                           t5_at(m, t->qkv, inner), 3 * inner, t5_at(m, t->qkv, 2 * inner),
                           3 * inner, &shape);
@@ -117,8 +119,8 @@ static void cross_attention(const struct t5_run *run, struct t5_stack *stack, in
     const struct t5_packed *src = &m->ws.src;
     int64_t D = m->config.d_model, inner = m->inner;
     struct t5_attention shape = t5_attention_shape(run, stack, layer, 1, &in->pack, &src->pack);
-    enter(run, s, t->x_cross, &b->cross_norm, &in->pack);
-    t5_linear_run(run, &b->cross_q, t->cross_q, inner, t->u_cross_q, m->ws.y, D, in);
+    const act *y = enter(run, s, t->x_cross, t->y_cross, &b->cross_norm, &in->pack);
+    t5_linear_run(run, &b->cross_q, t->cross_q, inner, t->u_cross_q, y, D, in);
     t5_linear_run(run, &b->cross_kv, t->cross_kv, 2 * inner, t->u_cross_kv, m->ws.encoder.hidden, D,
                   src);
     m->ops->attention_fwd(m->dev, t->cross_out, t->cross_lse, t->cross_q, inner, t->cross_kv,
@@ -132,8 +134,8 @@ static void feed_in(const struct t5_run *run, struct t5_block *b, struct t5_tape
                     struct stream *s, const struct t5_packed *in)
 {
     struct t5_model *m = run->m;
-    enter(run, s, t->x_ff, &b->ff_norm, &in->pack);
-    t5_linear_run(run, &b->wi, t->g, b->wi.rows, t->u_wi, m->ws.y, m->config.d_model, in);
+    const act *y = enter(run, s, t->x_ff, t->y_ff, &b->ff_norm, &in->pack);
+    t5_linear_run(run, &b->wi, t->g, b->wi.rows, t->u_wi, y, m->config.d_model, in);
 }
 
 static void feed_forward(const struct t5_run *run, struct t5_stack *stack, int64_t layer,

@@ -64,6 +64,7 @@ enum t5_keep {
 /* What one block keeps for its backward pass. */
 struct t5_tape_block {
     float *x_self, *x_cross, *x_ff; /* residual stream as each norm saw it */
+    act *y_self, *y_cross, *y_ff;   /* (N, D): the norm's output; NULL: in ws.y, for a while */
     act *qkv, *self_out;            /* (N, 3HK), (N, HK) */
     act *cross_q, *cross_kv, *cross_out;
     float *self_lse, *cross_lse; /* (N, H) */

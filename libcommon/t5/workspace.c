@@ -18,6 +18,14 @@ static void lay_packed(struct t5_arena *a, struct t5_packed *p, int64_t tokens, 
     p->ids = t5_arena_take(a, tokens, sizeof *p->ids);
 }
 
+/* The norm's output before a product, where a gradient will read it: else it goes to ws.y. */
+static act *lay_norm(struct t5_arena *a, const struct t5_model *m, const struct t5_linear *next,
+                     int64_t n, int keep)
+{
+    int read = m->mode == T5_TRAIN_FULL || next->ranks > 0;
+    return keep == T5_KEEP_ALL && read ? t5_arena_take(a, n * m->config.d_model, m->act_size) : NULL;
+}
+
 /* What one block keeps. n: tokens of its own stack; src: tokens of the encoder. x: a residual
  * stream to share, or NULL to keep each. */
 static void lay_block(struct t5_arena *a, struct t5_tape_block *t, const struct t5_model *m,
@@ -28,6 +36,7 @@ static void lay_block(struct t5_arena *a, struct t5_tape_block *t, const struct 
     int64_t wide = m->config.d_ff * (m->config.gated ? 2 : 1);
     size_t f = sizeof(float), e = m->act_size;
     t->x_self = keep ? t5_arena_take(a, n * D, f) : x;
+    t->y_self = lay_norm(a, m, &b->qkv, n, keep);
     t->qkv = t5_arena_take(a, n * 3 * m->inner, e);
     t->u_qkv = t5_arena_take(a, n * b->qkv.ranks, e);
     t->self_out = t5_arena_take(a, n * m->inner, e);
@@ -35,6 +44,7 @@ static void lay_block(struct t5_arena *a, struct t5_tape_block *t, const struct 
     t->self_lse = keep ? t5_arena_take(a, n * H, f) : NULL;
     if (is_decoder) {
         t->x_cross = keep ? t5_arena_take(a, n * D, f) : x;
+        t->y_cross = lay_norm(a, m, &b->cross_q, n, keep);
         t->cross_q = t5_arena_take(a, n * m->inner, e);
         t->cross_kv = t5_arena_take(a, src * 2 * m->inner, e);
         t->cross_out = t5_arena_take(a, n * m->inner, e);
@@ -44,6 +54,7 @@ static void lay_block(struct t5_arena *a, struct t5_tape_block *t, const struct 
         t->cross_lse = keep ? t5_arena_take(a, n * H, f) : NULL;
     }
     t->x_ff = keep ? t5_arena_take(a, n * D, f) : x;
+    t->y_ff = lay_norm(a, m, &b->wi, n, keep);
     t->g = t5_arena_take(a, n * wide, e);
     t->u_wi = t5_arena_take(a, n * b->wi.ranks, e);
     t->u_wo = t5_arena_take(a, n * b->wo.ranks, e);
