@@ -238,6 +238,21 @@ __device__ inline float block_max(float x)
     return warp_max(lane < warps ? part[lane] : -INFINITY);
 }
 
+/* Over N threads, a power of two; every thread gets it. May be called again at once. */
+template <int N> __device__ inline double block_sum_double(double x)
+{
+    __shared__ double part[N];
+    __syncthreads();
+    part[threadIdx.x] = x;
+    for (int m = N / 2; m; m /= 2) {
+        __syncthreads();
+        if ((int)threadIdx.x < m)
+            part[threadIdx.x] += part[threadIdx.x + m];
+    }
+    __syncthreads();
+    return part[0];
+}
+
 static inline bool aligned4(const void *p, int64_t ld, size_t size)
 {
     return ld % 4 == 0 && (uintptr_t)p % (4 * size) == 0;
@@ -316,6 +331,10 @@ OP t5_cuda_sum(t5_device *, double *, const float *, int64_t, int);
 OP t5_cuda_sum_squares(t5_device *, double *, const float *, int64_t);
 OP t5_cuda_adamw(t5_device *, float *, const float *, float *, float *, int64_t, const t5_adamw *,
                  const double *);
+OP t5_cuda_adafactor(t5_device *, float *, const float *, float *, float *, int64_t, int64_t,
+                     const t5_adafactor *, const double *);
+OP t5_cuda_adamw8(t5_device *, float *, const float *, uint8_t *, uint8_t *, float *, float *,
+                  int64_t, const float *, const t5_adamw *, const double *);
 OP t5_cuda_decode_self(t5_device *, act *, act *, act *, const act *, const t5_decode_rows *,
                        const t5_attention *);
 OP t5_cuda_decode_cross(t5_device *, act *, const act *, const act *, const t5_decode_rows *,

@@ -7,26 +7,13 @@
 #define PARTS 1024 /* a fixed number of partial sums, whatever the card */
 #define THREADS 256
 
-__device__ inline double block_sum_double(double x)
-{
-    __shared__ double part[THREADS];
-    part[threadIdx.x] = x;
-    for (int m = THREADS / 2; m; m /= 2) {
-        __syncthreads();
-        if ((int)threadIdx.x < m)
-            part[threadIdx.x] += part[threadIdx.x + m];
-    }
-    __syncthreads();
-    return part[0];
-}
-
 template <bool SQUARE> __global__ void partial_sums(double *parts, const float *x, int64_t n)
 {
     double sum = 0;
     for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < n;
          i += (int64_t)PARTS * THREADS)
         sum += SQUARE ? (double)x[i] * x[i] : (double)x[i];
-    sum = block_sum_double(sum);
+    sum = block_sum_double<THREADS>(sum);
     if (threadIdx.x == 0)
         parts[blockIdx.x] = sum;
 }
@@ -36,7 +23,7 @@ __global__ void last_sum(double *out, const double *parts, int accumulate)
     double sum = 0;
     for (int i = threadIdx.x; i < PARTS; i += THREADS)
         sum += parts[i];
-    sum = block_sum_double(sum);
+    sum = block_sum_double<THREADS>(sum);
     if (threadIdx.x == 0)
         *out = (accumulate ? *out : 0) + sum;
 }

@@ -44,6 +44,8 @@ static const struct t5_option options[] = {
     {"warmup", 0, T5_OPT_AMOUNT, "N[%]", &o.warmup, 0, 1e12,
      "steps, or percent of the steps, over which it rises"},
     {"decay", 0, T5_OPT_AMOUNT, "N[%]", &o.decay, 0, 1e12, "the same, over which wsd falls"},
+    {"optimizer", 0, T5_OPT_CHOICE, "adamw|adamw8bit|adafactor", &o.optimizer, 0, 0,
+     "the others are for --full: their state is smaller"},
     {"label-smoothing", 0, T5_OPT_REAL, "X", &o.label_smoothing, 0, 0.99,
      "share of each target that all tokens get alike"},
     {"clip", 0, T5_OPT_REAL, "X", &o.clip, 0, 1e30, "largest gradient norm; 0: no limit"},

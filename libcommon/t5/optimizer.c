@@ -1,46 +1,37 @@
-/* optimizer.c - AdamW (arXiv:1711.05101) as torch.optim.AdamW, clipping as torch clip_grad_norm_.
- * The arithmetic is the backend's: this file keeps the moments and says which tensors decay. */
+/* optimizer.c - AdamW (arXiv:1711.05101) as torch.optim.AdamW, with 8-bit moments as bitsandbytes',
+ * and Adafactor as transformers'; clipping as torch clip_grad_norm_. The arithmetic is the
+ * backend's: this file says which tensor is updated how. */
 /* SPDX-License-Identifier: MIT */
 #include "t5/optimizer.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
+#include "backend/dynamic_map.h"
 
-int64_t t5_optimizer_bytes(int64_t n_params)
-{
-    return 2 * n_params * (int64_t)sizeof(float);
-}
+const char *const t5_optimizer_names[T5_OPTIMIZERS] = {
+    [T5_ADAMW] = "adamw", [T5_ADAMW8] = "adamw8bit", [T5_ADAFACTOR] = "adafactor"};
 
-size_t t5_optimizer_tensor_bytes(const struct t5_optimizer_tensor *t)
+int t5_optimizer_check(enum t5_optimizer_kind kind, const struct t5_backend_handle *backend,
+                       struct t5_err *err)
 {
-    return (size_t)t->elements * t5_dtype_size(t->type);
-}
-
-/* The moments of all parameters, first m, then v, each in the order of the flat buffer. */
-static int describe(struct t5_optimizer *o, struct t5_err *err)
-{
-    static const char *const kinds[] = {"m", "v"};
-    int count = t5_model_param_count(o->model);
-    int64_t n = t5_model_n_params(o->model);
-    o->tensors = t5_alloc_zeroed(2 * (size_t)count, sizeof *o->tensors, "the optimiser", err);
-    if (!o->tensors)
-        return -1;
-    for (int k = 0; k < 2; k++)
-        for (int i = 0; i < count; i++) {
-            const struct t5_param *p = t5_model_param(o->model, i);
-            struct t5_optimizer_tensor *t = &o->tensors[o->n_tensors++];
-            *t = (struct t5_optimizer_tensor){.type = T5_F32,
-                                              .rank = p->vector ? 1 : 2,
-                                              .shape = {p->rows, p->cols},
-                                              .elements = p->rows * p->cols,
-                                              .offset = 4 * (k * n + p->offset)};
-            snprintf(t->name, sizeof t->name, "%s.%s", kinds[k], p->name);
-        }
+    const struct t5_backend *ops = &backend->ops;
+    if ((kind == T5_ADAMW8 && !ops->adamw8) || (kind == T5_ADAFACTOR && !ops->adafactor))
+        return t5_fail_as(err, T5_USAGE, "--optimizer %s: not on the %s backend",
+                          t5_optimizer_names[kind], ops->name);
     return 0;
+}
+
+static int upload_maps(struct t5_optimizer *o, struct t5_err *err)
+{
+    const struct t5_backend_handle *backend = t5_model_backend(o->model);
+    float maps[2 * T5_MAP];
+    if (backend->ops.alloc(backend->dev, (void **)&o->maps, sizeof maps, "the optimiser", err))
+        return -1;
+    t5_dynamic_maps(maps);
+    backend->ops.upload(backend->dev, o->maps, maps, sizeof maps);
+    return backend->ops.sync(backend->dev, err);
 }
 
 int t5_optimizer_init(struct t5_optimizer *o, struct t5_model *model,
@@ -48,13 +39,14 @@ int t5_optimizer_init(struct t5_optimizer *o, struct t5_model *model,
 {
     const struct t5_backend_handle *backend = t5_model_backend(model);
     const struct t5_backend *ops = &backend->ops;
-    size_t bytes = (size_t)t5_optimizer_bytes(t5_model_n_params(model));
+    int64_t bytes;
     *o = (struct t5_optimizer){.model = model, .settings = *settings};
-    if (describe(o, err) ||
-        ops->alloc(backend->dev, (void **)&o->state, bytes, "the optimiser", err) ||
-        ops->alloc(backend->dev, (void **)&o->sum_squares, sizeof(double), "the optimiser", err))
+    if (t5_optimizer_describe(o, &bytes, err) ||
+        ops->alloc(backend->dev, (void **)&o->state, (size_t)bytes, "the optimiser", err) ||
+        ops->alloc(backend->dev, (void **)&o->sum_squares, sizeof(double), "the optimiser", err) ||
+        (settings->kind == T5_ADAMW8 && upload_maps(o, err)))
         return -1;
-    ops->zero(backend->dev, o->state, bytes);
+    ops->zero(backend->dev, o->state, (size_t)bytes);
     return ops->sync(backend->dev, err);
 }
 
@@ -64,8 +56,10 @@ void t5_optimizer_free(struct t5_optimizer *o)
         return;
     const struct t5_backend_handle *backend = t5_model_backend(o->model);
     backend->ops.release(backend->dev, o->state);
+    backend->ops.release(backend->dev, o->maps);
     backend->ops.release(backend->dev, o->sum_squares);
     free(o->tensors);
+    free(o->places);
     *o = (struct t5_optimizer){0};
 }
 
@@ -89,8 +83,15 @@ static struct group group_of(const struct t5_optimizer *o, const struct t5_param
         .decay = decays(o, p) ? (float)o->settings.weight_decay : 0};
 }
 
-static void update_range(const struct t5_optimizer *o, int64_t from, int64_t to,
-                         struct t5_adamw how, struct group group)
+/* What one update is made with. */
+struct update {
+    struct t5_adamw adamw;
+    struct t5_adafactor adafactor;
+    double lr;
+};
+
+static void adamw_range(const struct t5_optimizer *o, int64_t from, int64_t to, struct t5_adamw how,
+                        struct group group)
 {
     const struct t5_backend_handle *backend = t5_model_backend(o->model);
     float *m = (float *)o->state, *v = m + t5_model_n_params(o->model);
@@ -101,34 +102,78 @@ static void update_range(const struct t5_optimizer *o, int64_t from, int64_t to,
                        o->sum_squares);
 }
 
-static void update_all(const struct t5_optimizer *o, const struct t5_adamw *how, double lr)
+static void adamw_all(const struct t5_optimizer *o, const struct update *u)
 {
     int64_t from = 0;
     int count = t5_model_param_count(o->model);
     struct group last = {0}, mine;
     for (int i = 0; i < count; i++, last = mine) {
         const struct t5_param *p = t5_model_param(o->model, i);
-        mine = group_of(o, p, lr);
+        mine = group_of(o, p, u->lr);
         if (i == 0 || (mine.lr == last.lr && mine.decay == last.decay))
             continue;
-        update_range(o, from, p->offset, *how, last);
+        adamw_range(o, from, p->offset, u->adamw, last);
         from = p->offset;
     }
-    update_range(o, from, t5_model_n_params(o->model), *how, last);
+    adamw_range(o, from, t5_model_n_params(o->model), u->adamw, last);
+}
+
+static void adamw8_one(const struct t5_optimizer *o, const struct t5_param *p,
+                       const struct t5_optimizer_place *at, struct t5_adamw how)
+{
+    const struct t5_backend_handle *backend = t5_model_backend(o->model);
+    float *x = t5_model_params(o->model) + p->offset, *g = t5_model_grads(o->model) + p->offset;
+    char *m = o->state + at->first, *v = o->state + at->second;
+    int64_t n = p->rows * p->cols;
+    if (at->first_scale < 0)
+        backend->ops.adamw(backend->dev, x, g, (float *)m, (float *)v, n, &how, o->sum_squares);
+    else
+        backend->ops.adamw8(
+            backend->dev, x, g, (uint8_t *)m, (uint8_t *)v, (float *)(o->state + at->first_scale),
+            (float *)(o->state + at->second_scale), n, o->maps, &how, o->sum_squares);
+}
+
+static void adafactor_one(const struct t5_optimizer *o, const struct t5_param *p,
+                          const struct t5_optimizer_place *at, const struct t5_adafactor *how)
+{
+    const struct t5_backend_handle *backend = t5_model_backend(o->model);
+    float *col = at->second < 0 ? NULL : (float *)(o->state + at->second);
+    backend->ops.adafactor(backend->dev, t5_model_params(o->model) + p->offset,
+                           t5_model_grads(o->model) + p->offset, (float *)(o->state + at->first),
+                           col, p->rows, p->cols, how, o->sum_squares);
+}
+
+static void update_all(const struct t5_optimizer *o, struct update *u)
+{
+    if (o->settings.kind == T5_ADAMW) {
+        adamw_all(o, u);
+        return;
+    }
+    for (int i = 0; i < t5_model_param_count(o->model); i++) {
+        const struct t5_param *p = t5_model_param(o->model, i);
+        struct group group = group_of(o, p, u->lr);
+        u->adamw.lr = u->adafactor.lr = group.lr;
+        u->adamw.weight_decay = u->adafactor.weight_decay = group.decay;
+        if (o->settings.kind == T5_ADAMW8)
+            adamw8_one(o, p, &o->places[i], u->adamw);
+        else
+            adafactor_one(o, p, &o->places[i], &u->adafactor);
+    }
 }
 
 int t5_optimizer_update(struct t5_optimizer *o, double lr, double *norm, struct t5_err *err)
 {
     const struct t5_backend_handle *backend = t5_model_backend(o->model);
-    struct t5_adamw how = {.beta1 = 0.9f,
-                           .beta2 = 0.999f,
-                           .eps = 1e-8f,
-                           .clip = (float)o->settings.clip,
-                           .step = o->step + 1};
+    int64_t step = o->step + 1;
+    float clip = (float)o->settings.clip;
+    struct update u = {
+        .adamw = {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .clip = clip, .step = step},
+        .adafactor = {.decay = (float)(1 - pow((double)step, -0.8)), .clip = clip},
+        .lr = lr};
     double squares;
     backend->ops.sum_squares(backend->dev, o->sum_squares, t5_model_grads(o->model),
                              t5_model_n_params(o->model));
-    update_all(o, &how, lr);
+    update_all(o, &u);
     if (backend->ops.download(backend->dev, &squares, o->sum_squares, sizeof squares, err))
         return -1;
     *norm = sqrt(squares);

@@ -1,11 +1,22 @@
-/* optimizer.h - AdamW and gradient clipping over a model's flat parameters, on its device. */
+/* optimizer.h - AdamW, AdamW with 8-bit moments, Adafactor, and gradient clipping over a model's
+ * flat parameters, on its device. The layout of the state: optimizer_state.c. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_T5_OPTIMIZER_H
 #define T5_T5_OPTIMIZER_H
 
 #include "t5/model.h"
 
+enum t5_optimizer_kind {
+    T5_ADAMW,
+    T5_ADAMW8,    /* bitsandbytes' AdamW8bit as transformers' Trainer sets it up: embeddings and
+                     tensors of fewer than 4,096 elements keep 32 bits */
+    T5_ADAFACTOR, /* transformers' Adafactor with scale_parameter and relative_step off */
+};
+#define T5_OPTIMIZERS 3
+extern const char *const t5_optimizer_names[T5_OPTIMIZERS]; /* "adamw", "adamw8bit", "adafactor" */
+
 struct t5_optimizer_settings {
+    enum t5_optimizer_kind kind;
     double clip;         /* largest gradient norm; 0: no clipping */
     double weight_decay; /* norms and relative-position biases are exempt, as in transformers'
                             Trainer ... */
@@ -15,11 +26,18 @@ struct t5_optimizer_settings {
 
 /* One tensor of the optimiser's state: what a checkpoint keeps. */
 struct t5_optimizer_tensor {
-    char name[136]; /* "m.NAME", "v.NAME" */
+    char name[136]; /* "m.NAME", "v.NAME", "m_scale.NAME", "row.NAME" ... */
     enum t5_dtype type;
     int rank;
     int64_t shape[2], elements;
     int64_t offset; /* bytes from the state's start */
+};
+
+/* Where the state of one parameter tensor lies: bytes from the start, -1 where it has no such part.
+ */
+struct t5_optimizer_place {
+    int64_t first, second;             /* m and v; Adafactor: row and col, or v alone */
+    int64_t first_scale, second_scale; /* 8 bits only */
 };
 
 struct t5_optimizer {
@@ -28,6 +46,8 @@ struct t5_optimizer {
     char *state;                         /* device: all tensors */
     struct t5_optimizer_tensor *tensors; /* owned */
     int n_tensors;
+    struct t5_optimizer_place *places; /* owned: one a parameter tensor */
+    float *maps;         /* device: t5_dynamic_maps, where there are 8 bits; or NULL */
     double *sum_squares; /* device */
     int64_t step;        /* updates made */
 };
@@ -37,12 +57,23 @@ int t5_optimizer_init(struct t5_optimizer *out, struct t5_model *model,
                       const struct t5_optimizer_settings *settings,
                       struct t5_err *err) T5_MUST_CHECK;
 void t5_optimizer_free(struct t5_optimizer *optimizer);
-int64_t t5_optimizer_bytes(int64_t n_params); /* device memory it takes */
-size_t t5_optimizer_tensor_bytes(const struct t5_optimizer_tensor *tensor);
+/* Refuses (T5_USAGE) what a backend has no operator for. */
+int t5_optimizer_check(enum t5_optimizer_kind kind, const struct t5_backend_handle *backend,
+                       struct t5_err *err) T5_MUST_CHECK;
 
 /* One update from the model's gradients. *norm: of the gradients before clipping; where it is not
  * finite nothing was changed and no update is counted. */
 int t5_optimizer_update(struct t5_optimizer *optimizer, double lr, double *norm,
                         struct t5_err *err) T5_MUST_CHECK;
+
+/* ---- the state ---- */
+
+/* Fills tensors, n_tensors and places from the model's parameters. *bytes: of the whole state. */
+int t5_optimizer_describe(struct t5_optimizer *optimizer, int64_t *bytes,
+                          struct t5_err *err) T5_MUST_CHECK;
+/* The same number before a model is there, for training every weight of a config. */
+int t5_optimizer_plan(int64_t *bytes, enum t5_optimizer_kind kind, const struct t5_config *config,
+                      struct t5_err *err) T5_MUST_CHECK;
+size_t t5_optimizer_tensor_bytes(const struct t5_optimizer_tensor *tensor);
 
 #endif

@@ -26,6 +26,8 @@ static int check_lora(struct t5_train_options *o, struct t5_err *err)
         return usage(err, "--full takes none of LoRA's options");
     if (o->init && shaped)
         return usage(err, "--init brings its own rank, alpha, targets and rsLoRA");
+    if (!o->full && t5_train_options_optimizer(o) != T5_ADAMW)
+        return usage(err, "--optimizer other than adamw is for --full: adapters are small");
     o->rank = o->rank < 0 ? 16 : o->rank;
     o->alpha = o->alpha < 0 ? 32 : o->alpha;
     o->targets = o->targets ? o->targets : "q,v";
@@ -86,6 +88,14 @@ int t5_train_options_check(struct t5_train_options *o, int n_files, struct t5_er
     if (o->truncate && !o->max_source && !o->max_target)
         return usage(err, "--truncate needs --max-source or --max-target");
     return check_arithmetic(o, err) || check_evaluation(o, err) || check_lora(o, err) ? -1 : 0;
+}
+
+enum t5_optimizer_kind t5_train_options_optimizer(const struct t5_train_options *o)
+{
+    int kind = 0;
+    while (strcmp(o->optimizer, t5_optimizer_names[kind]) != 0)
+        kind++;
+    return (enum t5_optimizer_kind)kind;
 }
 
 struct t5_schedule t5_train_options_schedule(const struct t5_train_options *o, int64_t total)

@@ -26,6 +26,7 @@ struct t5_train_options {
     double lr;
     const char *schedule;
     struct t5_amount warmup, decay; /* of the run's steps */
+    const char *optimizer;
     double label_smoothing, clip, weight_decay, model_dropout;
     int64_t seed;
     const char *order;
@@ -57,7 +58,7 @@ struct t5_train_options {
 #define T5_TRAIN_DEFAULTS                                                                          \
     {                                                                                              \
         .rank = -1, .alpha = -1, .dropout = -1, .save_as = "f32", .epochs = 5, .max_steps = -1,    \
-        .batch = 8, .lr = 1e-3, .schedule = "linear", .decay = {10, 1}, .clip = 1,                 \
+        .batch = 8, .lr = 1e-3, .schedule = "linear", .optimizer = "adamw", .decay = {10, 1}, .clip = 1,                 \
         .model_dropout = -1, .seed = 42, .order = "shuffle", .micro_tokens = -1, .max_source = -1, \
         .max_target = -1, .eval_max_new = -1, .save_every = 500, .keep = 1,                        \
         .max_line = (int64_t)T5_MAX_LINE, .device = "auto"                                         \
@@ -68,6 +69,7 @@ struct t5_train_options {
 int t5_train_options_check(struct t5_train_options *options, int n_files,
                            struct t5_err *err) T5_MUST_CHECK;
 
+enum t5_optimizer_kind t5_train_options_optimizer(const struct t5_train_options *options);
 /* The learning rate's course over so many steps. */
 struct t5_schedule t5_train_options_schedule(const struct t5_train_options *options, int64_t total);
 

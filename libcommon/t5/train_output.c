@@ -65,8 +65,7 @@ static int64_t product_bytes(const struct t5_train_run *run)
 
 int64_t t5_train_checkpoint_bytes(const struct t5_train_run *run)
 {
-    int64_t n = run->plan.trainable;
-    return t5_train_state_bytes(n, t5_optimizer_bytes(n));
+    return t5_train_state_bytes(run->plan.trainable, run->plan.optimizer_bytes);
 }
 
 /* Files written in turn: the newest one is never touched. */

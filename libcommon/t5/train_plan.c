@@ -3,6 +3,7 @@
 #include "t5/train_plan.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "t5/judge.h"
 #include "t5/pass_limits.h"
@@ -34,6 +35,20 @@ static int count_parameters(struct t5_train_plan *plan, const struct t5_train_sh
     return 0;
 }
 
+/* The model's plan counts AdamW's two moments; others keep less. */
+static int plan_optimizer(struct t5_train_plan *plan, const struct t5_train_shape *s,
+                          struct t5_err *err)
+{
+    int i = 0;
+    while (strcmp(plan->rows[i].what, "optimiser") != 0)
+        i++;
+    if (s->optimizer != T5_ADAMW &&
+        t5_optimizer_plan(&plan->rows[i].bytes, s->optimizer, s->config, err))
+        return -1;
+    plan->optimizer_bytes = plan->rows[i].bytes;
+    return 0;
+}
+
 /* For the cuts that the plan and the shape's backend stand at. */
 static int plan_for(struct t5_train_plan *plan, const struct t5_train_shape *s, struct t5_err *err)
 {
@@ -50,7 +65,8 @@ static int plan_for(struct t5_train_plan *plan, const struct t5_train_shape *s, 
     plan->limits.recompute = recompute;
     plan->compact = s->backend->compact;
     if (t5_model_plan(plan->rows, &plan->n_rows, s->backend, s->checkpoint, s->config, s->adapter,
-                      s->mode, &plan->limits, err))
+                      s->mode, &plan->limits, err) ||
+        plan_optimizer(plan, s, err))
         return -1;
     if (s->decode_new > 0) {
         struct t5_plan_row *row = &plan->rows[plan->n_rows++];

@@ -4,6 +4,7 @@
 #ifndef T5_T5_TRAIN_PLAN_H
 #define T5_T5_TRAIN_PLAN_H
 
+#include "t5/optimizer.h"
 #include "t5/order.h"
 
 /* What the plan is made for; all borrowed. */
@@ -18,6 +19,7 @@ struct t5_train_shape {
     enum t5_order_kind order;
     uint64_t seed;
     int64_t steps;      /* see struct t5_passes */
+    enum t5_optimizer_kind optimizer;
     int64_t decode_new; /* evaluation decodes so many tokens a record; 0: it does not */
 };
 
@@ -31,6 +33,7 @@ struct t5_train_plan {
     int64_t taken;      /* of them, by opening the device */
     int64_t free_bytes; /* what else can be had */
     int fits;
+    int64_t optimizer_bytes;       /* the row "optimiser": a checkpoint holds it, too */
     int64_t parameters, trainable; /* elements; parameters counts base and adapter */
 };
 

@@ -25,7 +25,10 @@ static int open_device(struct t5_train_run *run, struct t5_err *err)
                                     .compute = t5_compute_named(compute_name(o)),
                                     .keep_wide = o->keep_bf16,
                                     .max_memory = o->max_memory};
-    return t5_backend_open(&run->backend, o->device, &how, err);
+    return t5_backend_open(&run->backend, o->device, &how, err) ||
+                   t5_optimizer_check(t5_train_options_optimizer(o), &run->backend, err)
+               ? -1
+               : 0;
 }
 
 static enum t5_order_kind order_kind(const struct t5_train_options *o)
@@ -56,6 +59,7 @@ static int make_plan(struct t5_train_run *run, struct t5_err *err)
                                    .order = order_kind(o),
                                    .seed = (uint64_t)o->seed,
                                    .steps = total_steps(run),
+                                   .optimizer = t5_train_options_optimizer(o),
                                    .decode_new = o->eval_generate ? o->eval_max_new : 0};
     /* where memory was short, the run goes on with the cut it began with: else its bytes would
      * differ */
@@ -86,6 +90,7 @@ static int make_settings(struct t5_train_run *run, struct t5_err *err)
     s->total_steps = total_steps(run);
     s->schedule = t5_train_options_schedule(o, s->total_steps);
     s->optimizer = (struct t5_optimizer_settings){
+        .kind = t5_train_options_optimizer(o), 
         .clip = o->clip, .weight_decay = o->weight_decay, .lora_plus = o->lora_plus};
     s->model_dropout = o->model_dropout < 0 ? (double)run->config.dropout : o->model_dropout;
     s->lora_dropout = t5_train_run_is_lora(run) ? run->adapter.dropout : 0;
@@ -171,6 +176,7 @@ static void make_identity(struct t5_train_run *run)
     t5_identity_add(id, "total_steps", "%lld", (long long)s->total_steps);
     t5_identity_add(id, "micro_tokens", "%lld", (long long)s->micro_tokens);
     add_schedule(id, run);
+    t5_identity_add(id, "optimizer", "%s", o->optimizer);
     t5_identity_add(id, "clip", "%.17g", o->clip);
     t5_identity_add(id, "weight_decay", "%.17g", o->weight_decay);
     t5_identity_add(id, "label_smoothing", "%.17g", o->label_smoothing);

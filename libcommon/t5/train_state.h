@@ -71,7 +71,7 @@ int t5_train_state_load(const struct t5_train_state *state, struct t5_model *mod
 int t5_train_state_save(const char *dir, int slot, struct t5_model *model,
                         struct t5_trainer *trainer, const struct t5_identity *identity,
                         int finished, struct t5_err *err) T5_MUST_CHECK;
-/* Bytes of one checkpoint, about; optimizer_bytes: t5_optimizer_bytes. */
+/* Bytes of one checkpoint, about; optimizer_bytes: of its state. */
 int64_t t5_train_state_bytes(int64_t n_params, int64_t optimizer_bytes);
 
 #endif

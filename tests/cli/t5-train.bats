@@ -208,6 +208,38 @@ curves() {
     run -2 train --full --lora-plus 4 -o "$tmp/x" $records
 }
 
+@test "--optimizer: smaller states, learning all the same, resumed to the same bytes" {
+    need_cpu
+    need_strace
+    model=testdata/demo/base
+    head -16 testdata/demo/train.jsonl | t5-tokenize -s testdata/demo >"$tmp/demo"
+    local o full="--full --lr 1e-3 --batch 4 --max-steps 6"
+    for o in adamw adamw8bit adafactor; do
+        train $full --save-every 2 --optimizer $o -o "$tmp/$o" "$tmp/demo" >"$tmp/$o.jsonl"
+        jq -se 'map(.loss // empty) | (.[4:] | add) < (.[:2] | add)' "$tmp/$o.jsonl"
+        strace -f -qq -o /dev/null -e trace=rename -e inject=rename:signal=KILL:when=3 t5-train --device $device --threads 1 \
+            -m $model $full --save-every 2 --optimizer $o -o "$tmp/killed" "$tmp/demo" >"$tmp/log" || true
+        train $full --save-every 2 --optimizer $o --resume -o "$tmp/killed" "$tmp/demo" >"$tmp/log"
+        [ "$(jq -s '.[0].resumed_from_step' "$tmp/log")" = 4 ]
+        cmp "$tmp/$o/model.safetensors" "$tmp/killed/model.safetensors"
+        cmp "$tmp/$o"/checkpoint.?.safetensors "$tmp/killed"/checkpoint.?.safetensors
+        # the plan says what a checkpoint holds
+        local planned size
+        planned=$(jq -s '.[0].memory | .parameters + .optimiser' "$tmp/$o.jsonl")
+        size=$(stat -c %s "$tmp/$o"/checkpoint.?.safetensors)
+        [ $((size - planned)) -lt 40000 ] && [ $((size - planned)) -gt -40000 ]
+        rm -r "$tmp/killed"
+    done
+    run ! cmp -s "$tmp/adamw/model.safetensors" "$tmp/adamw8bit/model.safetensors"
+    jq -se '.[0].memory | .optimiser < 0.6 * 2 * .parameters' "$tmp/adamw8bit.jsonl"
+    jq -se '.[0].memory | .optimiser < 0.03 * .parameters' "$tmp/adafactor.jsonl"
+    run -1 train $full --optimizer adamw --resume -o "$tmp/adafactor" "$tmp/demo"
+    [[ $output == *"another optimizer: adafactor there, adamw here" ]]
+    run -2 --separate-stderr train --optimizer adafactor -o "$out" "$tmp/demo"
+    [[ $stderr == *"is for --full"* ]]
+    run -2 train --full --optimizer sgd -o "$out" "$tmp/demo"
+}
+
 # ---- interruption ----
 
 killed_again_and_again() {
