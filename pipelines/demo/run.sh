@@ -10,6 +10,7 @@
 # processor time with AVX-512, nearly all of it training. Output in DIR [demo-out].
 set -euo pipefail
 shopt -s inherit_errexit
+[ "${1:-}" != --help ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit; }
 cd "$(dirname "$0")/../.."
 PATH="$(cd "${BIN:-build/bin}" && pwd):$PATH"
 data=testdata/demo

@@ -15,6 +15,9 @@ setup() { cd "$BATS_TEST_DIRNAME/../.."; }
 }
 
 @test "recipes: --help of a script is its head; without operands it is bad usage" {
+    run bash pipelines/demo/run.sh --help
+    [ "$status" -eq 0 ]
+    [[ $output == *"usage: "*"pipelines/demo/run.sh"* ]]
     for script in pipelines/*.sh; do
         run "$script" --help
         [ "$status" -eq 0 ]

@@ -20,6 +20,8 @@ start() { # with options of serve.sh; "$service" is the process
     until [ -n "$*" ] || [ -S t5.socket ]; do sleep 0.02; done
 }
 
+children() { cat "/proc/$1/task/$1/children"; }
+
 ask() { socat -t 30 - UNIX-CONNECT:t5.socket; }
 
 @test "serve: many lines on a connection, as the pipeline summarises them; then another connection" {
@@ -53,7 +55,7 @@ ask() { socat -t 30 - UNIX-CONNECT:t5.socket; }
 @test "serve: TCP, and a text cut to -n tokens" {
     port=$((20000 + RANDOM % 20000))
     start -l "TCP-LISTEN:$port,reuseaddr,bind=127.0.0.1" -n 12
-    until head -n 5 lines | socat -t 30 - "TCP:127.0.0.1:$port" > got; do sleep 0.1; done
+    for _ in {1..50}; do head -n 5 lines | socat -t 30 - "TCP:127.0.0.1:$port" > got && break; sleep 0.1; done
     head -n 5 lines | jq -cR '{dialogue: .}' | t5-tokenize -s "$demo" -p 'summarize: ' --max-source 12 |
         t5-generate -m "$demo/base" | t5-tokenize -s "$demo" --decode | jq -r .prediction | cmp - got
 }
@@ -82,7 +84,11 @@ ask() { socat -t 30 - UNIX-CONNECT:t5.socket; }
     start
     (head -n 1 lines; sleep 3) 3>&- | ask > got 3>&- & asking=$!
     until [ -s got ]; do sleep 0.02; done
-    kill "$(pgrep -x t5-generate -P "$(pgrep -d , -P $service)")"
+    for stage in $(children $service); do
+        for process in $(children "$stage"); do
+            [ "$(cat "/proc/$process/comm")" != t5-generate ] || kill "$process"
+        done
+    done
     status=0; wait $service || status=$?
     [ "$status" -eq 143 ]
     [ -z "$(find . -maxdepth 1 -name 'tmp.*')" ]

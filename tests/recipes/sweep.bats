@@ -63,7 +63,9 @@ END
     until [ -s killed/r4-lr1e-2-s42/metrics.jsonl ]; do sleep 0.01; done
     # All at once, as when the machine goes: the sweep first, or it would call this a failed run.
     kill -KILL $pid
-    pgrep -f "$PWD/killed" | xargs -r kill -KILL || true
+    for process in /proc/[0-9]*; do
+        ! grep -qsF "$PWD/killed" "$process/cmdline" || kill -KILL "${process#/proc/}" || true
+    done
     wait $pid || true
     [ ! -e killed/table.tsv ]
     run_sweep -o "$PWD/killed" -r '2 4' -l 1e-2 -s 42
