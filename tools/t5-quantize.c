@@ -1,5 +1,5 @@
-/* t5-quantize.c - a model in, the same model with other types out: int8 weights, bf16, f32,
- * adapters merged. The pass itself is io/quantize.c. */
+/* t5-quantize.c - a model in, the same model with other types out: quantised weights, bf16, f32,
+ * adapters merged; or what that cost. The pass itself is io/quantize.c, the cost t5/compare.c. */
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <signal.h>
@@ -13,10 +13,13 @@
 #include "base/program.h"
 #include "io/list.h"
 #include "io/quantize.h"
+#include "t5/compare_files.h"
 
 static const char *type, *report, *output, *to_dir;
 static struct t5_list keep, merges;
 static int requantize, list;
+static const char *original, *device, *compute;
+static int64_t records = -1, threads = -1; /* -1: not given */
 
 static const struct t5_option options[] = {
     {"type", 't', T5_OPT_CHOICE, "int8|fp8|nf4|bf16|f32", &type, 0, 0,
@@ -32,12 +35,20 @@ static const struct t5_option options[] = {
     {"requantize", 0, T5_OPT_FLAG, NULL, &requantize, 0, 0, "let quantised weights be so again"},
     {"list", 0, T5_OPT_FLAG, NULL, &list, 0, 0,
      "print the tensors of MODEL, any safetensors, as JSON lines"},
+    {"compare", 0, T5_OPT_STRING, "ORIGINAL", &original, 0, 0,
+     "print how far MODEL is from this one on records of tokens, as JSON lines"},
+    {"records", 0, T5_OPT_INT, "N", &records, 1, 1e15, "compare on the first N [all]"},
+    {"compute", 0, T5_OPT_CHOICE, "f32|bf16|int8|fp8", &compute, 0, 0,
+     "compare MODEL with this arithmetic; the original's is f32 [f32]"},
+    {"device", 0, T5_OPT_STRING, "DEVICE", &device, 0, 0,
+     "compare on auto, cpu, ref, cuda or cuda:N [auto]"},
+    {"threads", 'j', T5_OPT_INT, "N", &threads, 0, 4096, "compare with N CPU threads; 0: all [0]"},
     {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
 };
 
 static const struct t5_program program = {
     "t5-quantize", "Write a T5 model as one safetensors file, its weights 8 bit or otherwise.",
-    "MODEL", options};
+    "MODEL [TOKENS...]", options};
 
 /* What one run holds open. */
 struct run {
@@ -79,11 +90,26 @@ static int is_stdout(const char *path)
     return !path || strcmp(path, "-") == 0;
 }
 
+static int check_compare(struct t5_err *err)
+{
+    if (!original && (records >= 0 || device || compute || threads >= 0))
+        return usage(err, "--records, --compute, --device and --threads go with --compare");
+    if (original &&
+        (type || keep.n || output || to_dir || merges.n || report || requantize || list))
+        return usage(err, "--compare writes no model and goes with --records, --compute, --device "
+                          "and --threads only");
+    return 0;
+}
+
 static int check_options(const struct t5_list *operands, struct t5_err *err)
 {
-    if (operands->n != 1)
+    if (operands->n != 1 && !(original && operands->n))
         return usage(err, operands->n ? "one MODEL expected, more found (see --help)"
                                       : "no MODEL (see --help)");
+    if (check_compare(err))
+        return -1;
+    if (original)
+        return 0;
     if (list && (type || keep.n || output || to_dir || merges.n || report || requantize))
         return usage(err, "--list prints to standard output and goes with no other option");
     if (to_dir && output)
@@ -282,6 +308,27 @@ static int run(struct run *r, struct t5_err *err)
     return rc;
 }
 
+static void warn(const char *text)
+{
+    t5_warn(program.name, "%s", text);
+}
+
+static int compare(const struct t5_list *operands, struct t5_err *err)
+{
+    const struct t5_compare_files files = {
+        .original = original,
+        .model = operands->items[0],
+        .tokens = operands->items + 1,
+        .n_tokens = operands->n - 1,
+        .records = records < 0 ? 0 : records,
+        .device = device ? device : "auto",
+        .compute = compute ? t5_compute_named(compute) : T5_COMPUTE_F32,
+        .threads = threads < 0 ? 0 : (int)threads,
+        .warn = warn,
+    };
+    return t5_compare_print(stdout, &files, err);
+}
+
 int main(int argc, char **argv)
 {
     struct t5_err err = {0};
@@ -295,7 +342,9 @@ int main(int argc, char **argv)
         rc = check_options(&operands, &err) || quote_command(&r.command, argc, argv, &err) ? -1 : 0;
         r.path = rc ? NULL : operands.items[0];
         if (rc == 0)
-            rc = list ? t5_list_tensors(stdout, r.path, &err) : run(&r, &err);
+            rc = original ? compare(&operands, &err)
+                 : list   ? t5_list_tensors(stdout, r.path, &err)
+                          : run(&r, &err);
     }
     t5_buf_free(&r.command);
     t5_list_free(&operands);

@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/rng.h"
 #include "t5/adapter_params.h"
+#include "t5/compare.h"
 #include "t5/trainer.h"
 
 #define AT_A_TIME 8 /* records a pass */
@@ -93,44 +94,6 @@ static struct t5_batch pack(struct packed *p, const struct t5_dataset *data, int
                              .labels = data->labels + data->label_offsets[first],
                              .label_offsets = p->label_offsets,
                              .record = p->record};
-}
-
-static int64_t argmax(const float *x, int64_t n)
-{
-    int64_t best = 0;
-    for (int64_t i = 1; i < n; i++)
-        if (x[i] > x[best])
-            best = i;
-    return best;
-}
-
-struct totals {
-    double error, size; /* squared */
-    int64_t tokens, agreed;
-};
-
-static int compare_logits(struct totals *t, struct side *a, struct side *b,
-                          const struct t5_batch *batch, struct t5_err *err)
-{
-    int64_t n = batch->label_offsets[batch->n_seqs], v = t5_model_config(a->model)->vocab;
-    float *x = t5_alloc((size_t)(n * v), sizeof *x, "logits", err);
-    float *y = t5_alloc((size_t)(n * v), sizeof *y, "logits", err);
-    int rc = x && y && t5_model_logits(a->model, batch, x, err) == 0 &&
-                     t5_model_logits(b->model, batch, y, err) == 0
-                 ? 0
-                 : -1;
-    for (int64_t i = 0; rc == 0 && i < n; i++) {
-        for (int64_t c = 0; c < v; c++) {
-            double d = (double)y[i * v + c] - (double)x[i * v + c];
-            t->error += d * d;
-            t->size += (double)x[i * v + c] * (double)x[i * v + c];
-        }
-        t->agreed += argmax(x + i * v, v) == argmax(y + i * v, v);
-        t->tokens++;
-    }
-    free(x);
-    free(y);
-    return rc;
 }
 
 /* The gradient of one batch with a random B, flat. */
@@ -234,7 +197,7 @@ static int compare(char **argv, struct t5_err *err)
     static struct packed packed;
     struct t5_dataset data = {0};
     struct t5_pass_limits limits = {0};
-    struct totals totals = {0};
+    struct t5_comparison total = {0}, of[AT_A_TIME];
     int64_t records = atoll(argv[6]), steps = atoll(argv[7]), passes = 0;
     double cosine = 0, one, *x = calloc((size_t)steps + 1, sizeof *x),
            *y = calloc((size_t)steps + 1, sizeof *y);
@@ -247,8 +210,10 @@ static int compare(char **argv, struct t5_err *err)
         goto out;
     for (int64_t first = 0; first + AT_A_TIME <= data.n; first += AT_A_TIME) {
         struct t5_batch batch = pack(&packed, &data, first, AT_A_TIME);
-        if (compare_logits(&totals, &a, &b, &batch, err))
+        if (t5_compare_batch(of, a.model, b.model, &batch, err))
             goto out;
+        for (int i = 0; i < AT_A_TIME; i++)
+            t5_comparison_add(&total, &of[i]);
         if (first % (4 * AT_A_TIME) == 0) {
             if (compare_gradients(&one, &a, &b, &batch, err))
                 goto out;
@@ -260,8 +225,8 @@ static int compare(char **argv, struct t5_err *err)
     printf("{\"bench\":\"quality\",\"compute\":\"%s\",\"records\":%lld,\"tokens\":%lld,"
            "\"logits_relative_error\":%.3g,\"top1_agreement\":%.4f,\"lora_gradient_cosine\":%.5f,"
            "\"loss_curve_difference\":%.3g,\"loss_first\":%.4f,\"loss_last\":%.4f}\n",
-           argv[4], (long long)data.n, (long long)totals.tokens, sqrt(totals.error / totals.size),
-           (double)totals.agreed / (double)totals.tokens, cosine / (double)passes,
+           argv[4], (long long)data.n, (long long)total.tokens, t5_comparison_error(&total),
+           (double)total.agreed / (double)total.tokens, cosine / (double)passes,
            curve_difference(x, y, steps), x[0], x[steps - 1]);
     rc = 0;
 out:

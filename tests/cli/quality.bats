@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# quality.bats - what 8 bit costs, on the demo's trained base: logits, top-1 agreement, LoRA gradients and a loss
+# quality.bats - what 8 and 4 bits cost, on the demo's trained base: logits, top-1 agreement, LoRA gradients and a loss
 # curve, against the unquantised model in f32.
 
 setup() {
@@ -22,3 +22,11 @@ within() {
 @test "bf16" { within $demo/base bf16 1.5e-2 0.993 0.999 0.005; }
 @test "int8 weights" { within "$tmp/int8.safetensors" bf16 3e-2 0.985 0.995 0.01; }
 @test "int8 weights and activations" { within "$tmp/int8.safetensors" int8 8e-2 0.965 0.98 0.02; }
+@test "fp8 weights" {
+    t5-quantize -t fp8 -o "$tmp/fp8.safetensors" $demo/base
+    within "$tmp/fp8.safetensors" bf16 8e-2 0.96 0.97 0.02
+}
+@test "nf4 weights" {
+    t5-quantize -t nf4 -o "$tmp/nf4.safetensors" $demo/base
+    within "$tmp/nf4.safetensors" bf16 0.3 0.85 0.8 0.06
+}

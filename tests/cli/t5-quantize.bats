@@ -197,6 +197,45 @@ data() {
     [ ${#stderr_lines[@]} == 1 ]
 }
 
+# The losses are transformers', by the golden log-probabilities.
+@test "--compare: a line per record, then one for all; the original's loss is the reference's" {
+    t5-quantize -t nf4 -o "$tmp/q" "$model"
+    t5-quantize --compare "$model" "$tmp/q" "$golden/records.jsonl" >"$tmp/lines"
+    [ "$(wc -l <"$tmp/lines")" = 25 ]
+    jq -e -s --slurpfile want "$golden/gated/logprobs/none.jsonl" '
+        ([.[:24], $want] | transpose | all(.[]; .[0].tokens == (.[1].logprobs | length) and
+            (.[0].original_loss * .[0].tokens + .[1].sum | fabs) < 1e-3)) and
+        .[24].records == 24 and .[24].tokens == ($want | map(.logprobs | length) | add) and
+        (.[24].original_loss * .[24].tokens + ($want | map(.sum) | add) | fabs) < 1e-2' "$tmp/lines"
+    jq -e -s '.[-1] | .logits_relative_error > 0.05 and .top1_agreement < 1 and .top1_agreement > 0.3' "$tmp/lines"
+    t5-quantize --compare "$model" -j 1 --device ref --records 3 "$tmp/q" <"$golden/records.jsonl" >"$tmp/three"
+    [ "$(jq -c -s '[length, .[-1].records, .[2].record]' "$tmp/three")" = '[4,3,3]' ]
+    jq -e -n --slurpfile a "$tmp/lines" --slurpfile b "$tmp/three" 'all(range(3);
+        ($a[.].logits_relative_error / $b[.].logits_relative_error - 1 | fabs) < 1e-3)'
+    t5-quantize --compare "$model" "$model" "$golden/records.jsonl" | tail -n 1 |
+        jq -e '.logits_relative_error == 0 and .top1_agreement == 1 and .loss == .original_loss'
+    t5-quantize --compare "$model" --compute bf16 "$model" "$golden/records.jsonl" | tail -n 1 |
+        jq -e '.logits_relative_error > 0 and .logits_relative_error < 0.05'
+}
+
+@test "--compare refuses what it cannot compare, in one line" {
+    refuses() { # STATUS TEXT ARGUMENT...
+        run -"$1" --separate-stderr t5-quantize "${@:3}" </dev/null
+        [[ ${#stderr_lines[@]} == 1 && $stderr == *"$2"* && -z $output ]] || { echo "$stderr" >&2; return 1; }
+    }
+    records=$golden/records.jsonl
+    refuses 2 "--compare writes no model" --compare "$model" -t int8 "$model" "$records"
+    refuses 2 "--compare writes no model" --compare "$model" -o "$tmp/x" "$model" "$records"
+    refuses 2 "go with --compare" --records 3 "$model"
+    refuses 2 "go with --compare" --device cpu "$model"
+    refuses 2 "no MODEL" --compare "$model"
+    refuses 1 "no records to compare on" --compare "$model" "$model"
+    refuses 1 "vocabulary of 96 tokens expected" --compare "$model" testdata/demo/base "$records"
+    refuses 4 "No such file" --compare "$tmp/none" "$model" "$records"
+    echo '{"input_ids":[5,1]}' >"$tmp/unlabelled"
+    refuses 1 'unlabelled:1:1: no "labels"' --compare "$model" "$model" "$tmp/unlabelled"
+}
+
 # Two halves of an adapter are the adapter: exactly, as a half is a power of two and what is added is added twice.
 @test "--merge takes several adapters with weights" {
     qv=$golden/gated/adapter-qv all=$golden/gated/adapter-all

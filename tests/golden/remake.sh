@@ -5,13 +5,16 @@
 set -eu
 new=${1:?usage: remake.sh FOLDER}
 python=${T5_PEER_PYTHON:-python3}
-scripts='models logprobs generate transitions sampling training formats bin rouge tokenizer nf4'
+scripts='models logprobs generate transitions sampling training formats bin rouge tokenizer'
 case $new in testdata*) echo 'remake.sh: FOLDER lies in testdata' >&2; exit 2 ;; esac
 rm -rf "$new"
 for script in $scripts; do
     "$python" "tests/golden/$script.py" "$new"
 done
-if "$python" -c 'import bitsandbytes' 2>/dev/null; then "$python" tests/golden/optimizers.py "$new"; fi
+if "$python" -c 'import bitsandbytes' 2>/dev/null; then
+    "$python" tests/golden/optimizers.py "$new"
+    "$python" tests/golden/nf4.py "$new"
+fi
 if "$python" -c 'import tensorboard' 2>/dev/null; then "$python" tests/golden/events.py "$new"; fi
 "$python" -c 'import sys, torch, transformers, peft
 print("python", sys.version.split()[0], "torch", torch.__version__, "transformers", transformers.__version__,
