@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "device.h"
+#include "fp8.h"
 
 extern "C" {
 #include "base/buf.h"
@@ -19,6 +19,7 @@ extern "C" {
 
 bool t5_cuda_failed(t5_device *dev, cudaError_t rc, const char *what)
 {
+    dev->calls++;
     if (rc == cudaSuccess)
         return false;
     if (!dev->failure.text[0])
@@ -53,7 +54,7 @@ static void cuda_close(t5_device *dev)
     cudaFree(dev->workspace);
     cudaFree(dev->scratch);
     cudaFree(dev->expanded);
-    cudaFree(dev->rows8);
+    t5_cuda_fp8_close(dev);
     cudaFree(dev->ones);
     for (int i = 0; i < 2; i++) {
         cudaFreeHost(dev->staging[i]);

@@ -31,6 +31,8 @@ struct t5_device {
     size_t expanded_bytes;
     void *rows8; /* grows as scratch does: activations in 8 bits, see fp8.h */
     size_t rows8_bytes;
+    struct t5_fp8_state *fp8; /* what lies there: see fp8.cu */
+    uint64_t calls;           /* of CUDA so far: tells whether something came between two */
     float *ones; /* (n_ones) grows at load */
     int64_t n_ones;
     int64_t max_memory;   /* bytes in all; 0: no limit */
@@ -127,6 +129,75 @@ __device__ inline void store_quad(T *row, int c, int width, bool whole, const qu
     }
 }
 
+/* Eight columns: 16 bytes of bf16, what a load moves at most. */
+struct octet {
+    float v[8];
+};
+
+__device__ inline octet unpack(const uint4 &raw)
+{
+    const __nv_bfloat162 *pair = reinterpret_cast<const __nv_bfloat162 *>(&raw);
+    octet q;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float2 f = __bfloat1622float2(pair[i]);
+        q.v[2 * i] = f.x, q.v[2 * i + 1] = f.y;
+    }
+    return q;
+}
+
+__device__ inline uint4 pack(const octet &q)
+{
+    uint4 raw;
+    __nv_bfloat162 *pair = reinterpret_cast<__nv_bfloat162 *>(&raw);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        pair[i] = __floats2bfloat162_rn(q.v[2 * i], q.v[2 * i + 1]);
+    return raw;
+}
+
+/* Columns c .. c+7 of a row; beyond `width` they read 0. whole: rows are aligned to 16 bytes and
+ * width is a multiple of 8. */
+template <typename T> __device__ inline octet load_octet(const T *row, int c, int width, bool whole)
+{
+    octet q;
+    if (whole && c >= width) {
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            q.v[i] = 0;
+    } else if (whole && sizeof(T) == 4) {
+        float4 a = *reinterpret_cast<const float4 *>(row + c);
+        float4 b = *reinterpret_cast<const float4 *>(row + c + 4);
+        q.v[0] = a.x, q.v[1] = a.y, q.v[2] = a.z, q.v[3] = a.w;
+        q.v[4] = b.x, q.v[5] = b.y, q.v[6] = b.z, q.v[7] = b.w;
+    } else if (whole) {
+        return unpack(*reinterpret_cast<const uint4 *>(row + c));
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            q.v[i] = c + i < width ? to_float(row[c + i]) : 0;
+    }
+    return q;
+}
+
+template <typename T>
+__device__ inline void store_octet(T *row, int c, int width, bool whole, const octet &q)
+{
+    if (whole && c >= width)
+        return;
+    if (whole && sizeof(T) == 4) {
+        *reinterpret_cast<float4 *>(row + c) = make_float4(q.v[0], q.v[1], q.v[2], q.v[3]);
+        *reinterpret_cast<float4 *>(row + c + 4) = make_float4(q.v[4], q.v[5], q.v[6], q.v[7]);
+    } else if (whole) {
+        *reinterpret_cast<uint4 *>(row + c) = pack(q);
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (c + i < width)
+                from_float(row + c + i, q.v[i]);
+    }
+}
+
 /* ---- dropout ---- */
 
 struct drop_row { /* a t5_dropout at one row */
@@ -173,7 +244,7 @@ __device__ inline void drop_two(float &even, float &odd, uint32_t word, uint32_t
 }
 
 /* Multiplies columns c .. c+3 (c a multiple of 4) by their factors. Half a draw: where the next
- * four are at hand too, drop_octet. */
+ * four are at hand too, drop. */
 __device__ inline void drop_quad(quad &q, const drop_row &r, uint32_t c)
 {
     if (!r.active)
@@ -186,7 +257,7 @@ __device__ inline void drop_quad(quad &q, const drop_row &r, uint32_t c)
 }
 
 /* The same for columns c .. c+7, c a multiple of 8. */
-__device__ inline void drop_octet(quad &low, quad &high, const drop_row &r, uint32_t c)
+__device__ inline void drop(octet &q, const drop_row &r, uint32_t c)
 {
     if (!r.active)
         return;
@@ -194,10 +265,8 @@ __device__ inline void drop_octet(quad &low, quad &high, const drop_row &r, uint
     uint32_t threshold = t5_dropout_threshold(r.d.p);
     float keep = t5_dropout_keep(r.d.p);
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        drop_two(low.v[2 * i], low.v[2 * i + 1], draw.v[i], threshold, keep);
-        drop_two(high.v[2 * i], high.v[2 * i + 1], draw.v[2 + i], threshold, keep);
-    }
+    for (int i = 0; i < 4; i++)
+        drop_two(q.v[2 * i], q.v[2 * i + 1], draw.v[i], threshold, keep);
 }
 
 /* ---- sums over a block: fixed order, so the same bytes every time ---- */

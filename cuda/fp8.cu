@@ -1,60 +1,54 @@
-/* fp8.cu - rows of activations to e4m3 with one scale a row. Bound by memory: 2 bytes read, 1
- * written an element; a row waits in registers between its maximum and its rounding. */
+/* fp8.cu - rows of activations to e4m3 with one scale a row, as a pass of their own or left behind
+ * by the operator before. Bound by memory: 2 bytes read, 1 written an element; a row waits in
+ * registers between its maximum and its rounding. */
 /* SPDX-License-Identifier: MIT */
+#include <unordered_map>
+
 #include "fp8.h"
 
-#define THREADS 256
-
-/* The row lies in registers: VECTORS x 8 elements a thread. */
+/* Up to VECTORS x 8 elements a thread; any alignment and distance where not whole. */
 template <int VECTORS, bool FOLD>
-__global__ void __launch_bounds__(THREADS)
-    quantise_rows(fp8_q *q, float *scale, const bf16 *x, int64_t ldx, const float *fold, int cols)
+__global__ void quantise_rows(fp8_q *q, float *scale, const bf16 *x, int64_t ldx, const float *fold,
+                              int cols, bool whole)
 {
     const int64_t i = blockIdx.x;
-    const bf16 *row = x + i * ldx;
-    uint4 raw[VECTORS];
+    octet v[VECTORS];
     float largest = 0;
 #pragma unroll
-    for (int k = 0; k < VECTORS; k++) {
-        int c = (k * THREADS + (int)threadIdx.x) * 8;
-        raw[k] = c < cols ? *reinterpret_cast<const uint4 *>(row + c) : make_uint4(0, 0, 0, 0);
-    }
+    for (int k = 0; k < VECTORS; k++)
+        v[k] = load_octet(x + i * ldx, (int)(k * blockDim.x + threadIdx.x) * 8, cols, whole);
 #pragma unroll
     for (int k = 0; k < VECTORS; k++) {
-        int c = (k * THREADS + (int)threadIdx.x) * 8;
-        float v[8];
-        unpack8(v, raw[k]);
-        for (int e = 0; e < 8; e++)
-            largest = fmaxf(largest, fabsf(FOLD && c < cols ? v[e] * fold[c + e] : v[e]));
+        if (FOLD) {
+            octet f = load_octet(fold, (int)(k * blockDim.x + threadIdx.x) * 8, cols, true);
+            for (int e = 0; e < 8; e++)
+                v[k].v[e] *= f.v[e];
+        }
+        largest = largest_of(v[k], largest);
     }
     const float s = fp8_scale(block_max(largest)), inverse = 1 / s;
 #pragma unroll
     for (int k = 0; k < VECTORS; k++) {
-        int c = (k * THREADS + (int)threadIdx.x) * 8;
-        float v[8];
-        if (c >= cols)
-            break;
-        unpack8(v, raw[k]);
-        for (int e = 0; e < 8; e++)
-            v[e] = (FOLD ? v[e] * fold[c + e] : v[e]) * inverse;
-        *reinterpret_cast<uint2 *>(q + i * cols + c) = make_uint2(fp8_quad(v), fp8_quad(v + 4));
+        int c = (int)(k * blockDim.x + threadIdx.x) * 8;
+        if (c < cols)
+            *reinterpret_cast<uint2 *>(q + i * cols + c) = fp8_octet(v[k], inverse);
     }
     if (threadIdx.x == 0)
         scale[i] = s;
 }
 
-/* Any row: it is read twice, the second time from the cache. */
+/* A row of any length: it is read twice, the second time from the cache. */
 template <bool FOLD>
-__global__ void __launch_bounds__(THREADS)
-    quantise_any(fp8_q *q, float *scale, const bf16 *x, int64_t ldx, const float *fold, int cols)
+__global__ void quantise_long(fp8_q *q, float *scale, const bf16 *x, int64_t ldx, const float *fold,
+                              int cols)
 {
     const int64_t i = blockIdx.x;
     const bf16 *row = x + i * ldx;
     float largest = 0;
-    for (int c = threadIdx.x; c < cols; c += THREADS)
+    for (int c = threadIdx.x; c < cols; c += blockDim.x)
         largest = fmaxf(largest, fabsf(to_float(row[c]) * (FOLD ? fold[c] : 1)));
     const float s = fp8_scale(block_max(largest)), inverse = 1 / s;
-    for (int c = threadIdx.x * 2; c < cols; c += THREADS * 2) {
+    for (int c = threadIdx.x * 2; c < cols; c += blockDim.x * 2) {
         float a = to_float(row[c]) * (FOLD ? fold[c] : 1);
         float b = to_float(row[c + 1]) * (FOLD ? fold[c + 1] : 1);
         *reinterpret_cast<uint16_t *>(q + i * cols + c) = fp8_pair(a * inverse, b * inverse);
@@ -64,33 +58,88 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 template <bool FOLD>
-static void quantise(t5_device *dev, fp8_q *q, float *scale, const bf16 *x, int64_t ldx,
-                     const float *fold, int64_t n, int cols)
+static void quantise(t5_device *dev, t5_fp8_rows out, const bf16 *x, int64_t ldx, const float *fold,
+                     int64_t n, int cols)
 {
-#define IN_REGISTERS(VECTORS)                                                                      \
+    const int octets = cols / 8, threads = octets <= 128 ? 128 : octets <= 1024 ? 256 : 512;
+    const bool whole = ldx % 8 == 0 && (uintptr_t)x % 16 == 0;
+#define ROWS(VECTORS)                                                                              \
     case VECTORS:                                                                                  \
-        quantise_rows<VECTORS, FOLD>                                                               \
-            <<<(unsigned)n, THREADS, 0, dev->stream>>>(q, scale, x, ldx, fold, cols);              \
+        quantise_rows<VECTORS, FOLD><<<(unsigned)n, threads, 0, dev->stream>>>(                    \
+            out.q, out.scale, x, ldx, fold, cols, whole);                                          \
         break
-    bool whole = ldx % 8 == 0 && (uintptr_t)x % 16 == 0;
-    switch (whole ? (cols + THREADS * 8 - 1) / (THREADS * 8) : 0) {
-        IN_REGISTERS(1);
-        IN_REGISTERS(2);
-        IN_REGISTERS(3);
-        IN_REGISTERS(4);
-        IN_REGISTERS(5);
-        IN_REGISTERS(6);
-        IN_REGISTERS(8);
-        IN_REGISTERS(10);
+    switch ((octets + threads - 1) / threads) {
+        ROWS(1);
+        ROWS(2);
+        ROWS(3);
+        ROWS(4);
+        ROWS(5);
     default:
-        quantise_any<FOLD>
-            <<<(unsigned)n, THREADS, 0, dev->stream>>>(q, scale, x, ldx, fold, cols);
+        quantise_long<FOLD><<<(unsigned)n, 512, 0, dev->stream>>>(out.q, out.scale, x, ldx, fold,
+                                                                  cols);
     }
     T5_LAUNCHED(dev);
 }
 
-/* At least that much for rows and scales; false after a failure. Grows as t5_cuda_scratch does. */
-static bool grow(t5_device *dev, int64_t n, int64_t cols)
+/* ---- what was left behind, and whose product made what ---- */
+
+struct t5_fp8_state {
+    const act *x; /* NULL: nothing */
+    const float *fold;
+    int64_t n, cols;
+    uint64_t calls; /* t5_device.calls when it was left */
+    std::unordered_map<const void *, const t5_weight *> makers;
+};
+
+static t5_fp8_state *state(t5_device *dev)
+{
+    if (!dev->fp8)
+        dev->fp8 = new t5_fp8_state{};
+    return dev->fp8;
+}
+
+void t5_cuda_fp8_made(t5_device *dev, const act *y, const t5_weight *w)
+{
+    if (w->e4m3_t)
+        state(dev)->makers[y] = w;
+}
+
+const t5_weight *t5_cuda_fp8_maker(const t5_device *dev, const void *key)
+{
+    if (!dev->fp8)
+        return nullptr;
+    auto found = dev->fp8->makers.find(key);
+    return found == dev->fp8->makers.end() ? nullptr : found->second;
+}
+
+void t5_cuda_fp8_passed(t5_device *dev, const float *key, const act *y)
+{
+    const t5_weight *w = t5_cuda_fp8_maker(dev, y);
+    if (w)
+        dev->fp8->makers[key] = w;
+}
+
+void t5_cuda_fp8_forget(t5_device *dev)
+{
+    if (dev->fp8)
+        dev->fp8->makers.clear();
+}
+
+void t5_cuda_fp8_close(t5_device *dev)
+{
+    delete dev->fp8;
+    dev->fp8 = nullptr;
+    cudaFree(dev->rows8);
+}
+
+void t5_cuda_fp8_left(t5_device *dev, const act *x, const float *fold, int64_t n, int64_t cols)
+{
+    t5_fp8_state *s = state(dev);
+    s->x = x, s->fold = fold, s->n = n, s->cols = cols, s->calls = dev->calls;
+}
+
+/* Where (n, cols) and its scales go. Grows as t5_cuda_scratch does. */
+static t5_fp8_rows room(t5_device *dev, int64_t n, int64_t cols)
 {
     size_t scales = ((size_t)n * 4 + 255) / 256 * 256, bytes = scales + (size_t)(n * cols);
     if (bytes > dev->rows8_bytes) {
@@ -99,22 +148,32 @@ static bool grow(t5_device *dev, int64_t n, int64_t cols)
         dev->rows8 = nullptr;
         dev->rows8_bytes = 0;
         if (t5_cuda_failed(dev, cudaMalloc(&dev->rows8, bytes), "8-bit activations"))
-            return false;
+            return {nullptr, nullptr};
         dev->rows8_bytes = bytes;
     }
-    return true;
+    return {(fp8_q *)dev->rows8 + scales, (float *)dev->rows8};
+}
+
+t5_fp8_rows t5_cuda_fp8_offer(t5_device *dev, int64_t n, int64_t cols)
+{
+    if (dev->compute != T5_COMPUTE_FP8 || cols % 16 != 0)
+        return {nullptr, nullptr};
+    return room(dev, n, cols);
 }
 
 t5_fp8_rows t5_cuda_fp8_rows(t5_device *dev, const bf16 *x, int64_t ldx, const float *fold,
                              int64_t n, int64_t cols)
 {
-    if (!grow(dev, n, cols))
-        return {nullptr, nullptr};
-    float *scale = (float *)dev->rows8;
-    fp8_q *q = (fp8_q *)dev->rows8 + ((size_t)n * 4 + 255) / 256 * 256;
+    t5_fp8_state *s = state(dev);
+    const bool ready = s->x == x && s->fold == fold && s->n == n && s->cols == cols &&
+                       ldx == cols && s->calls == dev->calls;
+    t5_fp8_rows out = room(dev, n, cols);
+    s->x = nullptr;
+    if (ready || !out.q || n == 0)
+        return out;
     if (fold)
-        quantise<true>(dev, q, scale, x, ldx, fold, n, (int)cols);
+        quantise<true>(dev, out, x, ldx, fold, n, (int)cols);
     else
-        quantise<false>(dev, q, scale, x, ldx, fold, n, (int)cols);
-    return {q, scale};
+        quantise<false>(dev, out, x, ldx, fold, n, (int)cols);
+    return out;
 }

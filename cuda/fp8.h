@@ -1,6 +1,6 @@
 /* fp8.h - 8-bit arithmetic on both sides of a product: e4m3 values with one F32 scale a row.
  *   x[i][c] ~ q[i][c] scale[i],  scale[i] = max |x[i]| / 448,  q rounded to nearest, saturating.
- * Needs sm_89; cuda_open refuses older cards. Storage is fp8_q, 8 raw bits. */
+ * Needs compute capability 8.9; cuda_open refuses older cards. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CUDA_FP8_H
 #define T5_CUDA_FP8_H
@@ -9,10 +9,10 @@
 
 #include "device.h"
 
-typedef uint8_t fp8_q;
+typedef uint8_t fp8_q; /* 8 raw bits */
 
 #define FP8_LARGEST 448.0f
-/* Rows of zeros get this scale, and what is smaller than it becomes 0. */
+/* The scale of rows that are smaller, and of zeros. */
 #define FP8_SMALLEST 0x1p-100f
 
 __device__ inline float fp8_scale(float largest)
@@ -20,40 +20,63 @@ __device__ inline float fp8_scale(float largest)
     return fmaxf(largest / FP8_LARGEST, FP8_SMALLEST);
 }
 
-/* Two values, the first in the low byte. Not finite becomes NaN where the row's scale is not finite
- * either, else it saturates: the product of such a row is not finite. */
+/* Two values, the first in the low byte. NaN stays; an infinity has an infinite scale beside it, so
+ * it ends as NaN too. */
 __device__ inline uint16_t fp8_pair(float a, float b)
 {
     return __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
 }
 
-__device__ inline uint32_t fp8_quad(const float v[4])
+__device__ inline uint2 fp8_octet(const octet &x, float inverse)
 {
-    return fp8_pair(v[0], v[1]) | (uint32_t)fp8_pair(v[2], v[3]) << 16;
+    uint32_t word[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const float *v = x.v + 4 * i;
+        word[i] = fp8_pair(v[0] * inverse, v[1] * inverse) |
+                  (uint32_t)fp8_pair(v[2] * inverse, v[3] * inverse) << 16;
+    }
+    return make_uint2(word[0], word[1]);
 }
 
-/* Eight bf16 as they are loaded, and their value. */
-__device__ inline void unpack8(float out[8], const uint4 &raw)
+__device__ inline float largest_of(const octet &x, float so_far)
 {
-    const __nv_bfloat162 *pair = reinterpret_cast<const __nv_bfloat162 *>(&raw);
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        float2 f = __bfloat1622float2(pair[i]);
-        out[2 * i] = f.x, out[2 * i + 1] = f.y;
-    }
+    for (int i = 0; i < 8; i++)
+        so_far = fmaxf(so_far, fabsf(x.v[i]));
+    return so_far;
 }
 
 /* ---- activations ---- */
 
 struct t5_fp8_rows { /* (n, cols), rows one behind the other; the device's own memory */
-    const fp8_q *q;
-    const float *scale; /* (n) */
+    fp8_q *q;
+    float *scale; /* (n) */
 };
 
 /* x bf16 (n, cols) at distance ldx, times fold[c] where fold is not NULL. cols is a multiple of 16.
  * Valid until the next call; q NULL after a failure. */
 t5_fp8_rows t5_cuda_fp8_rows(t5_device *dev, const bf16 *x, int64_t ldx, const float *fold,
                              int64_t n, int64_t cols);
+
+/* An operator that has a row in registers can leave it in 8 bits beside the bf16 that it writes, so
+ * that the product behind it need not read it again. It asks where to (q NULL: not wanted), writes
+ * what t5_cuda_fp8_rows would make of the bf16, bit for bit, and says so after its launch. The next
+ * t5_cuda_fp8_rows takes it if it is for the same rows and fold and nothing at all was asked of
+ * the device in between; otherwise it is forgotten. Whether it is taken never shows in a result. */
+t5_fp8_rows t5_cuda_fp8_offer(t5_device *dev, int64_t n, int64_t cols);
+void t5_cuda_fp8_left(t5_device *dev, const act *x, const float *fold, int64_t n, int64_t cols);
+
+/* In the backward pass the rows take the scales of the weight they will be multiplied with, which
+ * the operator before does not know. It guesses: a gradient goes to the weight that made the value.
+ * made: this weight's product wrote y. maker: whose product wrote what lies at `key`, or NULL. passed: what
+ * lies at y went into the norm with weights `key`. A wrong guess costs time, no more: the fold is
+ * compared when the rows are taken. forget: a weight is gone. */
+void t5_cuda_fp8_made(t5_device *dev, const act *y, const t5_weight *w);
+void t5_cuda_fp8_passed(t5_device *dev, const float *key, const act *y);
+const t5_weight *t5_cuda_fp8_maker(const t5_device *dev, const void *key);
+void t5_cuda_fp8_forget(t5_device *dev);
+void t5_cuda_fp8_close(t5_device *dev);
 
 /* ---- weights ---- */
 

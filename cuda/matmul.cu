@@ -168,6 +168,7 @@ static void run(t5_device *dev, shape_key *key, const operands *o, int64_t token
         }
         known = dev->matmuls->algorithms.emplace(*key, algorithm).first;
     }
+    dev->calls++;
     if (call_open(&x, key, tokens, o)) {
         cublasStatus_t rc =
             cublasLtMatmul(dev->lt, x.desc, &o->scale, o->b, x.a, o->a, x.b, &beta, o->c, x.c, o->c,
@@ -214,14 +215,20 @@ void t5_cuda_matmul_fp8(t5_device *dev, void *c, int64_t ldc, int c_float, t5_fp
     run(dev, &key, &o, m);
 }
 
+static void linear_fp8(t5_device *dev, act *y, int64_t ldy, const act *x, int64_t ldx,
+                       const t5_weight *w, int64_t n)
+{
+    t5_fp8_rows rows = t5_cuda_fp8_rows(dev, (const bf16 *)x, ldx, nullptr, n, w->cols);
+    t5_cuda_matmul_fp8(dev, y, ldy, 0, rows, {w->e4m3, w->row_scale}, n, w->rows, w->cols, 1, 0);
+    t5_cuda_fp8_made(dev, y, w);
+}
+
 OP t5_cuda_linear_fwd(t5_device *dev, act *y, int64_t ldy, const act *x, int64_t ldx,
                       const t5_weight *w, int64_t n)
 {
     int f = !dev->bf16;
     if (w->e4m3)
-        t5_cuda_matmul_fp8(dev, y, ldy, 0,
-                           t5_cuda_fp8_rows(dev, (const bf16 *)x, ldx, nullptr, n, w->cols),
-                           {w->e4m3, w->row_scale}, n, w->rows, w->cols, 1, 0);
+        linear_fp8(dev, y, ldy, x, ldx, w, n);
     else
         t5_cuda_matmul(dev, T5_NT, y, ldy, f, x, ldx, f, t5_cuda_weight_values(dev, w), w->cols, n,
                        w->rows, w->cols, 1, 0);

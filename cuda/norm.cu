@@ -1,103 +1,194 @@
 /* norm.cu - residual + dropout + RMSNorm (+ dropout) in one pass over the row, and back.
  *   x_out = x_in + drop(delta);  y = drop(x_out rsqrt(mean(x_out^2) + eps) w)      arXiv:1910.07467
- * Bound by memory: forward reads x and delta and writes x and y once; a row waits in shared memory.
- */
+ * Bound by memory: forward reads x and delta and writes x and y once; a row waits in registers, all
+ * of its loads in flight at once. With 8-bit products the result is left in 8 bits too (fp8.h). */
 /* SPDX-License-Identifier: MIT */
-#include "device.h"
+#include "fp8.h"
 
-#define THREADS 256
+/* Elements c .. c+7 of a row belong to one thread: VECTORS times. */
+#define EACH(k) for (int k = 0; k < VECTORS; k++)
+#define COLUMN(k) ((int)((k)*blockDim.x + threadIdx.x) * 8)
 
-template <typename T>
-__global__ void norm_forward(float *x_out, T *y, const float *x_in, const T *delta, const float *w,
-                             int d, float eps, pack_view pack, t5_dropout drop_delta,
-                             t5_dropout drop_y, bool whole)
+struct norm_shape {
+    int d;
+    float eps;
+    pack_view pack;
+    t5_dropout delta, y; /* where they are dropped */
+    bool whole;
+};
+
+/* What was rounded to bf16, in 8 bits: the bits that t5_cuda_fp8_rows makes of it. */
+template <int VECTORS>
+__device__ inline void leave_row(const t5_fp8_rows &to, int64_t i, const octet *row, int d)
 {
-    extern __shared__ float4 row4[];
-    float *row = reinterpret_cast<float *>(row4);
-    int64_t i = blockIdx.x;
-    drop_row dd = drop_at(drop_delta, pack, i), dy = drop_at(drop_y, pack, i);
+    float largest = 0;
+#pragma unroll
+    EACH(k) largest = largest_of(row[k], largest);
+    const float s = fp8_scale(block_max(largest)), inverse = 1 / s;
+#pragma unroll
+    EACH(k) if (COLUMN(k) < d)
+        *reinterpret_cast<uint2 *>(to.q + i * d + COLUMN(k)) = fp8_octet(row[k], inverse);
+    if (threadIdx.x == 0)
+        to.scale[i] = s;
+}
+
+template <typename T, int VECTORS, bool EIGHT>
+__global__ void norm_forward(float *x_out, T *y, t5_fp8_rows y8, const float *x_in, const T *delta,
+                             const float *w, norm_shape s)
+{
+    const int64_t i = blockIdx.x;
+    const int d = s.d;
+    octet x[VECTORS], add[VECTORS];
     float sum = 0;
-    for (int c = threadIdx.x * 4; c < d; c += THREADS * 4) {
-        quad x = load_quad(x_in + i * d, c, d, whole);
+#pragma unroll
+    EACH(k)
+    {
+        x[k] = load_octet(x_in + i * d, COLUMN(k), d, s.whole);
+        if (delta)
+            add[k] = load_octet(delta + i * d, COLUMN(k), d, s.whole);
+    }
+    const drop_row dd = drop_at(s.delta, s.pack, i), dy = drop_at(s.y, s.pack, i);
+#pragma unroll
+    EACH(k)
+    {
         if (delta) {
-            quad add = load_quad(delta + i * d, c, d, whole);
-            drop_quad(add, dd, c);
-            for (int k = 0; k < 4; k++)
-                x.v[k] += add.v[k];
-            store_quad(x_out + i * d, c, d, whole, x);
-        } else if (x_out != x_in) {
-            store_quad(x_out + i * d, c, d, whole, x);
+            drop(add[k], dd, COLUMN(k));
+            for (int e = 0; e < 8; e++)
+                x[k].v[e] += add[k].v[e];
         }
-        for (int k = 0; k < 4; k++)
-            sum += x.v[k] * x.v[k];
-        row4[c / 4] = make_float4(x.v[0], x.v[1], x.v[2], x.v[3]);
+        if (delta || x_out != x_in)
+            store_octet(x_out + i * d, COLUMN(k), d, s.whole, x[k]);
+        for (int e = 0; e < 8; e++)
+            sum += x[k].v[e] * x[k].v[e];
     }
-    float r = rsqrtf(block_sum(sum) / (float)d + eps);
-    for (int c = threadIdx.x * 4; c < d; c += THREADS * 4) {
-        quad out, g = load_quad(w, c, d, whole);
-        for (int k = 0; k < 4; k++)
-            out.v[k] = row[c + k] * r * g.v[k];
-        drop_quad(out, dy, c);
-        store_quad(y + i * d, c, d, whole, out);
+    const float r = rsqrtf(block_sum(sum) / (float)d + s.eps);
+#pragma unroll
+    EACH(k)
+    {
+        const octet g = load_octet(w, COLUMN(k), d, s.whole);
+        for (int e = 0; e < 8; e++)
+            x[k].v[e] *= r * g.v[e];
+        drop(x[k], dy, COLUMN(k));
+        store_octet(y + i * d, COLUMN(k), d, s.whole, x[k]);
+        if (EIGHT)
+            x[k] = unpack(pack(x[k]));
     }
+    if (EIGHT)
+        leave_row<VECTORS>(y8, i, x, d);
 }
 
-static size_t row_bytes(int64_t d)
+/* dx += r w g - x r^3 / d sum(g w x), g = drop'(dy); ddelta = drop'(dx). fold: of ddelta's 8 bits */
+template <typename T, int VECTORS, bool EIGHT>
+__global__ void norm_backward(float *dx, T *ddelta, t5_fp8_rows ddelta8, const float *fold,
+                              float *inverse, const T *dy, const float *x, const float *w,
+                              norm_shape s)
 {
-    return (size_t)(d + 3) / 4 * 16;
+    const int64_t i = blockIdx.x;
+    const int d = s.d;
+    octet xs[VECTORS], g[VECTORS], out[VECTORS];
+    float squares = 0, sum = 0;
+#pragma unroll
+    EACH(k)
+    {
+        xs[k] = load_octet(x + i * d, COLUMN(k), d, s.whole);
+        g[k] = load_octet(dy + i * d, COLUMN(k), d, s.whole);
+        out[k] = load_octet(dx + i * d, COLUMN(k), d, s.whole);
+    }
+    const drop_row dd = drop_at(s.delta, s.pack, i), on_y = drop_at(s.y, s.pack, i);
+#pragma unroll
+    EACH(k)
+    {
+        const octet wq = load_octet(w, COLUMN(k), d, s.whole);
+        drop(g[k], on_y, COLUMN(k));
+        for (int e = 0; e < 8; e++) {
+            g[k].v[e] *= wq.v[e];
+            squares += xs[k].v[e] * xs[k].v[e];
+            sum += g[k].v[e] * xs[k].v[e];
+        }
+    }
+    const float r = rsqrtf(block_sum(squares) / (float)d + s.eps);
+    const float back = block_sum(sum) * r * r * r / (float)d;
+#pragma unroll
+    EACH(k)
+    {
+        for (int e = 0; e < 8; e++)
+            out[k].v[e] += r * g[k].v[e] - xs[k].v[e] * back;
+        store_octet(dx + i * d, COLUMN(k), d, s.whole, out[k]);
+        if (ddelta) {
+            drop(out[k], dd, COLUMN(k));
+            store_octet(ddelta + i * d, COLUMN(k), d, s.whole, out[k]);
+        }
+        if (EIGHT) {
+            const octet f = load_octet(fold, COLUMN(k), d, true);
+            out[k] = unpack(pack(out[k]));
+            for (int e = 0; e < 8; e++)
+                out[k].v[e] *= f.v[e];
+        }
+    }
+    if (EIGHT)
+        leave_row<VECTORS>(ddelta8, i, out, d);
+    if (inverse && threadIdx.x == 0)
+        inverse[i] = r;
 }
 
+/* Threads of a block and octets of each: a row of d in registers. */
+struct norm_launch {
+    int threads, vectors;
+};
+static norm_launch launch_for(t5_device *dev, int64_t d)
+{
+    int64_t octets = (d + 7) / 8;
+    int threads = octets <= 128 ? 128 : 256;
+    int64_t vectors = (octets + threads - 1) / threads;
+    if (vectors > 4 && !dev->failure.text[0])
+        t5_fail(&dev->failure, "cuda:%d: rows of %lld columns are too wide for a norm", dev->index,
+                (long long)d);
+    return {threads, (int)vectors};
+}
+
+/* CALL with VECTORS a constant of at least v: 1, 2 or 4. */
+#define WITH_VECTORS(v, ...)                                                                       \
+    do {                                                                                           \
+        if ((v) <= 1) {                                                                            \
+            const int VECTORS = 1;                                                                 \
+            __VA_ARGS__;                                                                           \
+        } else if ((v) == 2) {                                                                     \
+            const int VECTORS = 2;                                                                 \
+            __VA_ARGS__;                                                                           \
+        } else if ((v) <= 4) {                                                                     \
+            const int VECTORS = 4;                                                                 \
+            __VA_ARGS__;                                                                           \
+        }                                                                                          \
+    } while (0)
+
+/* y is left in 8 bits too, except where there is no delta: then it is made again for LoRA's sake,
+ * and no product follows. */
 OP t5_cuda_norm_fwd(t5_device *dev, float *x_out, act *y, const float *x_in, const act *delta,
                     const float *w, int64_t n, int64_t d, float eps, const t5_pack *pack,
                     const t5_dropout *drop_delta, const t5_dropout *drop_y)
 {
     if (n == 0)
         return;
-    bool whole = d % 4 == 0;
-    T5_WITH_ACT(dev, norm_forward<T><<<(unsigned)n, THREADS, row_bytes(d), dev->stream>>>(
-                         x_out, (T *)y, x_in, (const T *)delta, w, (int)d, eps, view(pack),
-                         value(drop_delta), value(drop_y), whole));
+    const norm_shape s = {(int)d, eps, view(pack), value(drop_delta), value(drop_y), d % 8 == 0};
+    const norm_launch l = launch_for(dev, d);
+    const unsigned blocks = (unsigned)n;
+    t5_fp8_rows y8 = {nullptr, nullptr};
+    if (delta) {
+        t5_cuda_fp8_passed(dev, w, delta);
+        y8 = t5_cuda_fp8_offer(dev, n, d);
+    }
+    if (y8.q) {
+        WITH_VECTORS(l.vectors, norm_forward<bf16, VECTORS, true>
+                     <<<blocks, l.threads, 0, dev->stream>>>(x_out, (bf16 *)y, y8, x_in,
+                                                             (const bf16 *)delta, w, s));
+        T5_LAUNCHED(dev);
+        t5_cuda_fp8_left(dev, y, nullptr, n, d);
+        return;
+    }
+    T5_WITH_ACT(dev, WITH_VECTORS(l.vectors, norm_forward<T, VECTORS, false>
+                                  <<<blocks, l.threads, 0, dev->stream>>>(
+                                      x_out, (T *)y, y8, x_in, (const T *)delta, w, s)));
     T5_LAUNCHED(dev);
-}
-
-/* dx += r w g - x r^3 / d sum(g w x), g = drop'(dy); ddelta = drop'(dx) */
-template <typename T>
-__global__ void norm_backward(float *dx, T *ddelta, float *inverse, const T *dy, const float *x,
-                              const float *w, int d, float eps, pack_view pack,
-                              t5_dropout drop_delta, t5_dropout drop_y, bool whole)
-{
-    extern __shared__ float4 rows4[];
-    float4 *g4 = rows4 + (d + 3) / 4;
-    int64_t i = blockIdx.x;
-    drop_row dd = drop_at(drop_delta, pack, i), drop = drop_at(drop_y, pack, i);
-    float squares = 0, sum = 0;
-    for (int c = threadIdx.x * 4; c < d; c += THREADS * 4) {
-        quad xq = load_quad(x + i * d, c, d, whole), g = load_quad(dy + i * d, c, d, whole);
-        quad wq = load_quad(w, c, d, whole);
-        drop_quad(g, drop, c);
-        for (int k = 0; k < 4; k++) {
-            g.v[k] *= wq.v[k];
-            squares += xq.v[k] * xq.v[k];
-            sum += g.v[k] * xq.v[k];
-        }
-        rows4[c / 4] = make_float4(xq.v[0], xq.v[1], xq.v[2], xq.v[3]);
-        g4[c / 4] = make_float4(g.v[0], g.v[1], g.v[2], g.v[3]);
-    }
-    float r = rsqrtf(block_sum(squares) / (float)d + eps);
-    float back = block_sum(sum) * r * r * r / (float)d;
-    const float *xs = reinterpret_cast<float *>(rows4), *gs = reinterpret_cast<float *>(g4);
-    for (int c = threadIdx.x * 4; c < d; c += THREADS * 4) {
-        quad out = load_quad(dx + i * d, c, d, whole);
-        for (int k = 0; k < 4; k++)
-            out.v[k] += r * gs[c + k] - xs[c + k] * back;
-        store_quad(dx + i * d, c, d, whole, out);
-        if (ddelta) {
-            drop_quad(out, dd, c);
-            store_quad(ddelta + i * d, c, d, whole, out);
-        }
-    }
-    if (inverse && threadIdx.x == 0)
-        inverse[i] = r;
 }
 
 /* dw[c] += sum over rows of drop'(dy) x r, rows in order: a thread a column quad */
@@ -120,22 +211,37 @@ __global__ void norm_weight_gradient(float *dw, const float *inverse, const T *d
         dw[c + k] += sum[k];
 }
 
+/* ddelta goes to the weight that made delta: its 8 bits take that one's scales. */
 OP t5_cuda_norm_bwd(t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy,
                     const float *x, const float *w, int64_t n, int64_t d, float eps,
                     const t5_pack *pack, const t5_dropout *drop_delta, const t5_dropout *drop_y)
 {
     if (n == 0)
         return;
-    bool whole = d % 4 == 0;
+    const norm_shape s = {(int)d, eps, view(pack), value(drop_delta), value(drop_y), d % 8 == 0};
+    const norm_launch l = launch_for(dev, d);
+    const unsigned blocks = (unsigned)n;
+    const t5_weight *next = ddelta && !dw ? t5_cuda_fp8_maker(dev, w) : nullptr;
+    t5_fp8_rows d8 = {nullptr, nullptr};
     float *inverse = dw ? t5_cuda_scratch(dev, (size_t)n * sizeof *inverse) : nullptr;
     if (dw && !inverse)
         return;
-    T5_WITH_ACT(dev, norm_backward<T><<<(unsigned)n, THREADS, 2 * row_bytes(d), dev->stream>>>(
-                         dx, (T *)ddelta, inverse, (const T *)dy, x, w, (int)d, eps, view(pack),
-                         value(drop_delta), value(drop_y), whole));
+    if (next && next->rows == d)
+        d8 = t5_cuda_fp8_offer(dev, n, d);
+    if (d8.q) {
+        WITH_VECTORS(l.vectors, norm_backward<bf16, VECTORS, true>
+                     <<<blocks, l.threads, 0, dev->stream>>>(
+                         dx, (bf16 *)ddelta, d8, next->row_scale, nullptr, (const bf16 *)dy, x, w, s));
+        T5_LAUNCHED(dev);
+        t5_cuda_fp8_left(dev, ddelta, next->row_scale, n, d);
+        return;
+    }
+    T5_WITH_ACT(dev, WITH_VECTORS(l.vectors, norm_backward<T, VECTORS, false>
+                                  <<<blocks, l.threads, 0, dev->stream>>>(
+                                      dx, (T *)ddelta, d8, nullptr, inverse, (const T *)dy, x, w, s)));
     if (dw)
-        T5_WITH_ACT(
-            dev, norm_weight_gradient<T><<<blocks_for(d, 4 * 64), 64, 0, dev->stream>>>(
-                     dw, inverse, (const T *)dy, x, n, (int)d, view(pack), value(drop_y), whole));
+        T5_WITH_ACT(dev, norm_weight_gradient<T><<<blocks_for(d, 4 * 64), 64, 0, dev->stream>>>(
+                             dw, inverse, (const T *)dy, x, n, (int)d, view(pack), value(drop_y),
+                             d % 4 == 0));
     T5_LAUNCHED(dev);
 }

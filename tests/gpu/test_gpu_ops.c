@@ -466,6 +466,93 @@ static void test_fp8(void **state)
             check_fp8(sizes[i][0], sizes[i][1], sizes[i][2], types[k], k == 1 ? 1e-3f : 1);
 }
 
+/* A product of what an operator just wrote must have the bytes of the same product of a copy: the
+ * 8 bits left behind are those that would be made. */
+static void same_of_copy(void *x, int64_t x_elements, const struct t5_weight *w, int64_t n,
+                         int64_t in, int64_t out, int back, const char *what)
+{
+    void *y[2] = {poison(act_bytes(n * out)), poison(act_bytes(n * out))}, *copy = NULL;
+    uint16_t *host[2] = {fresh((size_t)(n * out) * 2), fresh((size_t)(n * out) * 2)};
+    for (int i = 0; i < 2; i++) {
+        if (i == 1) {
+            uint16_t *bits = fresh((size_t)x_elements * 2);
+            OK(gpu.ops.download(gpu.dev, bits, x, (size_t)x_elements * 2, &err));
+            copy = up(bits, (size_t)x_elements * 2);
+            free(bits);
+        }
+        if (back)
+            gpu.ops.linear_bwd_input(gpu.dev, y[i], out, i ? copy : x, in, w, n, 0);
+        else
+            gpu.ops.linear_fwd(gpu.dev, y[i], out, i ? copy : x, in, w, n);
+    }
+    for (int i = 0; i < 2; i++) {
+        OK(gpu.ops.download(gpu.dev, host[i], y[i], (size_t)(n * out) * 2, &err));
+        drop_dev(y[i]);
+    }
+    if (memcmp(host[0], host[1], (size_t)(n * out) * 2) != 0)
+        fail_msg("%s: what was left in 8 bits is not what would have been made", what);
+    free(host[0]);
+    free(host[1]);
+    drop_dev(copy);
+}
+
+/* norm and glu, forward and back, each with the product behind it; then a row that changes between
+ * the two. */
+static void check_left(struct batch *b, int64_t d, int64_t f)
+{
+    int64_t n = b->host.n_tokens;
+    struct t5_dropout drop = dropout(0.2f, 5);
+    float *wi = acts(2 * f * d, 1, 0.1f), *wo = acts(d * f, 2, 0.1f), *gain = floats(d, 3, 1);
+    float *x = floats(n * d, 4, 1), *delta = acts(n * d, 5, 1), *dh = acts(n * f, 6, 1);
+    struct t5_matrix mi = {wi, T5_F32, NULL, 2 * f, d}, mo = {wo, T5_F32, NULL, d, f};
+    struct t5_weight *gi, *go;
+    unsigned use = T5_USE_FORWARD | T5_USE_INPUT_GRAD;
+    OK(gpu.ops.weight_freeze(gpu.dev, &gi, &mi, 1, use, &err));
+    OK(gpu.ops.weight_freeze(gpu.dev, &go, &mo, 1, use, &err));
+    float *gx = up_f(x, n * d), *gdx = up_f(x, n * d), *ggain = up_f(gain, d);
+    void *gh = up_act(dh, n * f), *gdelta = up_act(delta, n * d), *gy = poison(act_bytes(n * d));
+    void *gg = poison(act_bytes(n * 2 * f)), *gdh = up_act(dh, n * f), *gdg = poison(act_bytes(n * 2 * f));
+    gpu.ops.linear_fwd(gpu.dev, gdelta, d, gh, f, go, n); /* delta is wo's */
+    gpu.ops.norm_fwd(gpu.dev, gx, gy, gx, gdelta, ggain, n, d, 1e-6f, &b->dev, &drop, &drop);
+    same_of_copy(gy, n * d, gi, n, d, 2 * f, 0, "norm_fwd");
+    gpu.ops.linear_fwd(gpu.dev, gg, 2 * f, gy, d, gi, n);
+    gpu.ops.glu_fwd(gpu.dev, gh, gg, n, f, T5_GLU_GELU_NEW, 1, &b->dev, &drop);
+    same_of_copy(gh, n * f, go, n, f, d, 0, "glu_fwd");
+    gpu.ops.glu_bwd(gpu.dev, gdg, gdh, gg, n, f, T5_GLU_GELU_NEW, 1, &b->dev, &drop);
+    same_of_copy(gdg, n * 2 * f, gi, n, 2 * f, d, 1, "glu_bwd");
+    gpu.ops.norm_bwd(gpu.dev, gdx, gdelta, NULL, gy, gx, ggain, n, d, 1e-6f, &b->dev, &drop, &drop);
+    same_of_copy(gdelta, n * d, go, n, d, f, 1, "norm_bwd");
+    gpu.ops.norm_fwd(gpu.dev, gx, gy, gx, gdelta, ggain, n, d, 1e-6f, &b->dev, &drop, &drop);
+    gpu.ops.zero(gpu.dev, gy, act_bytes(n * d));
+    gpu.ops.linear_fwd(gpu.dev, gg, 2 * f, gy, d, gi, n);
+    float *got = down_act(gg, n * 2 * f);
+    for (int64_t i = 0; i < n * 2 * f; i++)
+        if (got[i] != 0)
+            fail_msg("rows that changed since were taken as they had been left");
+    free(got);
+    gpu.ops.weight_free(gpu.dev, gi);
+    gpu.ops.weight_free(gpu.dev, go);
+    void *const dev[] = {gx, gdx, ggain, gh, gdelta, gy, gg, gdh, gdg};
+    void *const host[] = {wi, wo, gain, x, delta, dh};
+    for (int i = 0; i < 9; i++)
+        drop_dev(dev[i]);
+    for (int i = 0; i < 6; i++)
+        free(host[i]);
+}
+
+static void test_left(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct batch b;
+        batch_init(&b, batches[i].q, batches[i].n);
+        check_left(&b, 64, 1024);
+        check_left(&b, 528, 2816);
+        check_left(&b, 4096, 5200);
+        batch_free(&b);
+    }
+}
+
 static void test_linear(void **state)
 {
     (void)state;
@@ -861,6 +948,7 @@ int main(void)
     /* norm and glu leave their results in 8 bits beside */
     const struct CMUnitTest eight[] = {
         cmocka_unit_test(test_fp8),
+        cmocka_unit_test(test_left),
         cmocka_unit_test(test_norm),
         cmocka_unit_test(test_glu),
     };
