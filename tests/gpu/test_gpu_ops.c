@@ -467,11 +467,12 @@ static void test_fp8(void **state)
 }
 
 /* A product of what an operator just wrote must have the bytes of the same product of a copy: the
- * 8 bits left behind are those that would be made. */
-static void same_of_copy(void *x, int64_t x_elements, const struct t5_weight *w, int64_t n,
-                         int64_t in, int64_t out, int back, const char *what)
+ * 8 bits left behind are those that would be made. y: room for both results, made before: nothing
+ * may come between an operator and its product. */
+static void same_of_copy(void *const y[2], void *x, int64_t x_elements, const struct t5_weight *w,
+                         int64_t n, int64_t in, int64_t out, int back, const char *what)
 {
-    void *y[2] = {poison(act_bytes(n * out)), poison(act_bytes(n * out))}, *copy = NULL;
+    void *copy = NULL;
     uint16_t *host[2] = {fresh((size_t)(n * out) * 2), fresh((size_t)(n * out) * 2)};
     for (int i = 0; i < 2; i++) {
         if (i == 1) {
@@ -485,10 +486,8 @@ static void same_of_copy(void *x, int64_t x_elements, const struct t5_weight *w,
         else
             gpu.ops.linear_fwd(gpu.dev, y[i], out, i ? copy : x, in, w, n);
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++)
         OK(gpu.ops.download(gpu.dev, host[i], y[i], (size_t)(n * out) * 2, &err));
-        drop_dev(y[i]);
-    }
     if (memcmp(host[0], host[1], (size_t)(n * out) * 2) != 0)
         fail_msg("%s: what was left in 8 bits is not what would have been made", what);
     free(host[0]);
@@ -512,16 +511,17 @@ static void check_left(struct batch *b, int64_t d, int64_t f)
     float *gx = up_f(x, n * d), *gdx = up_f(x, n * d), *ggain = up_f(gain, d);
     void *gh = up_act(dh, n * f), *gdelta = up_act(delta, n * d), *gy = poison(act_bytes(n * d));
     void *gg = poison(act_bytes(n * 2 * f)), *gdh = up_act(dh, n * f), *gdg = poison(act_bytes(n * 2 * f));
+    void *const y[2] = {poison(act_bytes(n * 2 * f)), poison(act_bytes(n * 2 * f))};
     gpu.ops.linear_fwd(gpu.dev, gdelta, d, gh, f, go, n); /* delta is wo's */
     gpu.ops.norm_fwd(gpu.dev, gx, gy, gx, gdelta, ggain, n, d, 1e-6f, &b->dev, &drop, &drop);
-    same_of_copy(gy, n * d, gi, n, d, 2 * f, 0, "norm_fwd");
+    same_of_copy(y, gy, n * d, gi, n, d, 2 * f, 0, "norm_fwd");
     gpu.ops.linear_fwd(gpu.dev, gg, 2 * f, gy, d, gi, n);
     gpu.ops.glu_fwd(gpu.dev, gh, gg, n, f, T5_GLU_GELU_NEW, 1, &b->dev, &drop);
-    same_of_copy(gh, n * f, go, n, f, d, 0, "glu_fwd");
+    same_of_copy(y, gh, n * f, go, n, f, d, 0, "glu_fwd");
     gpu.ops.glu_bwd(gpu.dev, gdg, gdh, gg, n, f, T5_GLU_GELU_NEW, 1, &b->dev, &drop);
-    same_of_copy(gdg, n * 2 * f, gi, n, 2 * f, d, 1, "glu_bwd");
+    same_of_copy(y, gdg, n * 2 * f, gi, n, 2 * f, d, 1, "glu_bwd");
     gpu.ops.norm_bwd(gpu.dev, gdx, gdelta, NULL, gy, gx, ggain, n, d, 1e-6f, &b->dev, &drop, &drop);
-    same_of_copy(gdelta, n * d, go, n, d, f, 1, "norm_bwd");
+    same_of_copy(y, gdelta, n * d, go, n, d, f, 1, "norm_bwd");
     gpu.ops.norm_fwd(gpu.dev, gx, gy, gx, gdelta, ggain, n, d, 1e-6f, &b->dev, &drop, &drop);
     gpu.ops.zero(gpu.dev, gy, act_bytes(n * d));
     gpu.ops.linear_fwd(gpu.dev, gg, 2 * f, gy, d, gi, n);
@@ -532,9 +532,9 @@ static void check_left(struct batch *b, int64_t d, int64_t f)
     free(got);
     gpu.ops.weight_free(gpu.dev, gi);
     gpu.ops.weight_free(gpu.dev, go);
-    void *const dev[] = {gx, gdx, ggain, gh, gdelta, gy, gg, gdh, gdg};
+    void *const dev[] = {gx, gdx, ggain, gh, gdelta, gy, gg, gdh, gdg, y[0], y[1]};
     void *const host[] = {wi, wo, gain, x, delta, dh};
-    for (int i = 0; i < 9; i++)
+    for (int i = 0; i < 11; i++)
         drop_dev(dev[i]);
     for (int i = 0; i < 6; i++)
         free(host[i]);
