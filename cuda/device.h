@@ -27,7 +27,7 @@ struct t5_device {
     size_t workspace_bytes;
     float *scratch; /* grows: partial sums, row statistics */
     size_t scratch_bytes;
-    __nv_bfloat16 *expanded; /* grows at load: one int8 weight at a time, as bf16 */
+    __nv_bfloat16 *expanded; /* grows at load: one int8 weight as bf16, or an 8-bit one transposed */
     size_t expanded_bytes;
     void *rows8; /* grows as scratch does: activations in 8 bits, see fp8.h */
     size_t rows8_bytes;
@@ -41,6 +41,8 @@ struct t5_device {
     cudaEvent_t staged[2];
     int staging_next;
     struct t5_matmul_cache *matmuls;
+    struct t5_choices *choices;   /* what choose.cu found out, in this run or before */
+    int asked_choices, no_tuning; /* whether they were looked for; may be */
     struct t5_err failure; /* the first one; text[0] == 0: none */
 };
 
@@ -345,6 +347,9 @@ struct t5_weight {
 };
 /* What a product reads: values, or q expanded into scratch. */
 const void *t5_cuda_weight_values(t5_device *dev, const t5_weight *w);
+
+/* At least that much of t5_device.expanded; for loading. */
+int t5_cuda_need_expanded(t5_device *dev, size_t bytes, t5_err *err);
 
 /* C (m, n) row-major [+]= scale x A (m, k) B(n, k)^T or A (m, k) B (k, n) or A(k, m)^T B(k, n);
  * types act or float */

@@ -100,7 +100,7 @@ static t5_fp8_state *state(t5_device *dev)
 
 void t5_cuda_fp8_made(t5_device *dev, const act *y, const t5_weight *w)
 {
-    if (w->e4m3_t)
+    if (w->e4m3)
         state(dev)->makers[y] = w;
 }
 

@@ -1,19 +1,15 @@
 /* matmul.cu - matrix products through cuBLASLt, and the operators that are one product. An
- * algorithm is asked for once a shape, with the token count rounded up so that packed batches of
- * any size share few of them. */
+ * algorithm is chosen once a shape (choose.cu), with the token count rounded up so that packed
+ * batches of any size share few of them. */
 /* SPDX-License-Identifier: MIT */
 #include <cstring>
 #include <unordered_map>
 
-#include "fp8.h"
+#include "matmul.h"
 
-#define TOKEN_STEP 128 /* token counts are rounded up to this before an algorithm is chosen */
-
-struct shape_key {
-    int kind, in, c_float, align_a, align_b, align_c, accumulate; /* in: cudaDataType_t */
-    int64_t m, n, k, lda, ldb, ldc;
-    bool operator==(const shape_key &o) const { return memcmp(this, &o, sizeof o) == 0; }
-};
+extern "C" {
+#include "io/choices.h"
+}
 
 struct shape_hash {
     size_t operator()(const shape_key &key) const
@@ -34,6 +30,7 @@ void t5_cuda_matmul_close(t5_device *dev)
 {
     delete dev->matmuls;
     dev->matmuls = nullptr;
+    t5_choices_close(dev->choices);
 }
 
 static bool blas_failed(t5_device *dev, cublasStatus_t rc, const char *what)
@@ -54,20 +51,6 @@ static int alignment(const void *p)
     return align;
 }
 
-/* What a product takes beside its shape. */
-struct operands {
-    void *c;
-    const void *a, *b;
-    const float *a_scale, *b_scale; /* 8 bits only: (m), (n) */
-    float scale;
-};
-
-/* A product as cuBLASLt sees it: column-major, so D^T = B^T A^T. */
-struct call {
-    cublasLtMatmulDesc_t desc;
-    cublasLtMatrixLayout_t a, b, c;
-};
-
 /* One scale a row of either side. Sums in the tensor cores' own precision ("fast accumulation"): the
  * exact kind is 11 % slower. */
 static bool set_scales(cublasLtMatmulDesc_t desc, const operands *o)
@@ -84,7 +67,7 @@ static bool set_scales(cublasLtMatmulDesc_t desc, const operands *o)
            set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast, sizeof fast);
 }
 
-static bool call_open(call *x, const shape_key *key, int64_t m, const operands *o)
+bool t5_cuda_call_open(call *x, const shape_key *key, int64_t m, const operands *o)
 {
     cudaDataType_t in = (cudaDataType_t)key->in;
     cudaDataType_t out = key->c_float ? CUDA_R_32F : CUDA_R_16BF;
@@ -112,7 +95,7 @@ static bool call_open(call *x, const shape_key *key, int64_t m, const operands *
            cublasLtMatrixLayoutCreate(&x->c, out, (uint64_t)n, (uint64_t)rows_m, key->ldc) == 0;
 }
 
-static void call_close(call *x)
+void t5_cuda_call_close(call *x)
 {
     cublasLtMatrixLayoutDestroy(x->a);
     cublasLtMatrixLayoutDestroy(x->b);
@@ -120,41 +103,17 @@ static void call_close(call *x)
     cublasLtMatmulDescDestroy(x->desc);
 }
 
-static bool ask(t5_device *dev, cublasLtMatmulAlgo_t *out, const shape_key *key,
-                const operands *o)
+cublasStatus_t t5_cuda_call_run(t5_device *dev, const call *x, const operands *o, int accumulate,
+                                const cublasLtMatmulAlgo_t *algorithm)
 {
-    call x = {};
-    cublasLtMatmulPreference_t want = nullptr;
-    cublasLtMatmulHeuristicResult_t found = {};
-    int n = 0;
-    uint32_t a = (uint32_t)key->align_b, b = (uint32_t)key->align_a, c = (uint32_t)key->align_c;
-    int64_t tokens = key->kind == T5_TN ? key->k : key->m;
-    bool ok = call_open(&x, key, tokens, o) && cublasLtMatmulPreferenceCreate(&want) == 0;
-    if (ok) {
-        cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                             &dev->workspace_bytes, sizeof dev->workspace_bytes);
-        cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &a,
-                                             sizeof a);
-        cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &b,
-                                             sizeof b);
-        cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &c,
-                                             sizeof c);
-        cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &c,
-                                             sizeof c);
-        cublasStatus_t rc = cublasLtMatmulAlgoGetHeuristic(dev->lt, x.desc, x.a, x.b, x.c, x.c,
-                                                           want, 1, &found, &n);
-        ok = !blas_failed(dev, rc, "choosing a product") && n > 0;
-    }
-    *out = found.algo;
-    if (want)
-        cublasLtMatmulPreferenceDestroy(want);
-    call_close(&x);
-    return ok;
+    const float beta = accumulate ? 1 : 0;
+    dev->calls++;
+    return cublasLtMatmul(dev->lt, x->desc, &o->scale, o->b, x->a, o->a, x->b, &beta, o->c, x->c,
+                          o->c, x->c, algorithm, dev->workspace, dev->workspace_bytes, dev->stream);
 }
 
 static void run(t5_device *dev, shape_key *key, const operands *o, int64_t tokens)
 {
-    float beta = key->accumulate ? 1 : 0;
     call x = {};
     if (!dev->matmuls)
         dev->matmuls = new t5_matmul_cache;
@@ -162,20 +121,16 @@ static void run(t5_device *dev, shape_key *key, const operands *o, int64_t token
     auto known = dev->matmuls->algorithms.find(*key);
     if (known == dev->matmuls->algorithms.end()) {
         cublasLtMatmulAlgo_t algorithm;
-        if (!ask(dev, &algorithm, key, o)) {
+        if (!t5_cuda_choose(dev, &algorithm, key, o, tokens)) {
             blas_failed(dev, CUBLAS_STATUS_NOT_SUPPORTED, "choosing a product");
             return;
         }
         known = dev->matmuls->algorithms.emplace(*key, algorithm).first;
     }
-    dev->calls++;
-    if (call_open(&x, key, tokens, o)) {
-        cublasStatus_t rc =
-            cublasLtMatmul(dev->lt, x.desc, &o->scale, o->b, x.a, o->a, x.b, &beta, o->c, x.c, o->c,
-                           x.c, &known->second, dev->workspace, dev->workspace_bytes, dev->stream);
-        blas_failed(dev, rc, "a product");
-    }
-    call_close(&x);
+    if (t5_cuda_call_open(&x, key, tokens, o))
+        blas_failed(dev, t5_cuda_call_run(dev, &x, o, key->accumulate, &known->second),
+                    "a product");
+    t5_cuda_call_close(&x);
 }
 
 static int64_t rounded(int64_t tokens)
@@ -252,13 +207,15 @@ OP t5_cuda_linear_bwd_input(t5_device *dev, act *dx, int64_t lddx, const act *dy
                             const t5_weight *w, int64_t n, int accumulate)
 {
     int f = !dev->bf16;
-    if (w->e4m3_t)
-        t5_cuda_matmul_fp8(dev, dx, lddx, 0,
-                           t5_cuda_fp8_rows(dev, (const bf16 *)dy, lddy, w->row_scale, n, w->rows),
-                           {w->e4m3_t, dev->ones}, n, w->cols, w->rows, 1, accumulate);
-    else
+    if (w->e4m3) {
+        t5_fp8_rows rows =
+            t5_cuda_fp8_rows(dev, (const bf16 *)dy, lddy, w->row_scale, n, w->rows);
+        t5_fp8_rows columns = {const_cast<fp8_q *>(t5_cuda_fp8_transposed(dev, w)), dev->ones};
+        t5_cuda_matmul_fp8(dev, dx, lddx, 0, rows, columns, n, w->cols, w->rows, 1, accumulate);
+    } else {
         t5_cuda_matmul(dev, T5_NN, dx, lddx, f, dy, lddy, f, t5_cuda_weight_values(dev, w), w->cols,
                        n, w->cols, w->rows, 1, accumulate);
+    }
 }
 
 OP t5_cuda_linear_bwd_weight(t5_device *dev, float *dw, const act *dy, int64_t lddy, const act *x,

@@ -2,13 +2,8 @@
  * with T5_USE_COMPACT), trainable ones as views of their f32 masters with a copy in the
  * activation type. */
 /* SPDX-License-Identifier: MIT */
-#include <cstdlib>
-
 #include "fp8.h"
-
-extern "C" {
-#include "base/buf.h"
-}
+#include "load.h"
 
 /* out = in x scale[row], from whatever type a file holds */
 template <typename T, typename S>
@@ -49,6 +44,9 @@ static void convert_from(t5_device *dev, T *out, const void *in, t5_dtype type, 
     case T5_F64:
         convert<<<blocks, 256, 0, dev->stream>>>(out, (const double *)in, scale, n, cols);
         break;
+    case T5_F8:
+        convert<<<blocks, 256, 0, dev->stream>>>(out, (const __nv_fp8_e4m3 *)in, scale, n, cols);
+        break;
     default:
         convert<<<blocks, 256, 0, dev->stream>>>(out, (const int8_t *)in, scale, n, cols);
     }
@@ -66,26 +64,26 @@ static int keeps_int8(const t5_device *dev, t5_dtype type, int64_t cols, unsigne
            !(use & T5_USE_GATHER);
 }
 
-/* One part's rows into `out`, a slice of at most 32 MiB at a time through scratch. */
 static int load_part(t5_device *dev, char *out, const t5_matrix *part, t5_err *err)
 {
-    int64_t size = (int64_t)t5_dtype_size(part->type), row = part->cols * size;
-    int64_t slice = 1 + T5_LOAD_SLICE / row;
-    size_t raw = (size_t)(slice * row + 255) / 256 * 256;
-    char *scratch = (char *)t5_cuda_scratch(dev, raw + (size_t)slice * sizeof(float));
-    for (int64_t first = 0; scratch && first < part->rows; first += slice) {
-        int64_t n = part->rows - first < slice ? part->rows - first : slice;
-        float *scale = part->type == T5_I8 ? (float *)(scratch + raw) : nullptr;
-        t5_cuda_upload(dev, scratch, (const char *)part->data + first * row, (size_t)(n * row));
-        if (scale)
-            t5_cuda_upload(dev, scale, (const char *)part->scale + 4 * first, (size_t)n * 4);
-        T5_WITH_ACT(dev, convert_from(dev, (T *)out + first * part->cols, scratch, part->type,
-                                      scale, n * part->cols, part->cols));
-    }
-    if (!dev->failure.text[0])
+    return t5_cuda_each_slice(dev, part, err, [&](const t5_slice &s) {
+        T5_WITH_ACT(dev, convert_from(dev, (T *)out + s.first * part->cols, s.data, s.type, s.scale,
+                                      s.n * part->cols, part->cols));
+    });
+}
+
+int t5_cuda_need_expanded(t5_device *dev, size_t bytes, t5_err *err)
+{
+    if (bytes <= dev->expanded_bytes)
         return 0;
-    *err = dev->failure;
-    return -1;
+    cudaStreamSynchronize(dev->stream);
+    cudaFree(dev->expanded);
+    dev->expanded = nullptr;
+    dev->expanded_bytes = 0;
+    if (t5_cuda_alloc(dev, (void **)&dev->expanded, bytes, "an expanded weight", err))
+        return -1;
+    dev->expanded_bytes = bytes;
+    return 0;
 }
 
 static int load_int8(t5_device *dev, t5_weight *w, const t5_matrix *parts, int n_parts, t5_err *err)
@@ -98,15 +96,7 @@ static int load_int8(t5_device *dev, t5_weight *w, const t5_matrix *parts, int n
         t5_cuda_upload(dev, w->q + row * w->cols, parts[i].data, (size_t)(parts[i].rows * w->cols));
         t5_cuda_upload(dev, w->scale + row, parts[i].scale, (size_t)parts[i].rows * 4);
     }
-    if (wide <= dev->expanded_bytes)
-        return 0;
-    cudaStreamSynchronize(dev->stream);
-    cudaFree(dev->expanded);
-    dev->expanded_bytes = 0;
-    if (t5_cuda_alloc(dev, (void **)&dev->expanded, wide, "an expanded weight", err))
-        return -1;
-    dev->expanded_bytes = wide;
-    return 0;
+    return t5_cuda_need_expanded(dev, wide, err);
 }
 
 int t5_cuda_weight_freeze(t5_device *dev, t5_weight **out, const t5_matrix *parts, int n_parts,
@@ -117,12 +107,6 @@ int t5_cuda_weight_freeze(t5_device *dev, t5_weight **out, const t5_matrix *part
     *out = nullptr;
     if (!w)
         return -1;
-    for (int i = 0; i < n_parts; i++)
-        if (parts[i].type > T5_I8) {
-            t5_fail(err, "the cuda backend does not know weights of type %s",
-                    t5_dtype_name(parts[i].type));
-            goto fail;
-        }
     w->cols = parts[0].cols;
     for (int i = 0; i < n_parts; i++) {
         w->rows += parts[i].rows;
@@ -200,7 +184,7 @@ int64_t t5_cuda_weight_bytes(const t5_device *dev, t5_dtype type, int64_t rows, 
                              unsigned use)
 {
     if (t5_cuda_fp8_keeps(dev, rows, cols, use))
-        return rows * cols * (use & T5_USE_INPUT_GRAD ? 2 : 1) + rows * 4;
+        return rows * cols * (t5_cuda_fp8_transposes(use) ? 2 : 1) + rows * 4;
     if (keeps_int8(dev, type, cols, use))
         return rows * cols + rows * 4;
     return rows * cols * (int64_t)act_size(dev);

@@ -3,13 +3,8 @@
  * axis: linear_bwd_input multiplies dY by them before it rounds dY, so the transpose keeps the same
  * values. */
 /* SPDX-License-Identifier: MIT */
-#include <cstdlib>
-
 #include "fp8.h"
-
-extern "C" {
-#include "base/buf.h"
-}
+#include "load.h"
 
 #define THREADS 256
 #define TILE 64
@@ -32,19 +27,36 @@ __global__ void narrow_rows(fp8_q *q, float *scale, const S *in, const float *in
         scale[i] = s;
 }
 
-/* out (cols, rows) = in (rows, cols), a tile a block */
+/* out (cols, rows) = in (rows, cols), a tile a block, four bytes a thread; both multiples of 16 */
 __global__ void transpose_bytes(fp8_q *out, const fp8_q *in, int64_t rows, int64_t cols)
 {
-    __shared__ fp8_q tile[TILE][TILE + 4];
+    __shared__ uint32_t tile[TILE][TILE / 4 + 1];
     const int64_t r0 = (int64_t)blockIdx.y * TILE, c0 = (int64_t)blockIdx.x * TILE;
-    const int x = threadIdx.x % TILE, y = threadIdx.x / TILE;
-    for (int r = y; r < TILE; r += THREADS / TILE)
-        if (r0 + r < rows && c0 + x < cols)
-            tile[r][x] = in[(r0 + r) * cols + c0 + x];
+    const int word = threadIdx.x % (TILE / 4), y = threadIdx.x / (TILE / 4);
+    for (int r = y; r < TILE; r += THREADS / (TILE / 4))
+        if (r0 + r < rows && c0 + word * 4 < cols)
+            tile[r][word] =
+                *reinterpret_cast<const uint32_t *>(in + (r0 + r) * cols + c0 + word * 4);
     __syncthreads();
-    for (int c = y; c < TILE; c += THREADS / TILE)
-        if (c0 + c < cols && r0 + x < rows)
-            out[(c0 + c) * rows + r0 + x] = tile[x][c];
+    for (int c = y; c < TILE; c += THREADS / (TILE / 4)) {
+        uint32_t column = 0;
+        for (int k = 0; k < 4; k++)
+            column |= (tile[word * 4 + k][c / 4] >> c % 4 * 8 & 0xff) << 8 * k;
+        if (c0 + c < cols && r0 + word * 4 < rows)
+            *reinterpret_cast<uint32_t *>(out + (c0 + c) * rows + r0 + word * 4) = column;
+    }
+}
+
+static void transpose(t5_device *dev, fp8_q *out, const t5_weight *w)
+{
+    dim3 grid(blocks_for(w->cols, TILE), blocks_for(w->rows, TILE));
+    transpose_bytes<<<grid, THREADS, 0, dev->stream>>>(out, w->e4m3, w->rows, w->cols);
+    T5_LAUNCHED(dev);
+}
+
+bool t5_cuda_fp8_transposes(unsigned use)
+{
+    return (use & T5_USE_INPUT_GRAD) && !(use & T5_USE_COMPACT);
 }
 
 bool t5_cuda_fp8_keeps(const t5_device *dev, int64_t rows, int64_t cols, unsigned use)
@@ -78,26 +90,18 @@ static void narrow(t5_device *dev, fp8_q *q, float *scale, const void *in, t5_dt
     T5_LAUNCHED(dev);
 }
 
-/* One part, a slice of at most 32 MiB at a time through scratch. */
+/* What is e4m3 already is taken as it is. */
 static int load_part(t5_device *dev, fp8_q *q, float *scale, const t5_matrix *part, t5_err *err)
 {
-    int64_t row = part->cols * (int64_t)t5_dtype_size(part->type);
-    int64_t slice = 1 + ((int64_t)32 << 20) / row;
-    size_t raw = (size_t)(slice * row + 255) / 256 * 256;
-    char *scratch = (char *)t5_cuda_scratch(dev, raw + (size_t)slice * sizeof(float));
-    for (int64_t first = 0; scratch && first < part->rows; first += slice) {
-        int64_t n = part->rows - first < slice ? part->rows - first : slice;
-        float *in_scale = part->type == T5_I8 ? (float *)(scratch + raw) : nullptr;
-        t5_cuda_upload(dev, scratch, (const char *)part->data + first * row, (size_t)(n * row));
-        if (in_scale)
-            t5_cuda_upload(dev, in_scale, (const char *)part->scale + 4 * first, (size_t)n * 4);
-        narrow(dev, q + first * part->cols, scale + first, scratch, part->type, in_scale, n,
-               part->cols);
-    }
-    if (!dev->failure.text[0])
+    if (part->type == T5_F8) {
+        t5_cuda_upload(dev, q, part->data, (size_t)(part->rows * part->cols));
+        t5_cuda_upload(dev, scale, part->scale, (size_t)part->rows * sizeof *scale);
         return 0;
-    *err = dev->failure;
-    return -1;
+    }
+    return t5_cuda_each_slice(dev, part, err, [&](const t5_slice &s) {
+        narrow(dev, q + s.first * part->cols, scale + s.first, s.data, s.type, s.scale, s.n,
+               part->cols);
+    });
 }
 
 /* The scale of what already has none on that side of a product. */
@@ -135,11 +139,20 @@ int t5_cuda_fp8_load(t5_device *dev, t5_weight *w, const t5_matrix *parts, int n
             return -1;
     if (!(use & T5_USE_INPUT_GRAD))
         return 0;
-    if (need_ones(dev, w->cols, err) ||
-        t5_cuda_alloc(dev, (void **)&w->e4m3_t, bytes, "a weight", err))
+    if (need_ones(dev, w->cols, err))
         return -1;
-    dim3 grid(blocks_for(w->cols, TILE), blocks_for(w->rows, TILE));
-    transpose_bytes<<<grid, THREADS, 0, dev->stream>>>(w->e4m3_t, w->e4m3, w->rows, w->cols);
-    T5_LAUNCHED(dev);
+    if (!t5_cuda_fp8_transposes(use))
+        return t5_cuda_need_expanded(dev, bytes, err);
+    if (t5_cuda_alloc(dev, (void **)&w->e4m3_t, bytes, "a weight", err))
+        return -1;
+    transpose(dev, w->e4m3_t, w);
     return 0;
+}
+
+const fp8_q *t5_cuda_fp8_transposed(t5_device *dev, const t5_weight *w)
+{
+    if (w->e4m3_t)
+        return w->e4m3_t;
+    transpose(dev, (fp8_q *)dev->expanded, w);
+    return (const fp8_q *)dev->expanded;
 }

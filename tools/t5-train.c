@@ -86,6 +86,8 @@ static const struct t5_option options[] = {
     {"compute", 0, T5_OPT_CHOICE, "f32|bf16|fp8", &o.compute, 0, 0, "arithmetic with frozen weights [by device]"},
     {"keep-bf16", 0, T5_OPT_STRING, "LIST", &o.keep_bf16, 0, 0,
      "fp8: projections that stay bf16: q,k,v,o,wi,wi_0,wi_1,wo"},
+    {"no-tuning", 0, T5_OPT_FLAG, NULL, &o.no_tuning, 0, 0,
+     "on a GPU: products as the library chooses them, none timed"},
     {"device", 0, T5_OPT_STRING, "DEVICE", &o.device, 0, 0, "auto, cpu, cuda, cuda:N or ref"},
     {"max-memory", 0, T5_OPT_SIZE, "SIZE", &o.max_memory, 1, 1e18,
      "take no more of the device's memory, as 22GiB: smaller passes, then recomputation"},

@@ -49,6 +49,7 @@ struct t5_train_options {
     const char *tensorboard; /* a directory */
     const char *compute;   /* NULL: by device */
     const char *keep_bf16; /* with fp8 */
+    int no_tuning;
     const char *device;
     int64_t threads;
     int64_t max_memory; /* bytes; 0: all there are */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "backend/backend.h"
+#include "base/nf4.h"
 #include "base/rng.h"
 
 static struct t5_backend_handle gpu;
@@ -305,22 +306,27 @@ static void test_embed(void **state)
 
 /* ---- products ---- */
 
-static void check_linear(int64_t n, int64_t rows, int64_t cols, int int8)
+static void check_linear(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type)
 {
     float *w = acts(rows * cols, 1, 0.1f), *scale = floats(rows, 8, 0.01f);
-    int8_t *q = fresh((size_t)(rows * cols));
+    uint8_t *q = fresh((size_t)(rows * cols)), *block = fresh((size_t)t5_nf4_blocks(rows * cols));
+    float *groups = floats(t5_nf4_scales(rows * cols), 9, 0.1f);
     float *x = acts(n * cols, 2, 1), *dy = acts(n * rows, 3, 1), *dx0 = acts(n * cols, 4, 1);
     float *dw = floats(rows * cols, 5, 1);
     float *y = fresh((size_t)(n * rows) * 4), *logits = fresh((size_t)(n * rows) * 4);
     for (int64_t i = 0; i < rows * cols; i++)
-        q[i] = (int8_t)(t5_mix(7, (uint64_t)i) % 255 - 127);
-    int64_t top = rows / 3;
+        q[i] = (uint8_t)(t5_mix(7, (uint64_t)i) % 127 | (t5_mix(8, (uint64_t)i) & 0x80));
+    for (int64_t i = 0; i < t5_nf4_blocks(rows * cols); i++)
+        block[i] = (uint8_t)t5_mix(10, (uint64_t)i);
+    int64_t top = type == T5_NF4 ? 0 : rows / 3; /* NF4 cannot be cut between rows */
     struct t5_matrix parts[2] = {{w, T5_F32, NULL, top, cols, NULL},
                                  {w + top * cols, T5_F32, NULL, rows - top, cols, NULL}};
-    if (int8) {
-        parts[0] = (struct t5_matrix){q, T5_I8, scale, top, cols, NULL};
-        parts[1] = (struct t5_matrix){q + top * cols, T5_I8, scale + top, rows - top, cols, NULL};
+    if (type != T5_F32) {
+        parts[0] = (struct t5_matrix){q, type, scale, top, cols, NULL};
+        parts[1] = (struct t5_matrix){q + top * cols, type, scale + top, rows - top, cols, NULL};
     }
+    if (type == T5_NF4)
+        parts[1].scale = groups, parts[1].block = block;
     int first = top == 0;
     struct t5_weight *rw, *gw;
     unsigned use = T5_USE_FORWARD | T5_USE_INPUT_GRAD;
@@ -329,7 +335,7 @@ static void check_linear(int64_t n, int64_t rows, int64_t cols, int int8)
     void *gx = up_act(x, n * cols), *gdy = up_act(dy, n * rows), *gy = poison(act_bytes(n * rows));
     void *gdx = up_act(dx0, n * cols);
     float *gl = poison((size_t)(n * rows) * 4), *gdw = up_f(dw, rows * cols);
-    double largest = int8 ? 1.5 : 0.2; /* of a weight */
+    double largest = type == T5_F32 ? 0.2 : type == T5_F8 ? 4.5 : 1.5; /* of a weight */
     double size = largest * sqrt((double)cols), back = largest * sqrt((double)rows);
     ref->linear_fwd(ref_dev, y, rows, x, cols, rw, n);
     gpu.ops.linear_fwd(gpu.dev, gy, rows, gx, cols, gw, n);
@@ -350,6 +356,8 @@ static void check_linear(int64_t n, int64_t rows, int64_t cols, int int8)
         drop_dev(dev[i]), free(host[i]);
     free(w);
     free(scale);
+    free(groups);
+    free(block);
     free(q);
 }
 
@@ -382,7 +390,8 @@ static float *through8(const float *x, int64_t n, int64_t cols, float *scales)
 
 /* Both sides in 8 bits, against ref's products of what both sides hold: what is left is the order
  * and width of the sums, and the result's own rounding. */
-static void check_fp8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type, float size)
+static void check_fp8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type, float size,
+                      unsigned use)
 {
     float *w = acts(rows * cols, 1, 0.1f), *x = acts(n * cols, 2, size), *dy = acts(n * rows, 3, size);
     float *dx = acts(n * cols, 4, size), *y = fresh((size_t)(n * rows) * 4);
@@ -394,7 +403,10 @@ static void check_fp8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type,
         for (int64_t c = 0; c < cols; c++)
             x[i * cols + c] *= i % 3 == 1 ? 0 : ldexpf(1, (int)(i % 5) - 2);
     for (int64_t i = 0; i < rows * cols; i++) {
-        q[i] = (int8_t)(t5_mix(7, (uint64_t)i) % 255 - 127);
+        uint64_t draw = t5_mix(7, (uint64_t)i);
+        q[i] = (int8_t)(draw % 255 - 127);
+        if (type == T5_F8) /* any bits but NaN's */
+            q[i] = (int8_t)(draw % 127 | (draw >> 8 & 0x80));
         if (type == T5_I8)
             w[i] = (float)q[i] * q_scale[i / cols];
     }
@@ -402,28 +414,36 @@ static void check_fp8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type,
     const void *data = type == T5_F32 ? (void *)w : type == T5_BF16 ? (void *)half_w : (void *)q;
     int64_t top = rows / 32 * 16, width = (int64_t)t5_dtype_size(type);
     struct t5_matrix parts[2] = {
-        {data, type, q_scale, top, cols},
-        {(const char *)data + top * cols * width, type, q_scale + top, rows - top, cols}};
+        {.data = data, .type = type, .scale = q_scale, .rows = top, .cols = cols},
+        {.data = (const char *)data + top * cols * width,
+         .type = type,
+         .scale = q_scale + top,
+         .rows = rows - top,
+         .cols = cols}};
     float *wq = through8(w, rows, cols, w_scale), *xq = through8(x, n, cols, NULL);
+    if (type == T5_F8) { /* taken as it is */
+        memcpy(w_scale, q_scale, (size_t)rows * 4);
+        t5_to_f32(wq, q, T5_F8, (size_t)(rows * cols));
+    }
     /* the input gradient: dy takes the weight's scales before it is rounded */
     for (int64_t i = 0; i < n * rows; i++)
         y[i] = dy[i] * w_scale[i % rows];
     float *dyq = through8(y, n, rows, NULL);
-    struct t5_matrix back = {wq, T5_F32, NULL, rows, cols};
+    struct t5_matrix back = {wq, T5_F32, NULL, rows, cols, NULL};
     struct t5_weight *rb, *rw, *gw;
     OK(ref->weight_freeze(ref_dev, &rb, &back, 1, T5_USE_INPUT_GRAD, &err));
     float *wide = fresh((size_t)(rows * cols) * 4);
     for (int64_t i = 0; i < rows * cols; i++)
         wide[i] = wq[i] * w_scale[i / cols];
-    struct t5_matrix there = {wide, T5_F32, NULL, rows, cols};
+    struct t5_matrix there = {wide, T5_F32, NULL, rows, cols, NULL};
     OK(ref->weight_freeze(ref_dev, &rw, &there, 1, T5_USE_FORWARD, &err));
     int first = top == 0;
     OK(gpu.ops.weight_freeze(gpu.dev, &gw, parts + first, 2 - first,
-                             T5_USE_FORWARD | T5_USE_INPUT_GRAD, &err));
+                             T5_USE_FORWARD | T5_USE_INPUT_GRAD | use, &err));
     void *gx = up_act(x, n * cols), *gdy = up_act(dy, n * rows), *gy = poison(act_bytes(n * rows));
     void *gdx = up_act(dx, n * cols);
     float *gl = poison((size_t)(n * rows) * 4), *fresh_dx = fresh((size_t)(n * cols) * 4);
-    double near = 2e-3 * 0.1 * size, to = near * sqrt((double)cols), fro = near * sqrt((double)rows);
+    double near = 2e-3 * (type == T5_F8 ? 0.4 : 0.1) * size, to = near * sqrt((double)cols), fro = near * sqrt((double)rows);
     ref->linear_fwd(ref_dev, y, rows, xq, cols, rw, n);
     gpu.ops.linear_fwd(gpu.dev, gy, rows, gx, cols, gw, n);
     float *got = down_act(gy, n * rows);
@@ -460,10 +480,11 @@ static void test_fp8(void **state)
     (void)state;
     static const int64_t sizes[][3] = {{1, 16, 16},    {3, 64, 48},     {11, 192, 64},
                                        {130, 96, 544}, {257, 128, 512}, {70, 512, 4112}};
-    static const enum t5_dtype types[] = {T5_F32, T5_BF16, T5_I8};
+    static const enum t5_dtype types[] = {T5_F32, T5_BF16, T5_I8, T5_F8};
     for (int i = 0; i < 6; i++)
-        for (int k = 0; k < 3; k++)
-            check_fp8(sizes[i][0], sizes[i][1], sizes[i][2], types[k], k == 1 ? 1e-3f : 1);
+        for (int k = 0; k < 4; k++)
+            check_fp8(sizes[i][0], sizes[i][1], sizes[i][2], types[k], k == 1 ? 1e-3f : 1,
+                      k % 2 ? T5_USE_COMPACT : 0);
 }
 
 /* A product of what an operator just wrote must have the bytes of the same product of a copy: the
@@ -503,7 +524,8 @@ static void check_left(struct batch *b, int64_t d, int64_t f)
     struct t5_dropout drop = dropout(0.2f, 5);
     float *wi = acts(2 * f * d, 1, 0.1f), *wo = acts(d * f, 2, 0.1f), *gain = floats(d, 3, 1);
     float *x = floats(n * d, 4, 1), *delta = acts(n * d, 5, 1), *dh = acts(n * f, 6, 1);
-    struct t5_matrix mi = {wi, T5_F32, NULL, 2 * f, d}, mo = {wo, T5_F32, NULL, d, f};
+    struct t5_matrix mi = {wi, T5_F32, NULL, 2 * f, d, NULL};
+    struct t5_matrix mo = {wo, T5_F32, NULL, d, f, NULL};
     struct t5_weight *gi, *go;
     unsigned use = T5_USE_FORWARD | T5_USE_INPUT_GRAD;
     OK(gpu.ops.weight_freeze(gpu.dev, &gi, &mi, 1, use, &err));
@@ -558,9 +580,10 @@ static void test_linear(void **state)
     (void)state;
     static const int64_t sizes[][3] = {{1, 1, 1},    {3, 5, 7},     {11, 18, 27},
                                        {1, 192, 64}, {130, 96, 20}, {257, 128, 512}};
+    static const enum t5_dtype types[] = {T5_F32, T5_I8, T5_F8, T5_NF4};
     for (int i = 0; i < 6; i++)
-        for (int int8 = 0; int8 < 2; int8++)
-            check_linear(sizes[i][0], sizes[i][1], sizes[i][2], int8);
+        for (int k = 0; k < 4; k++)
+            check_linear(sizes[i][0], sizes[i][1], sizes[i][2], types[k]);
 }
 
 /* ---- LoRA ---- */
