@@ -66,8 +66,10 @@ static bool trial_open(t5_device *dev, trial *t, const shape_key *key, const ope
     t->o = *o;
     if (key->accumulate) {
         int64_t rows = key->kind == T5_TN ? key->m : tokens;
-        if (cudaMalloc(&t->own, (size_t)(rows * key->ldc) * (key->c_float ? 4 : 2)) != cudaSuccess)
-            return cudaGetLastError() != cudaSuccess && false;
+        size_t bytes = (size_t)(rows * key->ldc) * (key->c_float ? 4 : 2);
+        t5_err err;
+        if (t5_cuda_alloc(dev, &t->own, bytes, "a trial", &err))
+            return false;
         t->o.c = t->own;
     }
     return t5_cuda_call_open(&t->x, key, tokens, o) && cudaEventCreate(&t->start) == cudaSuccess &&
@@ -203,7 +205,6 @@ bool t5_cuda_choose(t5_device *dev, cublasLtMatmulAlgo_t *out, const shape_key *
              (long long)key->ldb, (long long)key->ldc);
     bool known = t5_choices_find(hex, sizeof hex, dev->choices, name);
     if (!known) {
-        /* whether it can be kept is known before anything is timed where the last could not */
         to_hex(hex, &found[fastest(dev, found, n, key, o, tokens)].algo);
         known = t5_choices_keep(hex, sizeof hex, dev->choices, name);
         if (!known) {
