@@ -8,7 +8,7 @@
 #include "device.h"
 
 extern "C" {
-#include "backend/matrix.h"
+#include "base/matrix.h"
 #include "base/buf.h"
 }
 
