@@ -61,6 +61,10 @@ static void cuda_close(t5_device *dev)
         if (dev->staged[i])
             cudaEventDestroy(dev->staged[i]);
     }
+    cudaFreeHost(dev->later);
+    for (int i = 0; i < T5_LATER_SLOTS; i++)
+        if (dev->later_done[i])
+            cudaEventDestroy(dev->later_done[i]);
     if (dev->stream)
         cudaStreamDestroy(dev->stream);
     free(dev);
@@ -120,6 +124,11 @@ static int cuda_open(t5_device **out, const t5_device_options *options, t5_err *
         bad = t5_cuda_failed(dev, cudaMallocHost(&dev->staging[i], STAGING), "staging") ||
               t5_cuda_failed(dev, cudaEventCreateWithFlags(&dev->staged[i], cudaEventDisableTiming),
                              "event");
+    bad = bad || t5_cuda_failed(dev, cudaMallocHost(&dev->later, T5_LATER_SLOTS * T5_LATER_BYTES),
+                                "staging");
+    for (int i = 0; i < T5_LATER_SLOTS && !bad; i++)
+        bad = t5_cuda_failed(
+            dev, cudaEventCreateWithFlags(&dev->later_done[i], cudaEventDisableTiming), "event");
     if (!bad && cublasLtCreate(&dev->lt) != CUBLAS_STATUS_SUCCESS) {
         t5_fail_as(&dev->failure, T5_ENVIRONMENT, "cuda:%d: cuBLASLt cannot start", dev->index);
         bad = true;
@@ -238,6 +247,29 @@ static int cuda_download(t5_device *dev, void *host, const void *src, size_t byt
     return cuda_sync(dev, err);
 }
 
+static void cuda_download_later(t5_device *dev, const void *src, size_t bytes, int slot)
+{
+    if (bytes > T5_LATER_BYTES || slot < 0 || slot >= T5_LATER_SLOTS) {
+        t5_cuda_failed(dev, cudaErrorInvalidValue, "download");
+        return;
+    }
+    t5_cuda_failed(dev,
+                   cudaMemcpyAsync(dev->later + slot * T5_LATER_BYTES, src, bytes,
+                                   cudaMemcpyDeviceToHost, dev->stream),
+                   "download");
+    t5_cuda_failed(dev, cudaEventRecord(dev->later_done[slot], dev->stream), "download");
+}
+
+static int cuda_fetch(t5_device *dev, void *host, size_t bytes, int slot, t5_err *err)
+{
+    t5_cuda_failed(dev, cudaEventSynchronize(dev->later_done[slot]), "running");
+    memcpy(host, dev->later + slot * T5_LATER_BYTES, bytes);
+    if (!dev->failure.text[0])
+        return 0;
+    *err = dev->failure;
+    return -1;
+}
+
 static void cuda_zero(t5_device *dev, void *dst, size_t bytes)
 {
     t5_cuda_failed(dev, cudaMemsetAsync(dst, 0, bytes, dev->stream), "zero");
@@ -253,6 +285,8 @@ const struct t5_backend t5_backend_cuda = {
     .release = cuda_release,
     .upload = t5_cuda_upload,
     .download = cuda_download,
+    .download_later = cuda_download_later,
+    .fetch = cuda_fetch,
     .zero = cuda_zero,
     .sync = cuda_sync,
     .memory_free = t5_cuda_memory_free,
@@ -279,6 +313,7 @@ const struct t5_backend t5_backend_cuda = {
     .glu_bwd = t5_cuda_glu_bwd,
     .sum = t5_cuda_sum,
     .sum_squares = t5_cuda_sum_squares,
+    .spoil = t5_cuda_spoil,
     .adamw = t5_cuda_adamw,
     .adafactor = t5_cuda_adafactor,
     .adamw8 = t5_cuda_adamw8,

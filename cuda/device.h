@@ -40,6 +40,8 @@ struct t5_device {
     char *staging[2]; /* pinned: what upload copies through */
     cudaEvent_t staged[2];
     int staging_next;
+    char *later; /* pinned: T5_LATER_SLOTS small downloads */
+    cudaEvent_t later_done[T5_LATER_SLOTS];
     struct t5_matmul_cache *matmuls;
     struct t5_choices *choices;   /* what choose.cu found out, in this run or before */
     int asked_choices, no_tuning; /* whether they were looked for; may be */
@@ -402,6 +404,7 @@ OP t5_cuda_glu_bwd(t5_device *, act *, const act *, const act *, int64_t, int64_
 OP t5_cuda_cross_entropy(t5_device *, float *, act *, const float *, const int32_t *, int64_t,
                          int64_t, float, float);
 OP t5_cuda_sum(t5_device *, double *, const float *, int64_t, int);
+OP t5_cuda_spoil(t5_device *, double *, const double *);
 OP t5_cuda_sum_squares(t5_device *, double *, const float *, int64_t);
 OP t5_cuda_adamw(t5_device *, float *, const float *, float *, float *, int64_t, const t5_adamw *,
                  const double *);

@@ -28,6 +28,18 @@ __global__ void last_sum(double *out, const double *parts, int accumulate)
         *out = (accumulate ? *out : 0) + sum;
 }
 
+__global__ void spoil_one(double *value, const double *guard)
+{
+    if (!isfinite(*guard))
+        *value = NAN;
+}
+
+OP t5_cuda_spoil(t5_device *dev, double *value, const double *guard)
+{
+    spoil_one<<<1, 1, 0, dev->stream>>>(value, guard);
+    T5_LAUNCHED(dev);
+}
+
 template <bool SQUARE>
 static void sum(t5_device *dev, double *out, const float *x, int64_t n, int accumulate)
 {

@@ -133,6 +133,9 @@ struct t5_decode_rows {
     int64_t longest_source;                     /* the largest source_count */
 };
 
+#define T5_LATER_SLOTS 2
+#define T5_LATER_BYTES 64
+
 /* The largest passes that are to come: what scratch memory depends on. */
 struct t5_work {
     int64_t tokens, seqs;
@@ -156,6 +159,11 @@ struct t5_backend {
     void (*upload)(struct t5_device *dev, void *dst, const void *host, size_t bytes);
     int (*download)(struct t5_device *dev, void *host, const void *src, size_t bytes,
                     struct t5_err *err); /* waits */
+    /* The same in two parts, a few bytes that are waited for later than other work is queued: the
+     * first queues the copy into one of T5_LATER_SLOTS places, the second waits for that copy alone.
+     * NULL where nothing runs behind the host's back. */
+    void (*download_later)(struct t5_device *dev, const void *src, size_t bytes, int slot);
+    int (*fetch)(struct t5_device *dev, void *host, size_t bytes, int slot, struct t5_err *err);
     void (*zero)(struct t5_device *dev, void *dst, size_t bytes);
     int (*sync)(struct t5_device *dev, struct t5_err *err);
     /* Bytes that can still be had, max_memory considered. */
@@ -257,6 +265,8 @@ struct t5_backend {
     /* *out f64 on the device = (accumulate ? *out : 0) + sum of x, in a fixed order */
     void (*sum)(struct t5_device *dev, double *out, const float *x, int64_t n, int accumulate);
     void (*sum_squares)(struct t5_device *dev, double *out, const float *x, int64_t n);
+    /* *value (f64 on the device) = NaN where *guard is not finite */
+    void (*spoil)(struct t5_device *dev, double *value, const double *guard);
     /* p, m, v f32 (n) updated; see struct t5_adamw */
     void (*adamw)(struct t5_device *dev, float *p, const float *g, float *m, float *v, int64_t n,
                   const struct t5_adamw *how, const double *sum_squares);

@@ -309,6 +309,7 @@ const struct t5_backend t5_backend_ref = {
     .glu_bwd = ref_glu_bwd,
     .sum = ref_sum,
     .sum_squares = ref_sum_squares,
+    .spoil = ref_spoil,
     .adamw = ref_adamw,
     .adafactor = ref_adafactor,
     .adamw8 = ref_adamw8,

@@ -175,10 +175,17 @@ void ref_cross_entropy(struct t5_device *dev, float *nll, act *dlogits, const fl
 void ref_sum(struct t5_device *dev, double *out, const float *x, int64_t n, int accumulate)
 {
     (void)dev;
-    double sum = accumulate ? *out : 0;
+    double sum = 0;
     for (int64_t i = 0; i < n; i++)
         sum += (double)x[i];
-    *out = sum;
+    *out = (accumulate ? *out : 0) + sum;
+}
+
+void ref_spoil(struct t5_device *dev, double *value, const double *guard)
+{
+    (void)dev;
+    if (!isfinite(*guard))
+        *value = NAN;
 }
 
 void ref_sum_squares(struct t5_device *dev, double *out, const float *x, int64_t n)

@@ -147,6 +147,7 @@ const struct t5_backend t5_backend_cpu = {
     .glu_bwd = cpu_glu_bwd,
     .sum = cpu_sum,
     .sum_squares = cpu_sum_squares,
+    .spoil = cpu_spoil,
     .adamw = cpu_adamw,
     .adafactor = cpu_adafactor,
     .adamw8 = cpu_adamw8,

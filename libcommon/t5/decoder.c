@@ -157,7 +157,8 @@ int t5_decoder_encode(struct t5_decoder *d, const int32_t *ids, const int32_t *o
     d->mixed = adapter != NULL;
     if (adapter)
         memcpy(d->adapter, adapter, (size_t)n_seqs * sizeof *adapter);
-    t5_packed_upload(&ws->src, m, ws->staging, ids, offsets, NULL, n_seqs, 0);
+    t5_packed_fill(&ws->src, &ws->host_src, m, ids, offsets, NULL, n_seqs, 0);
+    t5_workspace_upload(ws, m);
     t5_packed_spans(&ws->src, adapter, offsets, n_seqs);
     t5_run_init(&run, m, &pass);
     t5_encoder_forward(&run);

@@ -107,7 +107,11 @@ struct t5_workspace {
     float *logits, *nll;
     act *dlogits;
     double *loss;
-    int32_t *staging; /* host */
+    /* host: a batch as it goes up, in one piece, to the start of `memory` */
+    char *staging;
+    struct t5_packed host_src, host_dst;
+    int32_t *host_labels;
+    int64_t batch_bytes;
     struct t5_span *spans; /* host: src's and dst's */
 };
 
@@ -173,11 +177,13 @@ int64_t t5_workspace_layout(struct t5_workspace *ws, const struct t5_model *m,
 int t5_workspace_open(struct t5_workspace *ws, struct t5_model *m,
                       const struct t5_pass_limits *limits, struct t5_err *err) T5_MUST_CHECK;
 void t5_workspace_close(struct t5_workspace *ws, struct t5_model *m);
-/* Fills a packed's device arrays from n_seqs sequences; record may be NULL. shift: feed the
- * decoder, start token first.
- */
-void t5_packed_upload(struct t5_packed *p, struct t5_model *m, int32_t *staging, const int32_t *ids,
-                      const int32_t *offsets, const uint32_t *record, int64_t n_seqs, int shift);
+/* Takes n_seqs sequences for p, into its host arrays; record may be NULL. shift: feed the decoder,
+ * start token first. */
+void t5_packed_fill(struct t5_packed *p, const struct t5_packed *host, const struct t5_model *m,
+                    const int32_t *ids, const int32_t *offsets, const uint32_t *record,
+                    int64_t n_seqs, int shift);
+/* What was filled goes to the device. */
+void t5_workspace_upload(const struct t5_workspace *ws, const struct t5_model *m);
 /* Appends n tokens or rows that go through an adapter (-1: none). */
 void t5_packed_span(struct t5_packed *p, int adapter, int64_t n);
 /* The spans of n_seqs sequences; adapter NULL: the model's first for all. */

@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "t5/layers.h"
@@ -77,14 +78,15 @@ static int begin(struct t5_model *m, const struct t5_batch *batch, struct t5_err
         return t5_fail_as(err, T5_ENVIRONMENT,
                           "a batch of %lld records, %lld and %lld tokens is larger than reserved",
                           (long long)batch->n_seqs, (long long)src, (long long)dst);
-    int32_t *staging = m->ws.staging;
-    t5_packed_upload(&m->ws.src, m, staging, batch->input, batch->input_offsets, batch->record,
-                     batch->n_seqs, 0);
-    t5_packed_upload(&m->ws.dst, m, staging, batch->labels, batch->label_offsets, batch->record,
-                     batch->n_seqs, 1);
-    t5_packed_spans(&m->ws.src, batch->adapter, batch->input_offsets, batch->n_seqs);
-    t5_packed_spans(&m->ws.dst, batch->adapter, batch->label_offsets, batch->n_seqs);
-    m->ops->upload(m->dev, m->ws.labels, batch->labels, (size_t)dst * sizeof *batch->labels);
+    struct t5_workspace *ws = &m->ws;
+    t5_packed_fill(&ws->src, &ws->host_src, m, batch->input, batch->input_offsets, batch->record,
+                   batch->n_seqs, 0);
+    t5_packed_fill(&ws->dst, &ws->host_dst, m, batch->labels, batch->label_offsets, batch->record,
+                   batch->n_seqs, 1);
+    memcpy(ws->host_labels, batch->labels, (size_t)dst * sizeof *batch->labels);
+    t5_packed_spans(&ws->src, batch->adapter, batch->input_offsets, batch->n_seqs);
+    t5_packed_spans(&ws->dst, batch->adapter, batch->label_offsets, batch->n_seqs);
+    t5_workspace_upload(ws, m);
     return 0;
 }
 
@@ -130,8 +132,8 @@ static void loss(struct t5_model *m, float loss_scale, float smoothing, int with
     }
 }
 
-int t5_model_train(struct t5_model *m, const struct t5_batch *batch, const struct t5_pass *pass,
-                   double *loss_sum, struct t5_err *err)
+int t5_model_queue(struct t5_model *m, const struct t5_batch *batch, const struct t5_pass *pass,
+                   double *loss_sum, int first, struct t5_err *err)
 {
     struct t5_run run;
     if (begin(m, batch, err))
@@ -140,8 +142,16 @@ int t5_model_train(struct t5_model *m, const struct t5_batch *batch, const struc
     t5_encoder_forward(&run);
     t5_decoder_forward(&run);
     loss(m, pass->loss_scale, pass->label_smoothing, 1);
-    m->ops->sum(m->dev, m->ws.loss, m->ws.nll, m->ws.dst.pack.n_tokens, 0);
+    m->ops->sum(m->dev, loss_sum, m->ws.nll, m->ws.dst.pack.n_tokens, !first);
     t5_backward(&run);
+    return 0;
+}
+
+int t5_model_train(struct t5_model *m, const struct t5_batch *batch, const struct t5_pass *pass,
+                   double *loss_sum, struct t5_err *err)
+{
+    if (t5_model_queue(m, batch, pass, m->ws.loss, 1, err))
+        return -1;
     return m->ops->download(m->dev, loss_sum, m->ws.loss, sizeof *loss_sum, err);
 }
 

@@ -92,8 +92,11 @@ struct t5_pass {
     float lora_dropout;
     uint64_t seed, epoch; /* key the draws */
 };
-/* Adds the gradients of this (micro-)batch to t5_model_grads. *loss_sum: the sum of the token
- * losses. */
+/* Adds the gradients of this (micro-)batch to t5_model_grads and the sum of its token losses to
+ * *loss, on the device; `first` sets that instead. Waits for nothing: the batch may go at once. */
+int t5_model_queue(struct t5_model *model, const struct t5_batch *batch, const struct t5_pass *pass,
+                   double *loss, int first, struct t5_err *err) T5_MUST_CHECK;
+/* The same, waiting for the sum, which goes to the host. */
 int t5_model_train(struct t5_model *model, const struct t5_batch *batch, const struct t5_pass *pass,
                    double *loss_sum, struct t5_err *err) T5_MUST_CHECK;
 /* Log-probability of every label, without dropout: out (label tokens), host. */

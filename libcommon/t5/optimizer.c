@@ -43,7 +43,7 @@ int t5_optimizer_init(struct t5_optimizer *o, struct t5_model *model,
     *o = (struct t5_optimizer){.model = model, .settings = *settings};
     if (t5_optimizer_describe(o, &bytes, err) ||
         ops->alloc(backend->dev, (void **)&o->state, (size_t)bytes, "the optimiser", err) ||
-        ops->alloc(backend->dev, (void **)&o->sum_squares, sizeof(double), "the optimiser", err) ||
+        ops->alloc(backend->dev, (void **)&o->sums, T5_SUMS * sizeof *o->sums, "the optimiser", err) ||
         (settings->kind == T5_ADAMW8 && upload_maps(o, err)))
         return -1;
     ops->zero(backend->dev, o->state, (size_t)bytes);
@@ -57,7 +57,7 @@ void t5_optimizer_free(struct t5_optimizer *o)
     const struct t5_backend_handle *backend = t5_model_backend(o->model);
     backend->ops.release(backend->dev, o->state);
     backend->ops.release(backend->dev, o->maps);
-    backend->ops.release(backend->dev, o->sum_squares);
+    backend->ops.release(backend->dev, o->sums);
     free(o->tensors);
     free(o->places);
     *o = (struct t5_optimizer){0};
@@ -99,7 +99,7 @@ static void adamw_range(const struct t5_optimizer *o, int64_t from, int64_t to, 
     how.weight_decay = group.decay;
     backend->ops.adamw(backend->dev, t5_model_params(o->model) + from,
                        t5_model_grads(o->model) + from, m + from, v + from, to - from, &how,
-                       o->sum_squares);
+                       o->sums + T5_SUM_SQUARES);
 }
 
 static void adamw_all(const struct t5_optimizer *o, const struct update *u)
@@ -126,11 +126,11 @@ static void adamw8_one(const struct t5_optimizer *o, const struct t5_param *p,
     char *m = o->state + at->first, *v = o->state + at->second;
     int64_t n = p->rows * p->cols;
     if (at->first_scale < 0)
-        backend->ops.adamw(backend->dev, x, g, (float *)m, (float *)v, n, &how, o->sum_squares);
+        backend->ops.adamw(backend->dev, x, g, (float *)m, (float *)v, n, &how, o->sums + T5_SUM_SQUARES);
     else
         backend->ops.adamw8(
             backend->dev, x, g, (uint8_t *)m, (uint8_t *)v, (float *)(o->state + at->first_scale),
-            (float *)(o->state + at->second_scale), n, o->maps, &how, o->sum_squares);
+            (float *)(o->state + at->second_scale), n, o->maps, &how, o->sums + T5_SUM_SQUARES);
 }
 
 static void adafactor_one(const struct t5_optimizer *o, const struct t5_param *p,
@@ -140,7 +140,7 @@ static void adafactor_one(const struct t5_optimizer *o, const struct t5_param *p
     float *col = at->second < 0 ? NULL : (float *)(o->state + at->second);
     backend->ops.adafactor(backend->dev, t5_model_params(o->model) + p->offset,
                            t5_model_grads(o->model) + p->offset, (float *)(o->state + at->first),
-                           col, p->rows, p->cols, how, o->sum_squares);
+                           col, p->rows, p->cols, how, o->sums + T5_SUM_SQUARES);
 }
 
 static void update_all(const struct t5_optimizer *o, struct update *u)
@@ -161,7 +161,7 @@ static void update_all(const struct t5_optimizer *o, struct update *u)
     }
 }
 
-int t5_optimizer_update(struct t5_optimizer *o, double lr, double *norm, struct t5_err *err)
+void t5_optimizer_queue(struct t5_optimizer *o, double lr)
 {
     const struct t5_backend_handle *backend = t5_model_backend(o->model);
     int64_t step = o->step + 1;
@@ -170,16 +170,9 @@ int t5_optimizer_update(struct t5_optimizer *o, double lr, double *norm, struct 
         .adamw = {.beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .clip = clip, .step = step},
         .adafactor = {.decay = (float)(1 - pow((double)step, -0.8)), .clip = clip},
         .lr = lr};
-    double squares;
-    backend->ops.sum_squares(backend->dev, o->sum_squares, t5_model_grads(o->model),
+    backend->ops.sum_squares(backend->dev, o->sums + T5_SUM_SQUARES, t5_model_grads(o->model),
                              t5_model_n_params(o->model));
+    backend->ops.spoil(backend->dev, o->sums + T5_SUM_SQUARES, o->sums + T5_SUM_LOSS);
     update_all(o, &u);
-    if (backend->ops.download(backend->dev, &squares, o->sum_squares, sizeof squares, err))
-        return -1;
-    *norm = sqrt(squares);
-    if (!isfinite(squares))
-        return 0;
-    o->step++;
     t5_model_refresh(o->model);
-    return 0;
 }

@@ -40,6 +40,9 @@ struct t5_optimizer_place {
     int64_t first_scale, second_scale; /* 8 bits only */
 };
 
+/* What a step sums up on the device. */
+enum { T5_SUM_SQUARES, T5_SUM_LOSS, T5_SUMS }; /* of the gradients; of the token losses */
+
 struct t5_optimizer {
     struct t5_model *model; /* borrowed */
     struct t5_optimizer_settings settings;
@@ -48,7 +51,7 @@ struct t5_optimizer {
     int n_tensors;
     struct t5_optimizer_place *places; /* owned: one a parameter tensor */
     float *maps;         /* device: t5_dynamic_maps, where there are 8 bits; or NULL */
-    double *sum_squares; /* device */
+    double *sums;        /* device (T5_SUMS) */
     int64_t step;        /* updates made */
 };
 
@@ -61,10 +64,10 @@ void t5_optimizer_free(struct t5_optimizer *optimizer);
 int t5_optimizer_check(enum t5_optimizer_kind kind, const struct t5_backend_handle *backend,
                        struct t5_err *err) T5_MUST_CHECK;
 
-/* One update from the model's gradients. *norm: of the gradients before clipping; where it is not
- * finite nothing was changed and no update is counted. */
-int t5_optimizer_update(struct t5_optimizer *optimizer, double lr, double *norm,
-                        struct t5_err *err) T5_MUST_CHECK;
+/* Queues one update from the model's gradients and leaves the sum of their squares before clipping
+ * in sums: NaN where the loss there is not finite. Where it is not finite nothing is changed;
+ * otherwise the caller counts the update in `step` before it queues the next one. */
+void t5_optimizer_queue(struct t5_optimizer *optimizer, double lr);
 
 /* ---- the state ---- */
 

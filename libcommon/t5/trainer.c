@@ -7,6 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Places [first, last) of an epoch. */
+struct span {
+    int64_t epoch, first, last;
+};
+
 struct t5_trainer {
     struct t5_model *model;
     const struct t5_dataset *data;
@@ -17,6 +22,8 @@ struct t5_trainer {
     float *scores;       /* (label tokens of a pass) */
     int64_t epoch_steps; /* steps an epoch */
     struct t5_train_position at;
+    struct span begun; /* the batch whose gradients are queued or made, ... */
+    int64_t begun_step; /* ... and its step, from 0; -1: none */
 };
 
 int64_t t5_total_steps(int64_t n, int64_t batch, int64_t epochs, int64_t max_steps)
@@ -35,6 +42,7 @@ int t5_trainer_open(struct t5_trainer **out, struct t5_model *model, const struc
     t->model = model;
     t->data = data;
     t->settings = *settings;
+    t->begun_step = -1;
     t->epoch_steps = (data->n + settings->batch - 1) / settings->batch;
     t->scores = t5_alloc((size_t)limits->label_tokens, sizeof *t->scores, "scores", err);
     if (!t->scores ||
@@ -68,6 +76,8 @@ struct t5_train_position t5_trainer_position(const struct t5_trainer *t)
 
 void t5_trainer_set_position(struct t5_trainer *t, const struct t5_train_position *position)
 {
+    if (position->step != t->at.step)
+        t->begun_step = -1;
     t->at = *position;
     t->optimizer.step = position->updates;
 }
@@ -127,11 +137,6 @@ static int fail_not_finite(struct t5_trainer *t, const struct t5_step_report *r,
 
 /* ---- a step ---- */
 
-/* Places [first, last) of an epoch. */
-struct span {
-    int64_t epoch, first, last;
-};
-
 static struct span batch_of(const struct t5_trainer *t, int64_t step)
 {
     struct span s = {.epoch = step / t->epoch_steps};
@@ -157,49 +162,76 @@ static void count_tokens(struct t5_trainer *t, const struct span *s, struct t5_s
     }
 }
 
-/* Gradients of the whole batch, pass by pass. The loss is normalised by the label tokens of all of
- * it, so where it is cut changes only rounding. 1: done; 0: stopped. */
-static int gradients(struct t5_trainer *t, const struct span *s, struct t5_step_report *r,
-                     struct t5_err *err)
+/* Queues the gradients of a step's batch, pass by pass. The loss is normalised by the label tokens
+ * of all of it, so where it is cut changes only rounding. 1: done; 0: stopped. */
+static int queue_gradients(struct t5_trainer *t, struct t5_err *err)
 {
     const struct t5_backend_handle *backend = t5_model_backend(t->model);
-    struct t5_pass pass = {.loss_scale = 1.0f / (float)r->label_tokens,
+    const struct span *s = &t->begun;
+    struct t5_step_report r = {0};
+    count_tokens(t, s, &r);
+    struct t5_pass pass = {.loss_scale = 1.0f / (float)r.label_tokens,
                            .label_smoothing = (float)t->settings.label_smoothing,
                            .model_dropout = (float)t->settings.model_dropout,
                            .lora_dropout = (float)t->settings.lora_dropout,
                            .seed = t->settings.seed,
                            .epoch = (uint64_t)s->epoch};
-    double sum = 0;
     backend->ops.zero(backend->dev, t5_model_grads(t->model),
                       (size_t)t5_model_n_params(t->model) * sizeof(float));
     for (int64_t i = s->first; i < s->last;) {
-        double part;
+        int first = i == s->first;
         if (stopped(t))
             return 0;
         t5_packer_clear(&t->packer);
         while (i < s->last && t5_packer_add(&t->packer, t->data, record_at(t, s, i)))
             i++;
-        if (t5_model_train(t->model, &t->packer.batch, &pass, &part, err))
+        if (t5_model_queue(t->model, &t->packer.batch, &pass, t->optimizer.sums + T5_SUM_LOSS,
+                           first, err))
             return -1;
-        sum += part;
     }
-    r->loss = sum / (double)r->label_tokens;
     return 1;
 }
 
-/* Only a finite loss reaches the optimiser; it looks at the gradients itself. */
-static int update(struct t5_trainer *t, struct t5_step_report *r, struct t5_err *err)
+/* Gradients of step `step` (from 0), unless they are there. 1: they are queued; 0: stopped. */
+static int begin(struct t5_trainer *t, int64_t step, struct t5_err *err)
 {
-    r->grad_norm = NAN;
-    if (isfinite(r->loss) && t5_optimizer_update(&t->optimizer, r->lr, &r->grad_norm, err))
+    if (t->begun_step == step)
+        return 1;
+    t->begun_step = -1;
+    t->begun = batch_of(t, step);
+    int rc = queue_gradients(t, err);
+    if (rc == 1)
+        t->begun_step = step;
+    return rc;
+}
+
+/* The update of the step that has begun; then, where the device works behind the host's back, the
+ * gradients of the next one, so that it has work while the sums of this one are waited for. */
+static int update(struct t5_trainer *t, double lr, double sums[T5_SUMS], struct t5_err *err)
+{
+    const struct t5_backend_handle *backend = t5_model_backend(t->model);
+    const struct t5_backend *ops = &backend->ops;
+    size_t bytes = T5_SUMS * sizeof *sums;
+    t5_optimizer_queue(&t->optimizer, lr);
+    t->begun_step = -1;
+    if (!ops->download_later)
+        return ops->download(backend->dev, sums, t->optimizer.sums, bytes, err);
+    ops->download_later(backend->dev, t->optimizer.sums, bytes, 0);
+    if (t->at.step + 1 < t->settings.total_steps && begin(t, t->at.step + 1, err) < 0)
         return -1;
-    r->passed_over = !isfinite(r->grad_norm);
-    if (!r->passed_over) {
-        t->at.bad_in_row = 0;
-        return 0;
-    }
-    if (t->at.bad_in_row >= t->settings.tolerate)
+    return ops->fetch(backend->dev, sums, bytes, 0, err);
+}
+
+/* A step whose loss or gradients are not finite has changed nothing. Gradients of the next one may
+ * have taken their place, so they are made again to be named. */
+static int pass_over(struct t5_trainer *t, const struct t5_step_report *r, struct t5_err *err)
+{
+    if (t->at.bad_in_row >= t->settings.tolerate) {
+        t->begun_step = -1;
+        if (begin(t, t->at.step, err) < 0)
+            return -1;
         return fail_not_finite(t, r, err);
+    }
     t->at.bad_in_row++;
     t->at.bad++;
     return 0;
@@ -207,6 +239,7 @@ static int update(struct t5_trainer *t, struct t5_step_report *r, struct t5_err 
 
 int t5_trainer_step(struct t5_trainer *t, struct t5_step_report *report, struct t5_err *err)
 {
+    double sums[T5_SUMS];
     if (t->at.step >= t->settings.total_steps || stopped(t))
         return 0;
     struct span s = batch_of(t, t->at.step);
@@ -214,11 +247,21 @@ int t5_trainer_step(struct t5_trainer *t, struct t5_step_report *report, struct 
     report->epoch = (double)report->step / (double)t->epoch_steps;
     report->lr = t5_schedule_lr(&t->settings.schedule, t->at.step);
     count_tokens(t, &s, report);
-    int rc = gradients(t, &s, report, err);
+    int rc = begin(t, t->at.step, err);
     if (rc <= 0)
         return rc;
-    if (update(t, report, err))
+    if (update(t, report->lr, sums, err))
         return -1;
+    report->loss = sums[T5_SUM_LOSS] / (double)report->label_tokens;
+    report->grad_norm = sqrt(sums[T5_SUM_SQUARES]);
+    report->passed_over = !isfinite(report->grad_norm);
+    if (report->passed_over) {
+        if (pass_over(t, report, err))
+            return -1;
+    } else {
+        t->at.bad_in_row = 0;
+        t->optimizer.step++;
+    }
     t->at.step++;
     return 1;
 }

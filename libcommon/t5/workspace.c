@@ -26,6 +26,15 @@ static act *lay_norm(struct t5_arena *a, const struct t5_model *m, const struct 
     return keep == T5_KEEP_ALL && read ? t5_arena_take(a, n * m->config.d_model, m->act_size) : NULL;
 }
 
+/* First in memory, and alike on host and device. */
+static void lay_batch(struct t5_arena *a, struct t5_packed *src, struct t5_packed *dst,
+                      int32_t **labels, const struct t5_pass_limits *limits)
+{
+    lay_packed(a, src, limits->input_tokens, limits->seqs);
+    lay_packed(a, dst, limits->label_tokens, limits->seqs);
+    *labels = t5_arena_take(a, limits->label_tokens, sizeof **labels);
+}
+
 /* What one block keeps. n: tokens of its own stack; src: tokens of the encoder. x: a residual
  * stream to share, or NULL to keep each. */
 static void lay_block(struct t5_arena *a, struct t5_tape_block *t, const struct t5_model *m,
@@ -129,9 +138,8 @@ int64_t t5_workspace_layout(struct t5_workspace *ws, const struct t5_model *m,
     ws->limits = *limits;
     ws->keep = keep;
     ws->logit_rows = rows < dst ? rows : dst;
-    lay_packed(&a, &ws->src, src, limits->seqs);
-    lay_packed(&a, &ws->dst, dst, limits->seqs);
-    ws->labels = t5_arena_take(&a, dst, sizeof *ws->labels);
+    lay_batch(&a, &ws->src, &ws->dst, &ws->labels, limits);
+    ws->batch_bytes = a.used;
     lay_tape(&a, &ws->encoder, m, &m->encoder, src, src, keep);
     lay_tape(&a, &ws->decoder, m, &m->decoder, dst, src, keep);
     ws->y = t5_arena_take(&a, n * D, e);
@@ -158,12 +166,11 @@ int64_t t5_workspace_layout(struct t5_workspace *ws, const struct t5_model *m,
 int t5_workspace_open(struct t5_workspace *ws, struct t5_model *m,
                       const struct t5_pass_limits *limits, struct t5_err *err)
 {
-    int64_t logits, longest = larger(limits->input_tokens, limits->label_tokens);
+    int64_t logits;
     int64_t bytes = t5_workspace_layout(ws, m, limits, NULL, &logits);
     size_t blocks = (size_t)(m->encoder.n_blocks + m->decoder.n_blocks);
     ws->encoder.blocks = t5_alloc_zeroed(blocks, sizeof *ws->encoder.blocks, "tapes", err);
-    ws->staging =
-        t5_alloc((size_t)(longest + limits->seqs + 1), sizeof *ws->staging, "a batch", err);
+    ws->staging = t5_alloc_zeroed((size_t)ws->batch_bytes, 1, "a batch", err);
     ws->spans = t5_alloc(2 * (size_t)limits->seqs, sizeof *ws->spans, "a batch", err);
     if (!ws->encoder.blocks || !ws->staging || !ws->spans ||
         m->ops->alloc(m->dev, &ws->memory, (size_t)bytes, "activations", err)) {
@@ -172,6 +179,8 @@ int t5_workspace_open(struct t5_workspace *ws, struct t5_model *m,
     }
     ws->decoder.blocks = ws->encoder.blocks + m->encoder.n_blocks;
     t5_workspace_layout(ws, m, limits, ws->memory, &logits);
+    struct t5_arena host = {.base = ws->staging};
+    lay_batch(&host, &ws->host_src, &ws->host_dst, &ws->host_labels, limits);
     ws->src.spans = ws->spans;
     ws->dst.spans = ws->spans + limits->seqs;
     return 0;
@@ -203,31 +212,32 @@ void t5_packed_spans(struct t5_packed *p, const int32_t *adapter, const int32_t 
         t5_packed_span(p, adapter[b], offsets[b + 1] - offsets[b]);
 }
 
-void t5_packed_upload(struct t5_packed *p, struct t5_model *m, int32_t *staging, const int32_t *ids,
-                      const int32_t *offsets, const uint32_t *record, int64_t n_seqs, int shift)
+void t5_packed_fill(struct t5_packed *p, const struct t5_packed *host, const struct t5_model *m,
+                    const int32_t *ids, const int32_t *offsets, const uint32_t *record,
+                    int64_t n_seqs, int shift)
 {
     int64_t n = offsets[n_seqs], longest = 0;
-    size_t bytes = (size_t)n * sizeof *ids;
-    m->ops->upload(m->dev, p->offsets, offsets, (size_t)(n_seqs + 1) * sizeof *offsets);
+    memcpy(host->offsets, offsets, (size_t)(n_seqs + 1) * sizeof *offsets);
     if (record)
-        m->ops->upload(m->dev, p->record, record, (size_t)n_seqs * sizeof *record);
+        memcpy(host->record, record, (size_t)n_seqs * sizeof *record);
     for (int64_t b = 0; b < n_seqs; b++) {
         longest = larger(longest, offsets[b + 1] - offsets[b]);
-        for (int64_t i = offsets[b]; i < offsets[b + 1]; i++)
-            staging[i] = (int32_t)b;
+        for (int64_t i = offsets[b]; i < offsets[b + 1]; i++) {
+            host->seq[i] = (int32_t)b;
+            host->ids[i] = !shift             ? ids[i]
+                           : i == offsets[b] ? m->config.decoder_start
+                                              : ids[i - 1];
+        }
     }
-    m->ops->upload(m->dev, p->seq, staging, bytes);
-    if (shift) {
-        for (int64_t b = 0; b < n_seqs; b++)
-            for (int64_t i = offsets[b]; i < offsets[b + 1]; i++)
-                staging[i] = i == offsets[b] ? m->config.decoder_start : ids[i - 1];
-        ids = staging;
-    }
-    m->ops->upload(m->dev, p->ids, ids, bytes);
     p->pack = (struct t5_pack){.n_tokens = n,
                                .n_seqs = n_seqs,
                                .longest = longest,
                                .offsets = p->offsets,
                                .seq = p->seq,
                                .record = p->record};
+}
+
+void t5_workspace_upload(const struct t5_workspace *ws, const struct t5_model *m)
+{
+    m->ops->upload(m->dev, ws->memory, ws->staging, (size_t)ws->batch_bytes);
 }

@@ -799,6 +799,21 @@ static void test_optimizer(void **state)
     gpu.ops.sum(gpu.dev, gt, gg, N, 1);
     OK(gpu.ops.download(gpu.dev, &got_total, gt, 8, &err));
     assert_true(t5_close(got_total, 2 * total, 1e-9, 1e-12));
+    /* fetched later, while other work is queued */
+    double seen = 0, bad = INFINITY;
+    gpu.ops.spoil(gpu.dev, gs, gt);
+    gpu.ops.download_later(gpu.dev, gs, 8, 0);
+    gpu.ops.download_later(gpu.dev, gt, 8, 1);
+    gpu.ops.upload(gpu.dev, gt, &bad, 8);
+    OK(gpu.ops.fetch(gpu.dev, &seen, 8, 1, &err));
+    assert_true(seen == got_total);
+    OK(gpu.ops.fetch(gpu.dev, &seen, 8, 0, &err));
+    assert_true(seen == got_squares);
+    gpu.ops.zero(gpu.dev, gs, 8);
+    gpu.ops.spoil(gpu.dev, gs, gt);
+    OK(gpu.ops.download(gpu.dev, &seen, gs, 8, &err));
+    assert_true(isnan(seen));
+    gpu.ops.upload(gpu.dev, gs, &got_squares, 8);
     ref->adamw(ref_dev, p, g, m, v, N, &how, &squares);
     gpu.ops.adamw(gpu.dev, gp, gg, gm, gv, N, &how, gs);
     float *a = down_f(gp, N), *b = down_f(gm, N), *c = down_f(gv, N);

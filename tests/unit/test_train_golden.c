@@ -66,6 +66,8 @@ static void dataset_load(struct t5_dataset *data)
     assert_int_equal(data->n, GOLDEN_RECORDS);
 }
 
+static int64_t tolerated; /* in what training_open opens */
+
 /* A curve being trained. */
 struct training {
     struct golden_model g;
@@ -87,7 +89,8 @@ static void training_open(struct training *t, const struct curve *c, const char 
         .model_dropout = dropout,
         .lora_dropout = dropout,
         .seed = 42,
-        .order = T5_ORDER_FILE};
+        .order = T5_ORDER_FILE,
+        .tolerate = tolerated};
     memset(t, 0, sizeof *t);
     golden_open(&t->g, device, c->geometry, c->lora ? "qv" : "none",
                 c->lora ? T5_TRAIN_LORA : T5_TRAIN_FULL);
@@ -326,6 +329,105 @@ static void test_not_finite(void **state)
     training_close(&t);
 }
 
+/* ---- a device that works behind the host's back: ref, whose sums are fetched a step later ---- */
+
+static char landing[T5_LATER_SLOTS][T5_LATER_BYTES];
+static int later, fetched;
+
+static void land(struct t5_device *dev, const void *src, size_t bytes, int slot)
+{
+    (void)dev;
+    later++;
+    memcpy(landing[slot], src, bytes);
+}
+
+static int fetch(struct t5_device *dev, void *host, size_t bytes, int slot, struct t5_err *err)
+{
+    (void)dev, (void)err;
+    fetched++;
+    memcpy(host, landing[slot], bytes);
+    return 0;
+}
+
+static void run_behind(struct training *t)
+{
+    t->g.backend.ops.download_later = land;
+    t->g.backend.ops.fetch = fetch;
+}
+
+/* Queueing the next step before the sums of this one are known changes nothing: reports,
+ * evaluations between steps, parameters. */
+static void test_run_ahead(void **state)
+{
+    struct curve curves[8];
+    struct training a, b;
+    struct t5_err err = {0};
+    (void)state;
+    int n_curves = curves_load(curves);
+    for (int i = 0; i < n_curves; i++) {
+        training_open(&a, &curves[i], "ref", 200, 0.1);
+        training_open(&b, &curves[i], "ref", 200, 0.1);
+        run_behind(&b);
+        later = fetched = 0;
+        size_t bytes = (size_t)t5_model_n_params(a.g.model) * sizeof(float);
+        float *x = malloc(bytes), *y = malloc(bytes);
+        for (int s = 0; s < 8; s++) {
+            struct t5_step_report r, q;
+            double loss, same;
+            int64_t tokens;
+            step(&a, &r);
+            step(&b, &q);
+            assert_memory_equal(&r, &q, sizeof r);
+            OK(t5_model_get_params(a.g.model, x, &err));
+            OK(t5_model_get_params(b.g.model, y, &err));
+            assert_memory_equal(x, y, bytes);
+            if (s % 3)
+                continue;
+            assert_int_equal(t5_trainer_evaluate(a.trainer, &a.data, &loss, &tokens, &err), 1);
+            assert_int_equal(t5_trainer_evaluate(b.trainer, &b.data, &same, &tokens, &err), 1);
+            assert_true(loss == same);
+        }
+        assert_true(later == 8 && fetched == 8);
+        free(x);
+        free(y);
+        training_close(&a);
+        training_close(&b);
+    }
+}
+
+/* Steps that are not finite: the same ones are passed over, the same one ends the run, the same
+ * tensor is named. */
+static void test_run_ahead_not_finite(void **state)
+{
+    struct curve curves[8];
+    struct training a, b;
+    struct t5_step_report r, q;
+    struct t5_err why = {0}, same = {0};
+    int passed = 0, rc;
+    (void)state;
+    curves_load(curves);
+    curves[1].lr = 1e30; /* the first update is the last good one */
+    tolerated = 3;
+    training_open(&a, &curves[1], "ref", 1 << 20, 0);
+    training_open(&b, &curves[1], "ref", 1 << 20, 0);
+    tolerated = 0;
+    run_behind(&b);
+    while ((rc = t5_trainer_step(a.trainer, &r, &why)) == 1) {
+        assert_int_equal(t5_trainer_step(b.trainer, &q, &same), 1);
+        assert_true(r.step == q.step && r.passed_over == q.passed_over);
+        passed += r.passed_over;
+    }
+    assert_int_equal(rc, -1);
+    assert_int_equal(passed, 3);
+    assert_int_equal(t5_trainer_step(b.trainer, &q, &same), -1);
+    assert_int_equal(same.status, T5_NOT_FINITE);
+    assert_string_equal(same.text, why.text);
+    struct t5_train_position x = t5_trainer_position(a.trainer), y = t5_trainer_position(b.trainer);
+    assert_memory_equal(&x, &y, sizeof x);
+    training_close(&a);
+    training_close(&b);
+}
+
 /* A checkpoint brings another trainer to the same place: position, parameters, moments, the next
  * step. */
 static void test_checkpoint(void **state)
@@ -375,6 +477,7 @@ int main(void)
         cmocka_unit_test(test_micro_batches_ref), cmocka_unit_test(test_micro_batches_fast),
         cmocka_unit_test(test_evaluate),          cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_checkpoint),        cmocka_unit_test(test_lora_plus),
+        cmocka_unit_test(test_run_ahead),         cmocka_unit_test(test_run_ahead_not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
