@@ -1,6 +1,6 @@
-/* adafactor.cu - Adafactor (arXiv:1804.04235) over one tensor: running means of the squared gradients
- * over rows and columns, the update's RMS, the update. Sums in a fixed order. Bound by memory: the
- * gradient is read four times, the parameter moved once. */
+/* adafactor.cu - Adafactor (arXiv:1804.04235) over one tensor: running means of the squared
+ * gradients over rows and columns, the update's RMS, the update. Sums in a fixed order. Bound by
+ * memory: the gradient is read four times, the parameter moved once. */
 /* SPDX-License-Identifier: MIT */
 #include "device.h"
 
@@ -125,9 +125,8 @@ __global__ void apply(float *p, factored f, t5_adafactor how, const double *tota
     p[i] = p[i] * (float)(1 - (double)how.lr * how.weight_decay) - rate * direction(f, i);
 }
 
-OP t5_cuda_adafactor(t5_device *dev, float *p, const float *g, float *row, float *col,
-                     int64_t rows, int64_t cols, const t5_adafactor *how,
-                     const double *sum_squares)
+OP t5_cuda_adafactor(t5_device *dev, float *p, const float *g, float *row, float *col, int64_t rows,
+                     int64_t cols, const t5_adafactor *how, const double *sum_squares)
 {
     double *scratch = (double *)t5_cuda_scratch(dev, (PARTS + 2) * sizeof *scratch);
     if (!scratch || rows * cols == 0)

@@ -1,6 +1,7 @@
 /* adamw8.cu - AdamW whose moments are kept in 8 bits with a scale for each 256 (arXiv:2110.02861):
  * decoded, updated, the parameter moved by the exact moments, encoded again by the new largest
- * magnitude. A block of threads a block of elements. Bound by memory: 16 bytes moved a parameter. */
+ * magnitude. A block of threads a block of elements. Bound by memory: 16 bytes moved a parameter.
+ */
 /* SPDX-License-Identifier: MIT */
 #include "device.h"
 

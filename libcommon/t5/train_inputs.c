@@ -84,8 +84,8 @@ int t5_train_open_base(struct t5_train_run *run, struct t5_err *err)
     return open_model(run, err) || (t5_train_run_is_lora(run) && open_adapter(run, err)) ? -1 : 0;
 }
 
-/* A packed file's settings: the first one's are the run's, and the result carries them; others, and the eval file's,
- * are held against it. */
+/* A packed file's settings: the first one's are the run's, and the result carries them; others, and
+ * the eval file's, are held against it. */
 static int check_tokens(void *context, const char *shown, const struct t5_safetensors *file,
                         struct t5_err *err)
 {
@@ -152,7 +152,8 @@ static int assume_data(struct t5_train_run *run, struct t5_err *err)
     return rc;
 }
 
-/* An adapter carries the settings itself. One that it starts from has its own: they should be the same. */
+/* An adapter carries the settings itself. One that it starts from has its own: they should be the
+ * same. */
 static void hand_to_adapter(struct t5_train_run *run)
 {
     char what[T5_TOKEN_DIFFERENCE], text[401];

@@ -15,7 +15,7 @@ struct t5_train_log {
     int fd;      /* borrowed */
     int failure; /* errno of the first write that failed; then nothing more is written. EPIPE: the
                     reader left */
-    double started, last; /* t5_now() */
+    double started, last;         /* t5_now() */
     struct t5_event_file *events; /* owned; NULL: none, or it failed: */
     struct t5_err events_failure; /* text is empty otherwise */
 };

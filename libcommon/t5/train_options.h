@@ -47,8 +47,8 @@ struct t5_train_options {
     int truncate;
     /* where */
     const char *tensorboard; /* a directory */
-    const char *compute;   /* NULL: by device */
-    const char *keep_bf16; /* with fp8 */
+    const char *compute;     /* NULL: by device */
+    const char *keep_bf16;   /* with fp8 */
     int no_tuning;
     const char *device;
     int64_t threads;
@@ -59,9 +59,9 @@ struct t5_train_options {
 #define T5_TRAIN_DEFAULTS                                                                          \
     {                                                                                              \
         .rank = -1, .alpha = -1, .dropout = -1, .save_as = "f32", .epochs = 5, .max_steps = -1,    \
-        .batch = 8, .lr = 1e-3, .schedule = "linear", .optimizer = "adamw", .decay = {10, 1}, .clip = 1,                 \
-        .model_dropout = -1, .seed = 42, .order = "shuffle", .micro_tokens = -1, .max_source = -1, \
-        .max_target = -1, .eval_max_new = -1, .save_every = 500, .keep = 1,                        \
+        .batch = 8, .lr = 1e-3, .schedule = "linear", .optimizer = "adamw", .decay = {10, 1},      \
+        .clip = 1, .model_dropout = -1, .seed = 42, .order = "shuffle", .micro_tokens = -1,        \
+        .max_source = -1, .max_target = -1, .eval_max_new = -1, .save_every = 500, .keep = 1,      \
         .max_line = (int64_t)T5_MAX_LINE, .device = "auto"                                         \
     }
 

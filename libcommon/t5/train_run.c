@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-
 #define MICRO_TOKENS 16384
 
 /* A GPU is made for bf16. */
@@ -73,11 +72,10 @@ static int make_plan(struct t5_train_run *run, struct t5_err *err)
     run->backend.compact = run->plan.compact;
     if (run->plan.fits || o->dry_run)
         return 0;
-    return t5_fail_as(err, T5_ENVIRONMENT,
-                      "the run needs %lld bytes of memory, %lld are %s (see --dry-run)",
-                      (long long)run->plan.bytes,
-                      (long long)(run->plan.free_bytes + run->plan.taken),
-                      o->max_memory ? "left by --max-memory" : "free");
+    return t5_fail_as(
+        err, T5_ENVIRONMENT, "the run needs %lld bytes of memory, %lld are %s (see --dry-run)",
+        (long long)run->plan.bytes, (long long)(run->plan.free_bytes + run->plan.taken),
+        o->max_memory ? "left by --max-memory" : "free");
 }
 
 /* ---- settings ---- */
@@ -90,9 +88,10 @@ static int make_settings(struct t5_train_run *run, struct t5_err *err)
     s->micro_tokens = run->plan.micro_tokens;
     s->total_steps = total_steps(run);
     s->schedule = t5_train_options_schedule(o, s->total_steps);
-    s->optimizer = (struct t5_optimizer_settings){
-        .kind = t5_train_options_optimizer(o), 
-        .clip = o->clip, .weight_decay = o->weight_decay, .lora_plus = o->lora_plus};
+    s->optimizer = (struct t5_optimizer_settings){.kind = t5_train_options_optimizer(o),
+                                                  .clip = o->clip,
+                                                  .weight_decay = o->weight_decay,
+                                                  .lora_plus = o->lora_plus};
     s->model_dropout = o->model_dropout < 0 ? (double)run->config.dropout : o->model_dropout;
     s->lora_dropout = t5_train_run_is_lora(run) ? run->adapter.dropout : 0;
     s->seed = (uint64_t)o->seed;

@@ -29,14 +29,14 @@ struct t5_train_run {
     const struct t5_train_options *options; /* borrowed, as the next */
     const struct t5_train_hooks *hooks;
     struct t5_backend_handle backend;
-    struct t5_checkpoint *base; /* NULL with --from-config */
+    struct t5_checkpoint *base;   /* NULL with --from-config */
     struct t5_check_behind check; /* of base, while all else is made ready */
-    char *config_text;          /* --from-config: owned */
+    char *config_text;            /* --from-config: owned */
     struct t5_config config;
     char base_digest[65];
     struct t5_adapter adapter; /* LoRA */
     struct t5_dataset train, eval;
-    struct t5_judge *judge; /* NULL: evaluation is by loss alone */
+    struct t5_judge *judge;          /* NULL: evaluation is by loss alone */
     struct t5_token_settings tokens; /* of the training records; a LoRA run's go into its adapter */
     struct t5_train_settings settings;
     struct t5_train_plan plan;
