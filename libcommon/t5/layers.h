@@ -56,7 +56,8 @@ struct t5_stack {
 /* What a forward pass leaves for the backward pass. */
 enum t5_keep {
     T5_KEEP_NONE,   /* inference: all blocks share one tape */
-    T5_KEEP_ALL,    /* a tape a block */
+    T5_KEEP_ALL,    /* a tape a block, norms' outputs included */
+    T5_KEEP_TAPES,  /* a tape a block without those */
     T5_KEEP_STREAM, /* the residual stream as each block got it; the backward pass makes the rest of
                        the tape again, block by block, to the same bits */
 };

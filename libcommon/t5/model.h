@@ -75,11 +75,17 @@ struct t5_batch {
     const int32_t *adapter;
 };
 
+/* What the backward pass makes again instead of having kept it. */
+enum t5_recompute {
+    T5_RECOMPUTE_NONE,
+    T5_RECOMPUTE_NORMS,  /* the norms' outputs: next to no time */
+    T5_RECOMPUTE_BLOCKS, /* all of a block but its input: a third slower */
+};
+
 /* The most that one pass will hold; t5_model_reserve allocates for it, once. */
 struct t5_pass_limits {
     int64_t input_tokens, label_tokens, seqs;
-    int recompute; /* training: keep one tensor a block and make the others again in the backward
-                      pass; a third slower, the same gradients bit for bit */
+    enum t5_recompute recompute; /* training: the same gradients, bit for bit */
 };
 int t5_model_reserve(struct t5_model *model, const struct t5_pass_limits *limits,
                      struct t5_err *err) T5_MUST_CHECK;

@@ -101,6 +101,9 @@ static int put_settings(struct t5_buf *line, const struct t5_identity *id, struc
 int t5_train_log_head(struct t5_train_log *log, const char *event, const struct t5_train_head *h,
                       const struct t5_train_plan *p, struct t5_err *err)
 {
+    static const char *const recompute[] = {[T5_RECOMPUTE_NONE] = "",
+                                            [T5_RECOMPUTE_NORMS] = "\"recompute\":\"norms\",",
+                                            [T5_RECOMPUTE_BLOCKS] = "\"recompute\":\"blocks\","};
     struct t5_buf line = {0};
     int rc = t5_buf_printf(&line, err, "{") || put_strings(&line, event, h, err) ||
              t5_buf_printf(
@@ -114,7 +117,7 @@ int t5_train_log_head(struct t5_train_log *log, const char *event, const struct 
                  (long long)h->eval_records, (long long)h->steps, (long long)h->epoch_steps,
                  (long long)p->micro_tokens, (long long)p->limits.input_tokens,
                  (long long)p->limits.label_tokens, p->compact ? "\"compact\":true," : "",
-                 p->limits.recompute ? "\"recompute\":true," : "", (long long)h->checkpoint_bytes);
+                 recompute[p->limits.recompute], (long long)h->checkpoint_bytes);
     for (int i = 0; rc == 0 && i < p->n_rows; i++)
         rc =
             t5_buf_printf(&line, err, "\"%s\":%lld,", p->rows[i].what, (long long)p->rows[i].bytes);

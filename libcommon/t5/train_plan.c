@@ -59,7 +59,7 @@ static int plan_for(struct t5_train_plan *plan, const struct t5_train_shape *s, 
                                .batch = s->batch,
                                .steps = s->steps,
                                .micro_tokens = plan->micro_tokens};
-    int recompute = plan->limits.recompute;
+    enum t5_recompute recompute = plan->limits.recompute;
     if (t5_passes_limits(&plan->limits, &passes, err))
         return -1;
     plan->limits.recompute = recompute;
@@ -88,7 +88,7 @@ static int shrink_until_it_fits(struct t5_train_plan *plan, const struct t5_trai
                                 struct t5_err *err)
 {
     int64_t most = plan->limits.input_tokens + plan->limits.label_tokens;
-    if (plan->micro_tokens > most)
+    if (!plan->fits && plan->micro_tokens > most)
         plan->micro_tokens = most;
     while (!plan->fits && plan->micro_tokens > longest(s)) {
         plan->micro_tokens = plan->micro_tokens * 7 / 8;
@@ -102,7 +102,13 @@ static int shrink_until_it_fits(struct t5_train_plan *plan, const struct t5_trai
 static int cut(struct t5_train_plan *plan, struct t5_train_shape *s,
                struct t5_backend_handle *backend, int keep, struct t5_err *err)
 {
-    struct t5_train_plan wide = *plan;
+    struct t5_train_plan wide;
+    plan->limits.recompute = T5_RECOMPUTE_NORMS;
+    if (plan_for(plan, s, err))
+        return -1;
+    if (plan->fits)
+        return 0;
+    wide = *plan;
     backend->compact = 1;
     if (plan_for(plan, s, err))
         return -1;
@@ -116,7 +122,7 @@ static int cut(struct t5_train_plan *plan, struct t5_train_shape *s,
     if (plan->fits)
         return 0;
     *plan = wide;
-    plan->limits.recompute = 1;
+    plan->limits.recompute = T5_RECOMPUTE_BLOCKS;
     return plan_for(plan, s, err) || (!keep && shrink_until_it_fits(plan, s, err)) ? -1 : 0;
 }
 

@@ -94,11 +94,12 @@ static void lay_tape(struct t5_arena *a, struct t5_tape *tape, const struct t5_m
     struct t5_tape_block counted, shared = {0};
     float *x = keep ? NULL : t5_arena_take(a, n * D, sizeof(float));
     struct t5_block widest = widest_adapters(stack);
-    if (keep != T5_KEEP_ALL)
+    int shared_by_all = keep == T5_KEEP_NONE || keep == T5_KEEP_STREAM;
+    if (shared_by_all)
         lay_block(a, &shared, m, &widest, stack->is_decoder, n, src, x, keep);
     for (int64_t i = 0; i < stack->n_blocks; i++) {
         struct t5_tape_block *t = tape->blocks ? &tape->blocks[i] : &counted;
-        if (keep == T5_KEEP_ALL)
+        if (!shared_by_all)
             lay_block(a, t, m, &stack->blocks[i], stack->is_decoder, n, src, NULL, keep);
         else
             *t = shared;
@@ -125,9 +126,10 @@ static int64_t most_ranks(const struct t5_model *m)
 int64_t t5_workspace_layout(struct t5_workspace *ws, const struct t5_model *m,
                             const struct t5_pass_limits *limits, char *base, int64_t *logit_bytes)
 {
-    enum t5_keep keep = m->mode == T5_INFER ? T5_KEEP_NONE
-                        : limits->recompute ? T5_KEEP_STREAM
-                                            : T5_KEEP_ALL;
+    static const enum t5_keep kept[] = {[T5_RECOMPUTE_NONE] = T5_KEEP_ALL,
+                                        [T5_RECOMPUTE_NORMS] = T5_KEEP_TAPES,
+                                        [T5_RECOMPUTE_BLOCKS] = T5_KEEP_STREAM};
+    enum t5_keep keep = m->mode == T5_INFER ? T5_KEEP_NONE : kept[limits->recompute];
     const struct t5_config *c = &m->config;
     struct t5_arena a = {.base = base};
     int64_t src = limits->input_tokens, dst = limits->label_tokens, n = larger(src, dst);

@@ -645,20 +645,23 @@ stopped_run() {
     [[ $stderr == "t5-generate: "*"model: damaged"* && -z $output ]]
 }
 
-@test "--max-memory: passes get smaller, then blocks are computed again, and that changes no byte" {
+@test "--max-memory: norms again, smaller passes, then blocks again, which changes no byte" {
     plan() { train --dry-run "$@" $records | jq -c '[.memory.total, .micro_tokens, .recompute]'; }
     local whole less
     whole=$(plan --micro-tokens 400 | jq '.[0]')
     [ "$(plan --micro-tokens 400 --max-memory "$whole")" = "[$whole,400,null]" ]
     plan --micro-tokens 400 --max-memory $((whole - 1)) |
-        jq -e --argjson whole "$whole" '.[0] < $whole and .[1] < 400 and .[1] > 200 and .[2] == null'
+        jq -e --argjson whole "$whole" '.[0] < $whole and .[1] == 400 and .[2] == "norms"'
+    plan --micro-tokens 400 --max-memory $((whole * 7 / 8)) |
+        jq -e --argjson whole "$whole" '.[0] < $whole and .[1] < 400 and .[1] > 200 and .[2] == "norms"'
     # records that pass alone cannot get smaller passes
     whole=$(plan --micro-tokens 1 | jq '.[0]')
-    less=$((whole - 1))
-    plan --micro-tokens 1 --max-memory $less | jq -e --argjson less $less '.[0] <= $less and .[1] == 1 and .[2]'
+    less=$((whole * 8 / 10))
+    plan --micro-tokens 1 --max-memory $less |
+        jq -e --argjson less $less '.[0] <= $less and .[1] == 1 and .[2] == "blocks"'
     long -o "$tmp/a" --micro-tokens 1 >"$tmp/a.jsonl"
     long -o "$tmp/b" --micro-tokens 1 --max-memory $less >"$tmp/b.jsonl"
-    head -1 "$tmp/b.jsonl" | jq -e '.recompute and .memory.total <= .memory.free'
+    head -1 "$tmp/b.jsonl" | jq -e '.recompute == "blocks" and .memory.total <= .memory.free'
     same_result "$tmp/a" "$tmp/b"
     [ "$(figures "$tmp/a.jsonl")" = "$(figures "$tmp/b.jsonl")" ]
     run -4 train -o "$tmp/c" --max-memory 10K $records

@@ -171,11 +171,13 @@ static void check_recompute(const char *device, const char *geometry, enum t5_mo
     double loss, same;
     OK(t5_model_reserve(g.model, &limits, &err));
     gradients(&g, &batch, &pass, kept, &loss);
-    limits.recompute = 1;
-    OK(t5_model_reserve(g.model, &limits, &err));
-    gradients(&g, &batch, &pass, again, &same);
-    assert_true(loss == same);
-    assert_memory_equal(again, kept, (size_t)t5_model_n_params(g.model) * sizeof *kept);
+    for (int level = T5_RECOMPUTE_NORMS; level <= T5_RECOMPUTE_BLOCKS; level++) {
+        limits.recompute = (enum t5_recompute)level;
+        OK(t5_model_reserve(g.model, &limits, &err));
+        gradients(&g, &batch, &pass, again, &same);
+        assert_true(loss == same);
+        assert_memory_equal(again, kept, (size_t)t5_model_n_params(g.model) * sizeof *kept);
+    }
     free(kept);
     free(again);
     golden_close(&g);
