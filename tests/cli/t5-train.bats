@@ -82,6 +82,9 @@ curves() {
     train -o "$tmp/full" --full --order file --lr 0.0003 --clip 1 --max-steps 30 --model-dropout 0 \
         $records >"$tmp/full.jsonl"
     follows $golden/training/relu-full.jsonl "$tmp/full.jsonl"
+    train -o "$tmp/adafactor" --full --order file --optimizer adafactor --label-smoothing 0.1 --lr 0.0003 --clip 1 \
+        --max-steps 30 --model-dropout 0 $records >"$tmp/adafactor.jsonl"
+    follows $golden/training/relu-adafactor.jsonl "$tmp/adafactor.jsonl"
 }
 
 @test "torch's training curves" {

@@ -7,8 +7,10 @@ import os
 import bitsandbytes
 import torch
 from transformers.optimization import Adafactor
+from transformers.trainer_pt_utils import LabelSmoother
 
 import common
+import training
 
 STEPS = 3
 SHAPES = {"matrix": (8, 36), "wide": (3, 50), "vector": (150,)}
@@ -55,8 +57,33 @@ def adamw8bit(params, **settings):
     return bitsandbytes.optim.AdamW8bit(params, min_8bit_size=1, **settings)
 
 
+def smoothed_curve(folder):
+    """As training.py's relu-full, but with Adafactor and transformers' LabelSmoother."""
+    model = common.load_model(folder, "relu")
+    weights = list(model.parameters())
+    optimizer = adafactor(weights, lr=3e-4, weight_decay=0.0)
+    smoother = LabelSmoother(epsilon=0.1)
+    records = common.read_records(folder)
+    rows = []
+    for step in range(training.STEPS):
+        lr = 3e-4 * (training.STEPS - step) / training.STEPS
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        first = step * training.BATCH % len(records)
+        batch = training.collate(records[first:first + training.BATCH])
+        loss = smoother(model(**batch), batch["labels"])
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        rows.append({"step": step + 1, "loss": common.number(loss.detach()), "lr": common.number(lr),
+                     "grad_norm": common.number(norm)})
+    common.write_lines(os.path.join(folder, "training", "relu-adafactor.jsonl"), rows)
+
+
 def main():
     folder = common.start()
+    smoothed_curve(folder)
     rows = [run("adafactor", shape, adafactor, lr=0.01, weight_decay=decay)
             for shape in SHAPES for decay in (0.0, 0.1)]
     rows += [run("adamw8bit", shape, adamw8bit, lr=0.01, weight_decay=decay)
