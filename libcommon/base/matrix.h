@@ -6,14 +6,14 @@
 #include "base/dtype.h"
 
 /* A matrix on the host, as it lies in a file: any alignment.
- *   F32, F16, BF16, F64   data (rows, cols)
- *   I8, F8 (E4M3)         data (rows, cols) of one byte; scale F32 (rows): value = data x scale[row]
- *   NF4                   data: codes in 4 bits, flat, (rows x cols + 1) / 2 bytes, the first of two
- *                         in the high half; block U8 (rows x cols / 64, rounded up); scale F32 (1 +
- *                         blocks / 256, rounded up): offset, then group scales. base/nf4.h has the
- *                         formula, the code book, and t5_nf4_block_scales, which makes one float
- *                         a block of all that. Blocks run on from row to row where cols is no
- *                         multiple of 64. */
+ *
+ * - F32, F16, BF16, F64: data (rows, cols)
+ * - I8, F8 (E4M3): data (rows, cols) of one byte, scale F32 (rows): value = data x scale of its row
+ * - NF4: data are codes of 4 bits, flat, (rows x cols + 1) / 2 bytes, the first of two in the high
+ *   half; block U8 (rows x cols / 64, rounded up); scale F32 (1 + blocks / 256, rounded up): an
+ *   offset, then group scales. base/nf4.h has the formula, the code book, and t5_nf4_block_scales,
+ *   which makes one float a block of block and scale. Blocks run on from row to row where cols is
+ *   no multiple of 64. */
 struct t5_matrix {
     const void *data;
     enum t5_dtype type;

@@ -4,7 +4,8 @@
  * the matrix one offset.
  *
  *   value[i] = t5_nf4_code[code i] x block_scale[i / 64]
- *   block_scale[b] = map[block[b]] x scale[1 + b / 256] + scale[0]       (f32, rounded at each step)
+ *   block_scale[b] = map[block[b]] x scale[1 + b / 256] + scale[0]       (f32, rounded at each
+ * step)
  *
  * where `map` is the signed 8-bit dynamic map of arXiv:1511.04561. To get there: io/quant_nf4.h. */
 /* SPDX-License-Identifier: MIT */
@@ -18,7 +19,8 @@ enum { T5_NF4_BLOCK = 64, T5_NF4_GROUP = 256 };
 extern const float t5_nf4_code[16]; /* ascending */
 float t5_nf4_map(uint8_t code);     /* ascending */
 
-/* Of a matrix of so many elements: bytes of codes, block scales, and f32 scales (offset and groups).
+/* Of a matrix of so many elements: bytes of codes, block scales, and f32 scales (offset and
+ * groups).
  */
 static inline int64_t t5_nf4_bytes(int64_t elements)
 {

@@ -271,7 +271,8 @@ static int read_quantization(struct t5_checkpoint *m, struct t5_err *err)
     while (k < 5 && strcmp(value, known[k]) != 0)
         k++;
     if (k == 5)
-        return t5_fail(err, "%s: quantization '%s' not known (none, int8, fp8, nf4, mixed expected)",
+        return t5_fail(err,
+                       "%s: quantization '%s' not known (none, int8, fp8, nf4, mixed expected)",
                        m->shown, escaped(shown, value));
     snprintf(m->quantization, sizeof m->quantization, "%s", value);
     return 0;

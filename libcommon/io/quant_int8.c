@@ -21,13 +21,6 @@ T5_CLONES static void round_row(int8_t *q, const float *w, float factor, int64_t
     }
 }
 
-T5_CLONES void t5_int8_row_back(float *w, const int8_t *q, float scale, int64_t n)
-{
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++)
-        w[i] = (float)q[i] * scale;
-}
-
 int64_t t5_int8_row(int8_t *q, float *scale, const float *w, int64_t n)
 {
     float most = t5_row_largest(w, n);

@@ -14,8 +14,6 @@
 /* One row of n weights. Returns -1, or the index of the first that is not finite; then q and scale
  * are not set. */
 int64_t t5_int8_row(int8_t *q, float *scale, const float *w, int64_t n);
-/* and back: w = q x scale */
-void t5_int8_row_back(float *w, const int8_t *q, float scale, int64_t n);
 /* Matrices, rows in parallel. q (rows, columns), scale (rows), w (rows, columns). Returns -1, or
  * the index of a weight that is not finite (the first). */
 int64_t t5_int8_matrix(int8_t *q, float *scale, const float *w, int64_t rows, int64_t columns);

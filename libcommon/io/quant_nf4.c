@@ -1,6 +1,6 @@
-/* quant_nf4.c - weights to NF4, and its block scales to 8 bit. Every step is in f32 and in the order
- * that bitsandbytes' arithmetic has, or the last bits would differ. Does not choose which tensors:
- * see quantize_plan.c. */
+/* quant_nf4.c - weights to NF4, and its block scales to 8 bit. Every step is in f32 and in the
+ * order that bitsandbytes' arithmetic has, or the last bits would differ. Does not choose which
+ * tensors: see quantize_plan.c. */
 /* SPDX-License-Identifier: MIT */
 #include "io/quant_nf4.h"
 
@@ -28,8 +28,8 @@ T5_CLONES static void nearest(uint8_t code[BLOCK], const float x[BLOCK])
         code[i] = (uint8_t)below[i];
 }
 
-/* One block; a shorter one ends a matrix and is divided, not multiplied by a reciprocal. The code of
- * what is missing is that of 0, as an odd count shows it. */
+/* One block; a shorter one ends a matrix and is divided, not multiplied by a reciprocal. The code
+ * of what is missing is that of 0, as an odd count shows it. */
 static void block_codes(uint8_t *codes, float *absmax, const float *w, int64_t n)
 {
     float x[BLOCK] = {0};
@@ -61,8 +61,8 @@ int64_t t5_nf4_codes(uint8_t *codes, float *absmax, const float *w, int64_t n)
 
 enum { LANES = 8, CHAINS = 4, LEVELS = 4 };
 
-/* Adds `steps` rows of 32 numbers into 32 chains, each a cascade of four levels: a level's sum moves
- * up after 2^power additions, so that rounding errors do not pile up. */
+/* Adds `steps` rows of 32 numbers into 32 chains, each a cascade of four levels: a level's sum
+ * moves up after 2^power additions, so that rounding errors do not pile up. */
 static void cascade(float sum[CHAINS * LANES], const float *x, int64_t steps)
 {
     float level[LEVELS][CHAINS * LANES] = {{0}};

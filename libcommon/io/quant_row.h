@@ -1,4 +1,5 @@
-/* quant_row.h - what every quantiser of rows begins with: the largest magnitude. Inside io/ only. */
+/* quant_row.h - what every quantiser of rows begins with: the largest magnitude. Inside io/ only.
+ */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_IO_QUANT_ROW_H
 #define T5_IO_QUANT_ROW_H

@@ -133,7 +133,8 @@ static int settle(struct t5_quantize_step *steps, int n, int requantize, struct 
         s->copy = !s->merged && (s->copy || (s->out == s->in->type && !quantised));
         if (quantised && t5_dtype_quantised(s->out) && !s->copy && !requantize)
             return t5_fail(
-                err, "%s: tensor '%s' is %s already (--requantize quantises it again, with its loss)",
+                err,
+                "%s: tensor '%s' is %s already (--requantize quantises it again, with its loss)",
                 s->in->file, s->in->name, t5_quantize_name(s->in->type));
     }
     return 0;

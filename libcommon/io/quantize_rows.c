@@ -89,8 +89,8 @@ static int64_t convert(void *out, struct t5_quantize_loss *loss, float *room,
     const enum t5_dtype type = job->step->out;
     const int64_t count = n * job->columns;
     const float *w = prepare(room, job, row, n);
-    float *scale = type == T5_NF4 ? job->scale + row * job->columns / T5_NF4_BLOCK
-                                  : job->scale + row;
+    float *scale =
+        type == T5_NF4 ? job->scale + row * job->columns / T5_NF4_BLOCK : job->scale + row;
     int64_t bad = type == T5_I8    ? t5_int8_row(out, scale, w, count)
                   : type == T5_F8  ? t5_fp8_row(out, scale, w, count)
                   : type == T5_NF4 ? t5_nf4_codes(out, scale, w, count)
@@ -126,9 +126,9 @@ int64_t t5_quantize_rows(void *out, const struct t5_quantize_rows *job, int64_t 
     for (int64_t r = 0; r < n; r += job->unit) {
         float *room = job->scratch + 2 * job->unit * job->columns * omp_get_thread_num();
         int64_t rows = n - r < job->unit ? n - r : job->unit;
-        int64_t bad = convert((char *)out + t5_dtype_bytes(s->out, r * job->columns),
-                              job->loss ? job->loss + r / job->unit : NULL, room, job, from + r,
-                              rows);
+        int64_t bad =
+            convert((char *)out + t5_dtype_bytes(s->out, r * job->columns),
+                    job->loss ? job->loss + r / job->unit : NULL, room, job, from + r, rows);
         if (bad >= 0 && (from + r) * job->columns + bad < first)
             first = (from + r) * job->columns + bad;
     }

@@ -8,9 +8,9 @@
 
 /* Sums over label positions. */
 struct t5_comparison {
-    int64_t tokens, agreed;      /* agreed: both find the same token likeliest */
-    double error2, size2;        /* squares: of the logits' difference, of the original's logits */
-    double loss, original_loss;  /* of the tokens, in nats */
+    int64_t tokens, agreed;     /* agreed: both find the same token likeliest */
+    double error2, size2;       /* squares: of the logits' difference, of the original's logits */
+    double loss, original_loss; /* of the tokens, in nats */
 };
 
 void t5_comparison_add(struct t5_comparison *sum, const struct t5_comparison *one);

@@ -7,7 +7,9 @@
 
 #include "t5/compare.h"
 
-enum { BATCH_TOKENS = 1024 }; /* bounds the logits: two of (1024, V) floats unless one record has more */
+enum {
+    BATCH_TOKENS = 1024
+}; /* bounds the logits: two of (1024, V) floats unless one record has more */
 
 struct side {
     struct t5_backend_handle backend;

@@ -69,8 +69,8 @@ static void scaled_head(void **state)
         assert_true(t5_close(number(lines[i], "logits_relative_error"), 0.5, 0, 1e-5));
         assert_true(number(lines[i], "top1_agreement") == 1);
         sums[0] += i == 3 ? -6 * number(lines[3], "loss") : n * number(lines[i], "loss");
-        sums[1] += i == 3 ? -6 * number(lines[3], "original_loss")
-                          : n * number(lines[i], "original_loss");
+        sums[1] +=
+            i == 3 ? -6 * number(lines[3], "original_loss") : n * number(lines[i], "original_loss");
         assert_true(number(lines[i], "loss") != number(lines[i], "original_loss"));
         json_decref(lines[i]);
     }

@@ -47,7 +47,8 @@ static void rows(void **state)
         assert_true(scale == want_scale);
         assert_memory_equal(q, want, (size_t)n);
         assert_int_equal(q[n], 0x55);
-        t5_int8_row_back(back, q, scale, n);
+        const struct t5_matrix m8 = {q, T5_I8, &scale, 1, n, NULL};
+        t5_matrix_read_rows(back, &m8, 0, 1);
         assert_true(back[n] == 5);
         for (int64_t i = 0; i < n; i++)
             assert_true(fabsf(w[i] - back[i]) <= 0.50001f * scale && q[i] > -128);

@@ -195,8 +195,8 @@ static void check_pass(const char *type, enum t5_dtype want, double most)
         seen++;
     }
     for (int i = 0; i < m.n; i++)
-        projections += m.tensors[i].rank == 2 && strstr(m.names[i], "block.") &&
-                       !strstr(m.names[i], "bias");
+        projections +=
+            m.tensors[i].rank == 2 && strstr(m.names[i], "block.") && !strstr(m.names[i], "bias");
     assert_int_equal(seen, projections);
     t5_checkpoint_close(c);
 }
@@ -210,14 +210,16 @@ static void passes(void **state)
 
 /* ---- XXL ---- */
 
-/* A bf16 FLAN-T5-XXL as NF4 takes between 6.1 and 6.6 GB, counted from the shapes of its tensors. */
+/* A bf16 FLAN-T5-XXL as NF4 takes between 6.1 and 6.6 GB, counted from the shapes of its tensors.
+ */
 static void size_of_xxl(void **state)
 {
     (void)state;
     static const char text[] =
         "{\"model_type\":\"t5\",\"d_model\":4096,\"d_kv\":64,\"d_ff\":10240,\"num_heads\":64,"
         "\"num_layers\":24,\"num_decoder_layers\":24,\"vocab_size\":32128,"
-        "\"relative_attention_num_buckets\":32,\"relative_attention_max_distance\":128,\"layer_norm_"
+        "\"relative_attention_num_buckets\":32,\"relative_attention_max_distance\":128,\"layer_"
+        "norm_"
         "epsilon\":1e-6,\"decoder_start_token_id\":0,\"feed_forward_proj\":\"gated-gelu\","
         "\"tie_word_embeddings\":false}";
     struct t5_config config;

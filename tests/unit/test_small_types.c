@@ -115,8 +115,8 @@ static void test_matrix_f8(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f8_codes),   cmocka_unit_test(test_f8_rounding),
-        cmocka_unit_test(test_nf4_map),    cmocka_unit_test(test_matrix_nf4),
+        cmocka_unit_test(test_f8_codes),  cmocka_unit_test(test_f8_rounding),
+        cmocka_unit_test(test_nf4_map),   cmocka_unit_test(test_matrix_nf4),
         cmocka_unit_test(test_matrix_f8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
