@@ -43,7 +43,8 @@ int t5_optimizer_init(struct t5_optimizer *o, struct t5_model *model,
     *o = (struct t5_optimizer){.model = model, .settings = *settings};
     if (t5_optimizer_describe(o, &bytes, err) ||
         ops->alloc(backend->dev, (void **)&o->state, (size_t)bytes, "the optimiser", err) ||
-        ops->alloc(backend->dev, (void **)&o->sums, T5_SUMS * sizeof *o->sums, "the optimiser", err) ||
+        ops->alloc(backend->dev, (void **)&o->sums, T5_SUMS * sizeof *o->sums, "the optimiser",
+                   err) ||
         (settings->kind == T5_ADAMW8 && upload_maps(o, err)))
         return -1;
     ops->zero(backend->dev, o->state, (size_t)bytes);
@@ -126,7 +127,8 @@ static void adamw8_one(const struct t5_optimizer *o, const struct t5_param *p,
     char *m = o->state + at->first, *v = o->state + at->second;
     int64_t n = p->rows * p->cols;
     if (at->first_scale < 0)
-        backend->ops.adamw(backend->dev, x, g, (float *)m, (float *)v, n, &how, o->sums + T5_SUM_SQUARES);
+        backend->ops.adamw(backend->dev, x, g, (float *)m, (float *)v, n, &how,
+                           o->sums + T5_SUM_SQUARES);
     else
         backend->ops.adamw8(
             backend->dev, x, g, (uint8_t *)m, (uint8_t *)v, (float *)(o->state + at->first_scale),

@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "t5/train_run.h"
 
-int t5_train_log_run(struct t5_train_run *run, const char *event, struct t5_err *err)
+static int log_head(struct t5_train_run *run, const char *event, struct t5_err *err)
 {
     const struct t5_train_options *o = run->options;
     struct t5_train_head head = {.model = o->model ? o->model : o->from_config,
@@ -26,7 +26,7 @@ int t5_train_log_run(struct t5_train_run *run, const char *event, struct t5_err 
 
 int t5_train_run_describe(struct t5_train_run *run, struct t5_err *err)
 {
-    return t5_train_log_run(run, "plan", err);
+    return log_head(run, "plan", err);
 }
 
 static int stopped(const struct t5_train_run *run)
@@ -101,7 +101,7 @@ int t5_train_run_work(struct t5_train_run *run, struct t5_err *err)
     const char *dir = run->options->output, *events = run->options->tensorboard;
     int64_t done = t5_trainer_position(run->trainer).step;
     if ((events && t5_train_log_events(&run->log, events, done + 1, err)) ||
-        t5_train_log_run(run, "start", err))
+        log_head(run, "start", err))
         return -1;
     run->saved_at = t5_now();
     run->hooks->began(run->settings.total_steps, done);

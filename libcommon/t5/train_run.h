@@ -105,6 +105,5 @@ int t5_train_write_product(struct t5_train_run *run, const char *dir,
 int t5_train_evaluate(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
 /* Whether --early-stopping ends the run here. */
 int t5_train_is_over(const struct t5_train_run *run);
-int t5_train_log_run(struct t5_train_run *run, const char *event, struct t5_err *err) T5_MUST_CHECK;
 
 #endif

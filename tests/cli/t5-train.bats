@@ -410,9 +410,15 @@ killed_again_and_again() {
     # as many points as the log has
     [ "$(cat "$tmp"/events/* | grep -aoF train/loss | wc -l)" = "$(grep -c '"loss"' "$tmp/log")" ]
     [ "$(cat "$tmp"/events/* | grep -aoF eval/loss | wc -l)" = "$(grep -c '"eval_loss"' "$tmp/log")" ]
-    if "${T5_PEER_PYTHON:-python3}" -c 'import tensorboard' 2>/dev/null; then
-        "${T5_PEER_PYTHON:-python3}" tests/golden/events.py --read "$tmp/events" "$tmp/log"
-    fi
+}
+
+@test "TensorBoard reads what --tensorboard wrote, steps that a resumed run repeats once" {
+    "${T5_PEER_PYTHON:-python3}" -c 'import tensorboard' 2>/dev/null || skip "no tensorboard in ${T5_PEER_PYTHON:-python3}"
+    need_strace
+    strace -f -qq -o /dev/null -e trace=rename -e inject=rename:signal=KILL:when=2 t5-train --device $device --threads 1 -m $model \
+        --epochs 8 --save-every 5 --eval "$records" -o "$out" --tensorboard "$tmp/events" $records >"$tmp/log" || true
+    long -o "$out" --tensorboard "$tmp/events" --resume >>"$tmp/log"
+    "${T5_PEER_PYTHON:-python3}" tests/golden/events.py --read "$tmp/events" "$tmp/log"
 }
 
 @test "--tensorboard that cannot be written: before the run status 4, later training goes on" {
