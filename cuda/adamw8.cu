@@ -25,7 +25,7 @@ __device__ inline int nearest(const float *map, float x)
 __device__ inline int nearest_signed(const float *map, float x)
 {
     int code = nearest(map, x);
-    if (signbit(map[code]) != signbit(x))
+    if (x != 0 && signbit(map[code]) != signbit(x))
         code += x > 0 ? 1 : -1;
     return code;
 }

@@ -54,7 +54,7 @@ uint8_t t5_dynamic_code(const float map[T5_MAP], float x)
 static uint8_t signed_code(const float map[T5_MAP], float x)
 {
     uint8_t code = t5_dynamic_code(map, x);
-    if (signbit(map[code]) != signbit(x))
+    if (x != 0 && signbit(map[code]) != signbit(x))
         code = (uint8_t)(x > 0 ? code + 1 : code - 1);
     return code;
 }

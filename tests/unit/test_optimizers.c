@@ -264,13 +264,37 @@ static void test_maps(void **state)
     }
 }
 
+/* Where there never was a gradient, of either sign of zero, nothing moves and nothing is kept. */
+static void test_zeros(void **state)
+{
+    struct t5_backend_handle b;
+    struct tensor t;
+    float start[300];
+    (void)state;
+    open_backend(&b, "cpu");
+    tensor_init(&t, 3, 100, 0);
+    for (int i = 0; i < 300; i++)
+        t.g[i] = i % 2 ? -0.0f : 0.0f;
+    memcpy(start, t.p, sizeof start);
+    for (int s = 1; s <= 3; s++)
+        step(&t, &b, 1, s, 0.01, 0, 1);
+    assert_memory_equal(t.p, start, sizeof start);
+    assert_true(t.m_scale[0] == 0 && t.v_scale[1] == 0);
+    for (int i = 0; i < 300; i++)
+        assert_true(t.m[i] == 127 && t.v[i] == 0); /* the codes of 0 */
+    for (int s = 1; s <= 3; s++)
+        step(&t, &b, 0, s, 0.01, 0, 1);
+    assert_memory_equal(t.p, start, sizeof start);
+    tensor_free(&t);
+    t5_backend_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_ref),
-        cmocka_unit_test(test_golden_cpu),
-        cmocka_unit_test(test_against_ref),
-        cmocka_unit_test(test_maps),
+        cmocka_unit_test(test_golden_ref),  cmocka_unit_test(test_golden_cpu),
+        cmocka_unit_test(test_against_ref), cmocka_unit_test(test_maps),
+        cmocka_unit_test(test_zeros),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
