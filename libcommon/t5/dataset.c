@@ -137,6 +137,11 @@ int t5_limits_add(struct t5_pass_limits *limits, const struct t5_dataset *d, int
 
 /* ---- packing ---- */
 
+struct t5_packed_record {
+    int64_t inputs;
+    uint32_t record;
+};
+
 int t5_packer_init(struct t5_packer *p, const struct t5_pass_limits *limits, int64_t micro_tokens,
                    struct t5_err *err)
 {
@@ -147,7 +152,9 @@ int t5_packer_init(struct t5_packer *p, const struct t5_pass_limits *limits, int
     p->input_offsets = t5_alloc_zeroed(seqs + 1, sizeof(int32_t), "a batch", err);
     p->label_offsets = t5_alloc_zeroed(seqs + 1, sizeof(int32_t), "a batch", err);
     p->record = t5_alloc(seqs, sizeof(uint32_t), "a batch", err);
-    if (!p->input || !p->labels || !p->input_offsets || !p->label_offsets || !p->record)
+    p->sorted = t5_alloc(seqs, sizeof *p->sorted, "a batch", err);
+    if (!p->input || !p->labels || !p->input_offsets || !p->label_offsets || !p->record ||
+        !p->sorted)
         return -1; /* the caller frees */
     p->batch = (struct t5_batch){.input = p->input,
                                  .input_offsets = p->input_offsets,
@@ -164,6 +171,7 @@ void t5_packer_free(struct t5_packer *p)
     free(p->input_offsets);
     free(p->label_offsets);
     free(p->record);
+    free(p->sorted);
     *p = (struct t5_packer){0};
 }
 
@@ -187,4 +195,24 @@ int t5_packer_add(struct t5_packer *p, const struct t5_dataset *d, int64_t i)
     p->label_offsets[b + 1] = p->label_offsets[b] + (int32_t)m;
     p->batch.n_seqs = b + 1;
     return 1;
+}
+
+static int more_inputs_first(const void *left, const void *right)
+{
+    const struct t5_packed_record *a = left, *b = right;
+    if (a->inputs != b->inputs)
+        return a->inputs < b->inputs ? 1 : -1;
+    return (a->record > b->record) - (a->record < b->record);
+}
+
+void t5_packer_longest_first(struct t5_packer *p, const struct t5_dataset *d)
+{
+    int64_t n = p->batch.n_seqs;
+    for (int64_t b = 0; b < n; b++)
+        p->sorted[b] =
+            (struct t5_packed_record){t5_dataset_inputs(d, p->record[b]), p->record[b]};
+    qsort(p->sorted, (size_t)n, sizeof *p->sorted, more_inputs_first);
+    t5_packer_clear(p);
+    for (int64_t b = 0; b < n; b++)
+        t5_packer_add(p, d, p->sorted[b].record);
 }

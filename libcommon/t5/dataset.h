@@ -42,7 +42,8 @@ struct t5_packer {
     int64_t micro_tokens, max_seqs;
     int32_t *input, *input_offsets, *labels, *label_offsets; /* owned */
     uint32_t *record;
-    struct t5_batch batch; /* borrows the above */
+    struct t5_packed_record *sorted; /* scratch */
+    struct t5_batch batch;           /* borrows the above */
 };
 int t5_packer_init(struct t5_packer *packer, const struct t5_pass_limits *limits,
                    int64_t micro_tokens, struct t5_err *err) T5_MUST_CHECK;
@@ -50,5 +51,8 @@ void t5_packer_free(struct t5_packer *packer);
 void t5_packer_clear(struct t5_packer *packer);
 /* 1: record i was added; 0: it belongs to the next batch. */
 int t5_packer_add(struct t5_packer *packer, const struct t5_dataset *data, int64_t i);
+/* Puts the batch's records in order, the longest inputs first: a device that takes sequences in
+ * turn then does not end on a long one. */
+void t5_packer_longest_first(struct t5_packer *packer, const struct t5_dataset *data);
 
 #endif

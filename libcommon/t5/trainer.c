@@ -185,6 +185,7 @@ static int queue_gradients(struct t5_trainer *t, struct t5_err *err)
         t5_packer_clear(&t->packer);
         while (i < s->last && t5_packer_add(&t->packer, t->data, record_at(t, s, i)))
             i++;
+        t5_packer_longest_first(&t->packer, t->data);
         if (t5_model_queue(t->model, &t->packer.batch, &pass, t->optimizer.sums + T5_SUM_LOSS,
                            first, err))
             return -1;

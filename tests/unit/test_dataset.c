@@ -159,7 +159,15 @@ static void test_packing(void **state)
             while (i < data.n && t5_packer_add(&p, &data, t5_order_at(&order, 0, i)))
                 i++;
             const struct t5_batch *b = &p.batch;
+            int64_t n = b->n_seqs;
             int32_t in = b->input_offsets[b->n_seqs], out = b->label_offsets[b->n_seqs];
+            t5_packer_longest_first(&p, &data);
+            assert_int_equal(b->n_seqs, n);
+            assert_int_equal(b->input_offsets[n], in);
+            assert_int_equal(b->label_offsets[n], out);
+            for (int64_t k = 2; k <= n; k++)
+                assert_true(b->input_offsets[k] - b->input_offsets[k - 1] <=
+                            b->input_offsets[k - 1] - b->input_offsets[k - 2]);
             assert_true(b->n_seqs >= 1 && b->n_seqs <= limits.seqs);
             assert_true(in <= limits.input_tokens && out <= limits.label_tokens);
             assert_true(in + out <= micro || b->n_seqs == 1);
