@@ -11,6 +11,7 @@ static void *check_all(void *argument)
                     (c->finite && !c->stop && t5_checkpoint_check_finite(c->checkpoint, &c->err))
                 ? -1
                 : 0;
+    c->done = 1;
     return NULL;
 }
 
@@ -19,6 +20,11 @@ void t5_check_behind_begin(struct t5_check_behind *c, const struct t5_checkpoint
 {
     *c = (struct t5_check_behind){.checkpoint = checkpoint, .finite = finite};
     c->threaded = pthread_create(&c->thread, NULL, check_all, c) == 0;
+}
+
+int t5_check_behind_poll(struct t5_check_behind *c, struct t5_err *err)
+{
+    return c->threaded && !c->done ? 0 : t5_check_behind_end(c, 0, err);
 }
 
 int t5_check_behind_end(struct t5_check_behind *c, int rc, struct t5_err *err)

@@ -78,6 +78,8 @@ static int train(struct t5_train_run *run, struct t5_err *err)
         t5_train_log_step(&run->log, &report);
         run->hooks->stepped(run, &report);
         warn_of_log(run, warned);
+        if (t5_check_behind_poll(&run->check, err))
+            return -1;
         rc = t5_train_evaluate(run, err);
         if (rc == 1 && !t5_train_is_over(run) && save_is_due(run, report.step) &&
             t5_train_save(run, 0, err))
@@ -107,7 +109,7 @@ int t5_train_run_work(struct t5_train_run *run, struct t5_err *err)
     run->hooks->began(run->settings.total_steps, done);
     int rc = train(run, err);
     if (rc <= 0)
-        return rc < 0 ? -1 : end_early(run, err);
+        return rc < 0 ? t5_check_behind_end(&run->check, -1, err) : end_early(run, err);
     if (t5_train_save(run, 1, err) || t5_train_write_product(run, dir, err) ||
         t5_train_slots_trim(&run->slots, dir, (int)run->options->keep, err))
         return -1;

@@ -120,7 +120,8 @@ int t5_train_check_output(struct t5_train_run *run, struct t5_err *err)
 int t5_train_save(struct t5_train_run *run, int finished, struct t5_err *err)
 {
     int slot = t5_train_slots_next(&run->slots, in_turn(run));
-    if (t5_train_state_save(run->options->output, slot, run->model, run->trainer, &run->identity,
+    if (t5_check_behind_end(&run->check, 0, err) ||
+        t5_train_state_save(run->options->output, slot, run->model, run->trainer, &run->identity,
                             finished, err))
         return -1;
     run->saved = t5_trainer_position(run->trainer).step;
@@ -133,6 +134,8 @@ int t5_train_write_product(struct t5_train_run *run, const char *dir, struct t5_
 {
     int64_t n;
     const char *text = run->config_text;
+    if (t5_check_behind_end(&run->check, 0, err))
+        return -1;
     if (t5_train_run_is_lora(run))
         return t5_adapter_fetch(&run->adapter, run->model, err) ||
                        t5_adapter_save(&run->adapter, dir, err)

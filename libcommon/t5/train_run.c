@@ -235,7 +235,7 @@ static int load(struct t5_train_run *run, struct t5_err *err)
 
 int t5_train_run_load(struct t5_train_run *run, struct t5_err *err)
 {
-    return t5_check_behind_end(&run->check, load(run, err), err);
+    return load(run, err) ? t5_check_behind_end(&run->check, -1, err) : 0;
 }
 
 void t5_train_run_close(struct t5_train_run *run)
