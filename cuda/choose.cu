@@ -4,7 +4,11 @@
  *
  * Two runs of one command must give the same bits, and another algorithm may sum in another order.
  * So what is written down holds for every later run; where nothing can be written down nothing is
- * timed, and the library's own first candidate is taken. A choice never changes within a run. */
+ * timed, and the library's own first candidate is taken. A choice never changes within a run.
+ *
+ * A size that is new costs some ms, most of it the loading of kernels that are never used again. So
+ * packed batches share sizes: four of them from one power of two to the next. 8-bit products are
+ * not timed: on an H200 the library's first was the fastest at FLAN-T5-XXL's shapes. */
 /* SPDX-License-Identifier: MIT */
 #include <cstdio>
 #include <cstring>
@@ -15,15 +19,15 @@ extern "C" {
 #include "io/choices.h"
 }
 
-#define CANDIDATES 8
+#define CANDIDATES 6
 #define LEAST_WORK 2e9   /* operations: below, a product is over in a few us whichever is taken */
 #define LEAST_TOKENS 128 /* below, decoding: few rows, whose weights' bytes are the cost */
 #define CLOSE 1.1f       /* times the best of the first round: those that are timed again */
 
-/* Candidates in the library's order; their number. Parts of a sum that is split are added in f32:
+/* At most so many candidates in the library's order; their number. Parts of a sum that is split are added in f32:
  * cuBLASLt may otherwise round each to the output's bf16. */
-static int ask(t5_device *dev, cublasLtMatmulHeuristicResult_t *out, const shape_key *key,
-               const operands *o)
+static int ask(t5_device *dev, cublasLtMatmulHeuristicResult_t *out, int most,
+               const shape_key *key, const operands *o)
 {
     call x = {};
     cublasLtMatmulPreference_t want = nullptr;
@@ -42,8 +46,8 @@ static int ask(t5_device *dev, cublasLtMatmulHeuristicResult_t *out, const shape
               set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &b, sizeof b) &&
               set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &c, sizeof c) &&
               set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &c, sizeof c) &&
-              cublasLtMatmulAlgoGetHeuristic(dev->lt, x.desc, x.a, x.b, x.c, x.c, want, CANDIDATES,
-                                             out, &n) == CUBLAS_STATUS_SUCCESS;
+              cublasLtMatmulAlgoGetHeuristic(dev->lt, x.desc, x.a, x.b, x.c, x.c, want, most, out,
+                                             &n) == CUBLAS_STATUS_SUCCESS;
     if (want)
         cublasLtMatmulPreferenceDestroy(want);
     t5_cuda_call_close(&x);
@@ -173,7 +177,19 @@ static void open_choices(t5_device *dev)
 static bool worth_it(const shape_key *key)
 {
     return 2.0 * (double)key->m * (double)key->n * (double)key->k >= LEAST_WORK &&
-           key_tokens(key) >= LEAST_TOKENS;
+           key_tokens(key) >= LEAST_TOKENS && key->in != CUDA_R_8F_E4M3;
+}
+
+/* The size that stands for it: rounded up to a quarter of the power of two below. */
+static shape_key shared_size(const shape_key *key)
+{
+    shape_key shared = *key;
+    int64_t tokens = key_tokens(key), step = TOKEN_STEP;
+    while (step * 8 <= tokens)
+        step *= 2;
+    tokens = (tokens + step - 1) / step * step;
+    (key->kind == T5_TN ? shared.k : shared.m) = tokens;
+    return shared;
 }
 
 /* A step that is recorded runs nothing now, so nothing can be timed. */
@@ -184,39 +200,55 @@ static bool may_time(t5_device *dev)
            status == cudaStreamCaptureStatusNone;
 }
 
-bool t5_cuda_choose(t5_device *dev, cublasLtMatmulAlgo_t *out, const shape_key *key,
-                    const operands *o, int64_t tokens)
+/* The library's own first. */
+static bool first(t5_device *dev, cublasLtMatmulAlgo_t *out, const shape_key *key,
+                  const operands *o)
+{
+    cublasLtMatmulHeuristicResult_t found[1] = {};
+    int n = ask(dev, found, 1, key, o);
+    *out = found[0].algo;
+    return n > 0;
+}
+
+/* The fastest, from the file or timed now; false: it cannot be kept, so it is not to be used. */
+static bool tuned(t5_device *dev, cublasLtMatmulAlgo_t *out, const shape_key *exact,
+                  const operands *o, int64_t tokens)
 {
     cublasLtMatmulHeuristicResult_t found[CANDIDATES] = {};
     char name[200], hex[HEX + 1];
-    int n = ask(dev, found, key, o);
+    const shape_key shared = shared_size(exact), *key = &shared;
+    const int n = ask(dev, found, CANDIDATES, key, o);
     if (n == 0)
         return false;
-    *out = found[0].algo;
-    if (n == 1 || dev->no_tuning || !worth_it(key) || !may_time(dev))
-        return true;
-    if (!dev->asked_choices)
-        open_choices(dev);
-    if (!dev->choices)
-        return true;
     snprintf(name, sizeof name, "%d.%d.%d.%d.%d.%d.%d.%lldx%lldx%lld.%lld.%lld.%lld", key->kind,
              key->in, key->c_float, key->align_a, key->align_b, key->align_c, key->accumulate,
              (long long)key->m, (long long)key->n, (long long)key->k, (long long)key->lda,
              (long long)key->ldb, (long long)key->ldc);
-    bool known = t5_choices_find(hex, sizeof hex, dev->choices, name);
-    if (!known) {
+    if (!t5_choices_find(hex, sizeof hex, dev->choices, name)) {
         to_hex(hex, &found[fastest(dev, found, n, key, o, tokens)].algo);
-        known = t5_choices_keep(hex, sizeof hex, dev->choices, name);
-        if (!known) {
+        if (!t5_choices_keep(hex, sizeof hex, dev->choices, name)) {
             t5_choices_close(dev->choices);
             dev->choices = nullptr;
-            return true;
+            return false;
         }
     }
     /* only what is still among the candidates: the bytes are the library's own affair */
     cublasLtMatmulAlgo_t kept;
+    *out = found[0].algo;
     for (int i = 0; from_hex(&kept, hex) && i < n; i++)
         if (memcmp(&kept, &found[i].algo, sizeof kept) == 0)
             *out = found[i].algo;
     return true;
+}
+
+bool t5_cuda_choose(t5_device *dev, cublasLtMatmulAlgo_t *out, const shape_key *key,
+                    const operands *o, int64_t tokens)
+{
+    if (!dev->no_tuning && worth_it(key) && may_time(dev)) {
+        if (!dev->asked_choices)
+            open_choices(dev);
+        if (dev->choices && tuned(dev, out, key, o, tokens))
+            return true;
+    }
+    return first(dev, out, key, o);
 }

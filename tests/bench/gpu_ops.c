@@ -96,6 +96,7 @@ static void launch(struct bench *x, const struct work *k)
 static int measure(double *out, struct bench *x, const struct work *k)
 {
     double spent = 0;
+    launch(x, k); /* chooses algorithms */
     for (int64_t times = 3; spent < TARGET; times = spent > 1e-4 ? (int64_t)(1.2 * TARGET / spent * (double)times) + 1 : times * 8) {
         if (x->b.ops.sync(x->b.dev, &x->err))
             return -1;
