@@ -43,16 +43,19 @@ metadata() { tail -c +9 "$1" | head -c $(($(od -An -tu8 -N8 "$1"))) | jq -c -S '
     generate -a "$dir/adapter" "$dir/packed" >"$tmp/want"
     for same in "$dir/packed" "$dir/lines"; do
         run -0 --separate-stderr generate --strict-settings -a "$dir/adapter" "$same"
-        [ -z "$stderr" ] && [ "${#lines[@]}" = 6 ]
+        [ -z "$stderr" ]
+        [ "${#lines[@]}" = 6 ]
     done
     tokens -p 'summarize: ' --max-source 20 --max-target 9 --on-long error "$dir/text" >"$tmp/limits"
     run -0 --separate-stderr generate --strict-settings -a "$dir/adapter" "$tmp/limits"
     [ -z "$stderr" ]
     differs() { # WHAT FILE
         run -0 --separate-stderr generate -a "$dir/adapter" "$2"
-        [ "$stderr" = "t5-generate: $2: not as $dir/adapter was trained: $1" ] && [ "${#lines[@]}" = 6 ]
+        [ "$stderr" = "t5-generate: $2: not as $dir/adapter was trained: $1" ]
+        [ "${#lines[@]}" = 6 ]
         run -1 --separate-stderr generate --strict-settings -a "$dir/adapter" "$2"
-        [ "$stderr" = "t5-generate: $2: not as $dir/adapter was trained: $1" ] && [ -z "$output" ]
+        [ "$stderr" = "t5-generate: $2: not as $dir/adapter was trained: $1" ]
+        [ -z "$output" ]
     }
     tokens "$dir/text" >"$tmp/t"
     differs "prefix 'summarize: ' there, '' here" "$tmp/t"
@@ -68,10 +71,13 @@ metadata() { tail -c +9 "$1" | head -c $(($(od -An -tu8 -N8 "$1"))) | jq -c -S '
     # a long one with bytes that a terminal would obey
     tokens -p "$(printf '\033[2J%0200d' 7)" "$dir/text" >"$tmp/t"
     run -0 --separate-stderr generate -a "$dir/adapter" "$tmp/t"
-    [ "${#stderr_lines[@]}" = 1 ] && [ "${#stderr}" -lt 400 ] && [[ $stderr == *'\x1b[2J0'*"...' here" ]]
+    [ "${#stderr_lines[@]}" = 1 ]
+    [ "${#stderr}" -lt 400 ]
+    [[ $stderr == *'\x1b[2J0'*"...' here" ]]
     tokens -p "$(printf 'aé%.0s' {1..40})" "$dir/text" >"$tmp/t" # not cut inside a character
     run -0 --separate-stderr generate -a "$dir/adapter" "$tmp/t"
-    [[ $stderr == *"aé...' here" ]] && iconv -f UTF-8 -t UTF-8 <<<"$stderr" >/dev/null
+    [[ $stderr == *"aé...' here" ]]
+    iconv -f UTF-8 -t UTF-8 <<<"$stderr" >/dev/null
 }
 
 @test "t5-generate: of several adapters the one that differs is named; --score looks, too; through a pipe as well" {
@@ -80,7 +86,8 @@ metadata() { tail -c +9 "$1" | head -c $(($(od -An -tu8 -N8 "$1"))) | jq -c -S '
     run -0 --separate-stderr generate -a x="$dir/adapter" -a y="$tmp/other" "$tmp/say"
     [ "$stderr" = "t5-generate: $tmp/say: not as x=$dir/adapter was trained: prefix 'summarize: ' there, 'say: ' here" ]
     run -1 --separate-stderr generate -a "$dir/adapter" --strict-settings --score "$dir/packed" "$tmp/say"
-    [[ $stderr == "t5-generate: $tmp/say: not as "* ]] && [ "${#stderr_lines[@]}" = 1 ]
+    [[ $stderr == "t5-generate: $tmp/say: not as "* ]]
+    [ "${#stderr_lines[@]}" = 1 ]
     run -1 --separate-stderr bash -c "t5-generate --device ref -m '$dir/base' -a '$dir/adapter' --strict-settings <'$tmp/say'"
     [[ $stderr == "t5-generate: <stdin>: not as "* ]]
     run -1 --separate-stderr bash -c "cat '$tmp/say' | t5-generate --device ref -m '$dir/base' -a '$dir/adapter' --strict-settings"
@@ -111,7 +118,8 @@ metadata() { tail -c +9 "$1" | head -c $(($(od -An -tu8 -N8 "$1"))) | jq -c -S '
         [ "$stderr" = "t5-train: $tmp/say: not as the first training file: prefix 'summarize: ' there, 'say: ' here" ]
         # shellcheck disable=SC2086
         run -1 --separate-stderr train -o "$tmp/b" "$dir/packed" $how "$tmp/demo"
-        [[ $stderr == "t5-train: $tmp/demo: not as the first training file: another tokenizer"* ]] && [ "${#stderr_lines[@]}" = 1 ]
+        [[ $stderr == "t5-train: $tmp/demo: not as the first training file: another tokenizer"* ]]
+        [ "${#stderr_lines[@]}" = 1 ]
         # shellcheck disable=SC2086
         run -0 --separate-stderr train -o "$tmp/c" "$dir/packed" $how "$dir/lines"
         [ -z "$stderr" ]
@@ -140,7 +148,8 @@ metadata() { tail -c +9 "$1" | head -c $(($(od -An -tu8 -N8 "$1"))) | jq -c -S '
     for program in "t5-train -o $tmp/a" t5-generate; do
         # shellcheck disable=SC2086
         run -1 --separate-stderr ${program%% *} ${program#"${program%% *}"} --device ref -m testdata/golden/gated/model "$dir/packed"
-        [ "$stderr" = "${program%% *}: $dir/packed: made with a tokenizer of 378 ids, the model has 96" ] && [[ $output != *output_ids* ]]
+        [ "$stderr" = "${program%% *}: $dir/packed: made with a tokenizer of 378 ids, the model has 96" ]
+        [[ $output != *output_ids* ]]
     done
 }
 
@@ -153,9 +162,11 @@ metadata() { tail -c +9 "$1" | head -c $(($(od -An -tu8 -N8 "$1"))) | jq -c -S '
         [ -z "$stderr" ]
     done
     run -0 --separate-stderr t5-generate --device ref -m "$tmp/other" --max-new-tokens 2 -a "$dir/adapter" "$dir/packed"
-    [ "$stderr" = "t5-generate: $dir/adapter: this adapter was trained on another base model" ] && [ "${#lines[@]}" = 6 ]
+    [ "$stderr" = "t5-generate: $dir/adapter: this adapter was trained on another base model" ]
+    [ "${#lines[@]}" = 6 ]
     run -1 --separate-stderr t5-generate --device ref -m "$tmp/other" --strict-settings -a x="$dir/adapter" "$dir/packed"
-    [ "$stderr" = "t5-generate: x=$dir/adapter: this adapter was trained on another base model" ] && [ -z "$output" ]
+    [ "$stderr" = "t5-generate: x=$dir/adapter: this adapter was trained on another base model" ]
+    [ -z "$output" ]
     run -0 --separate-stderr t5-quantize -o "$tmp/q" --merge "$dir/adapter=0.5" "$tmp/other"
     [ "$stderr" = "t5-quantize: $dir/adapter=0.5: this adapter was trained on another base model" ]
     run -0 --separate-stderr t5-train --device ref -m "$tmp/other" --max-steps 1 --save-every 0 --init "$dir/adapter" -o "$tmp/a" "$dir/packed"

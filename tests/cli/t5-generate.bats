@@ -199,7 +199,9 @@ check_scores() {
         '{"input_ids":[5,1],"labels":"x"}' '{"labels":[5,1]}'; do
         printf '%s\n' "$bad" | cat "$tmp/good" - "$tmp/good" >"$tmp/in"
         run -1 --separate-stderr generate --score "$tmp/in"
-        [ "${#lines[@]}" = 1 ] && [[ $stderr == "t5-generate: $tmp/in:2: "* ]] && [ "${#stderr_lines[@]}" = 1 ]
+        [ "${#lines[@]}" = 1 ]
+        [[ $stderr == "t5-generate: $tmp/in:2:"* ]]
+        [ "${#stderr_lines[@]}" = 1 ]
         run -3 --separate-stderr generate --score --skip-bad "$tmp/in"
         [ "${#lines[@]}" = 2 ]
     done
@@ -300,9 +302,12 @@ dir_of() { case $1 in third-one) echo "$tmp/third" ;; *) echo "$golden/gated/ada
     for bad in '"nosuch"' '"qv "' '""' 5 '["qv"]' '"q\u0000v"'; do
         printf '{"input_ids":[5,1],"adapter":"q\\u0076"}\n{"input_ids":[5,1],"adapter":%s}\n{"input_ids":[6,1]}\n' "$bad" >"$tmp/in"
         run -1 --separate-stderr generate -a qv="$qv" --max-new-tokens 2 "$tmp/in"
-        [[ $stderr == "t5-generate: $tmp/in:2:"*'"adapter"'* ]] && [ "${#lines[@]}" = 1 ] && [ "${#stderr_lines[@]}" = 1 ]
+        [[ $stderr == "t5-generate: $tmp/in:2:"*'"adapter"'* ]]
+        [ "${#lines[@]}" = 1 ]
+        [ "${#stderr_lines[@]}" = 1 ]
         run -3 --separate-stderr generate -a qv="$qv" --max-new-tokens 2 --skip-bad "$tmp/in"
-        [ "${#lines[@]}" = 2 ] && [ "${stderr_lines[1]}" = 't5-generate: 1 of 3 records skipped' ]
+        [ "${#lines[@]}" = 2 ]
+        [ "${stderr_lines[1]}" = 't5-generate: 1 of 3 records skipped' ]
     done
     run -2 --separate-stderr generate -a "$qv" -a "$qv" "$records"
     [[ $stderr == *'needs a name'* ]]
@@ -311,7 +316,8 @@ dir_of() { case $1 in third-one) echo "$tmp/third" ;; *) echo "$golden/gated/ada
     run -2 --separate-stderr generate -a "$(printf '%065d' 1)=$qv" "$records"
     [[ $stderr == *'more than 64 bytes'* ]]
     run -1 --separate-stderr generate -a x="$qv" -a y="$golden/relu/adapter-qv" "$records"
-    [ -z "$output" ] && [ "${#stderr_lines[@]}" = 1 ]
+    [ -z "$output" ]
+    [ "${#stderr_lines[@]}" = 1 ]
     run ! generate -a x= "$records"
 }
 
@@ -357,7 +363,9 @@ dir_of() { case $1 in third-one) echo "$tmp/third" ;; *) echo "$golden/gated/ada
     for bad in '{"input_ids":[1]}' '{"input_ids":[]}' '{"input_ids":[96,1]}' '{"labels":[5,1]}' x; do
         printf '{"input_ids":[5,1]}\n%s\n' "$bad" >"$tmp/bad"
         run -1 --separate-stderr generate --ban-file "$tmp/bad" "$records"
-        [[ $stderr == "t5-generate: $tmp/bad:2:"* ]] && [ "${#stderr_lines[@]}" = 1 ] && [ -z "$output" ]
+        [[ $stderr == "t5-generate: $tmp/bad:2:"* ]]
+        [ "${#stderr_lines[@]}" = 1 ]
+        [ -z "$output" ]
     done
     run -4 generate --ban-file "$tmp/nosuch" "$records"
 }
@@ -376,7 +384,8 @@ dir_of() { case $1 in third-one) echo "$tmp/third" ;; *) echo "$golden/gated/ada
     done
     printf '{"input_ids":[5,1]}\n{}\n' >"$tmp/in"
     run -3 --separate-stderr generate --stats --skip-bad "$tmp/in"
-    [ "${#stderr_lines[@]}" = 3 ] && [ "$(jq .records <<<"${stderr_lines[1]}")" = 1 ]
+    [ "${#stderr_lines[@]}" = 3 ]
+    [ "$(jq .records <<<"${stderr_lines[1]}")" = 1 ]
     run -0 --separate-stderr generate --stats /dev/null
     [ "$(jq -c '[.records, .tokens, .tokens_per_s]' <<<"$stderr")" = '[0,0,0]' ]
 }
@@ -453,10 +462,13 @@ dir_of() { case $1 in third-one) echo "$tmp/third" ;; *) echo "$golden/gated/ada
 bad_record() { # TEXT PATTERN: good, bad, good
     printf '{"input_ids":[5,1]}\n%s\n{"input_ids":[6,1]}\n' "$1" >"$tmp/in"
     run --separate-stderr generate --max-new-tokens 2 "$tmp/in"
-    [ "$status" = 1 ] && [ "${#lines[@]}" = 1 ] && [ "${#stderr_lines[@]}" = 1 ]
+    [ "$status" = 1 ]
+    [ "${#lines[@]}" = 1 ]
+    [ "${#stderr_lines[@]}" = 1 ]
     [[ $stderr == "t5-generate: $tmp/in:2"*$2* ]]
     run --separate-stderr generate --max-new-tokens 2 --skip-bad "$tmp/in"
-    [ "$status" = 3 ] && [ "${#lines[@]}" = 2 ]
+    [ "$status" = 3 ]
+    [ "${#lines[@]}" = 2 ]
     [[ ${stderr_lines[0]} == "t5-generate: $tmp/in:2"*$2* ]]
     [ "${stderr_lines[1]}" = 't5-generate: 1 of 3 records skipped' ]
 }
@@ -496,12 +508,15 @@ bad_record() { # TEXT PATTERN: good, bad, good
     [[ $stderr == *nosuch.jsonl*'No such file'* ]]
     run --separate-stderr t5-generate -m "$tmp/nosuch" "$records"
     [ "$status" = 1 ] || [ "$status" = 4 ]
-    [[ $stderr == *nosuch* ]] && [ -z "$output" ]
+    [[ $stderr == *nosuch* ]]
+    [ -z "$output" ]
     run --separate-stderr generate -a "$tmp/nosuch" "$records"
     [ "$status" = 1 ] || [ "$status" = 4 ]
-    [[ $stderr == *nosuch* ]] && [ -z "$output" ]
+    [[ $stderr == *nosuch* ]]
+    [ -z "$output" ]
     run -1 --separate-stderr generate -a "$golden/relu/adapter-qv" "$records"
-    [ -z "$output" ] && [ "${#stderr_lines[@]}" = 1 ]
+    [ -z "$output" ]
+    [ "${#stderr_lines[@]}" = 1 ]
 }
 
 # A NaN in the last row of lm_head (of "gated", it is not tied).
@@ -514,10 +529,12 @@ bad_record() { # TEXT PATTERN: good, bad, good
     for search in '' '--beams 4' '--sample --top-k 0'; do
         # shellcheck disable=SC2086
         run -1 --separate-stderr t5-generate --device ref -m "$tmp/broken" $search "$records"
-        [[ $stderr == "t5-generate: $records:"[0-9]*": new token 1: the model's logits are not finite" ]] && [ -z "$output" ]
+        [[ $stderr == "t5-generate: $records:"[0-9]*": new token 1: the model's logits are not finite" ]]
+        [ -z "$output" ]
     done
     run -1 --separate-stderr t5-generate --device ref -m "$tmp/broken" --score "$records"
-    [ "$stderr" = "t5-generate: $records:1: label 0: the model's logits are not finite" ] && [ -z "$output" ]
+    [ "$stderr" = "t5-generate: $records:1: label 0: the model's logits are not finite" ]
+    [ -z "$output" ]
     run -1 --separate-stderr generate --no-repeat-ngram 1 --min-new-tokens 100 --max-new-tokens 100 "$records"
     [[ $stderr == "t5-generate: $records:"[0-9]*": new token 95: every token is banned by the rules" ]]
 }
@@ -527,7 +544,8 @@ bad_record() { # TEXT PATTERN: good, bad, good
     [[ $stderr == *'<stdout>'*'No space left'* ]]
     for ignored in '' "trap '' PIPE;"; do
         run -0 --separate-stderr bash -c "$ignored t5-generate --device ref -m $model --batch-tokens 1 $records | head -n 1 >/dev/null; echo \${PIPESTATUS[0]}"
-        [ "$output" = 141 ] && [ -z "$stderr" ]
+        [ "$output" = 141 ]
+        [ -z "$stderr" ]
     done
     run -4 --separate-stderr bash -c "t5-generate --device ref -m $model $records >&-"
 }

@@ -104,8 +104,8 @@ data() {
     header "$tmp/q" | jq -r 'to_entries[] | "\(.key) \(.value.dtype)"' >"$tmp/types"
     grep -q 'DenseReluDense.wo.weight BF16' "$tmp/types"
     grep -q 'lm_head.weight I8' "$tmp/types"
-    ! grep -q '\.wo\.weight I8' "$tmp/types"
-    ! grep -q 'SelfAttention.o.weight BF16' "$tmp/types"
+    run -1 grep -q '\.wo\.weight I8' "$tmp/types"
+    run -1 grep -q 'SelfAttention.o.weight BF16' "$tmp/types"
     run -2 --separate-stderr t5-quantize --keep att=bf16 "$model"
     [ "$stderr" = "t5-quantize: --keep att=bf16: matches no tensor" ]
 }

@@ -159,7 +159,8 @@ hash_of() { sha256sum | cut -d' ' -f1; }
     done
     run -0 --separate-stderr tok --report-unk "$tmp/unk" <<<'{"dialogue":"hello"}'
     [ "$stderr" = 't5-tokenize: 0 of 1 records have characters that become <unk>' ]
-    [ -f "$tmp/unk" ] && [ ! -s "$tmp/unk" ]
+    [ -f "$tmp/unk" ]
+    [ ! -s "$tmp/unk" ]
 }
 
 @test "--report-unk: as far as the ids go" {

@@ -203,7 +203,8 @@ curves() {
     t5-train --device $device --threads 1 -m $model --order length --lora-plus 4 --max-steps 7 --save-every 1 --batch 5 \
         -o "$out" $records >"$tmp/log" 3>&- &
     job=$!
-    wait_for_steps 3 && kill -9 $job
+    wait_for_steps 3
+    kill -9 $job
     wait $job || true
     job=
     train --order length --lora-plus 4 --max-steps 7 --batch 5 --resume -o "$out" $records >"$tmp/log"
@@ -230,7 +231,8 @@ curves() {
         local planned size
         planned=$(jq -s '.[0].memory | .parameters + .optimiser' "$tmp/$o.jsonl")
         size=$(stat -c %s "$tmp/$o"/checkpoint.?.safetensors)
-        [ $((size - planned)) -lt 40000 ] && [ $((size - planned)) -gt -40000 ]
+        [ $((size - planned)) -lt 40000 ]
+        [ $((size - planned)) -gt -40000 ]
         rm -r "$tmp/killed"
     done
     run ! cmp -s "$tmp/adamw/model.safetensors" "$tmp/adamw8bit/model.safetensors"
@@ -705,7 +707,8 @@ bad_record() {
     need_cpu
     for device in ref cpu; do
         run -2 train --compute fp8 -o "$out" $records
-        [[ $output == *"--compute fp8: only on cuda, not on $device"* ]] && [ "${#lines[@]}" = 1 ]
+        [[ $output == *"--compute fp8: only on cuda, not on $device"* ]]
+        [ "${#lines[@]}" = 1 ]
     done
 }
 

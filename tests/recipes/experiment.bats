@@ -51,8 +51,10 @@ experiment() {
     experiment LIMIT=8 EPOCHS=1 WORST=1 DECODING=beam
     [ "$(grep -c '^### test-' out/report.md)" = 1 ]
     grep -q '^| DECODING | `beam` |$' out/report.md
-    [ stamp -nt out/training/adapter_model.safetensors ] && [ stamp -nt out/loss.png ]
-    [ out/base.jsonl -nt stamp ] && [ out/rouge.png -nt stamp ]
+    [ stamp -nt out/training/adapter_model.safetensors ]
+    [ stamp -nt out/loss.png ]
+    [ out/base.jsonl -nt stamp ]
+    [ out/rouge.png -nt stamp ]
     experiment clean
     [ -z "$(find out -type f)" ]
 }

@@ -108,7 +108,8 @@ serve() { # the hub over HTTP: T5_HUB becomes its address
     run "$fetch" flan-t5-small
     [ "$status" -eq 1 ]
     [[ $output == *"model.safetensors: $(stat -c %s "$demo/base/model.safetensors") bytes expected, 1234567 found; removed"* ]]
-    [ ! -e models/flan-t5-small/model.safetensors ] && [ ! -e models/flan-t5-small/model.safetensors.part ]
+    [ ! -e models/flan-t5-small/model.safetensors ]
+    [ ! -e models/flan-t5-small/model.safetensors.part ]
 
     tr 'a' 'b' < "$demo/base/model.safetensors" > $at
     run "$fetch" flan-t5-small
@@ -168,7 +169,8 @@ serve() { # the hub over HTTP: T5_HUB becomes its address
     for split in train val test; do head -n 10 "$demo/$split.jsonl" | jq -c . | cmp - samsum/$split.jsonl; done
     [ "$(ls samsum | tr '\n' ' ')" = "SHA256SUMS corpus.7z test.jsonl train.jsonl val.jsonl " ]
 
-    mkdir laid && cp made/corpus.7z laid/
+    mkdir laid
+    cp made/corpus.7z laid/
     run "$fetch" -o laid samsum
     [ "$status" -eq 1 ]
     [[ $output == *"train.json: 14732 records expected, 10 found"* ]]

@@ -110,7 +110,8 @@ setup() { cd "$BATS_TEST_TMPDIR"; }
     [[ $line == *"--top-p 0.9"*"--max-new-tokens 10"* ]]
     cp "$demo/test.jsonl" "$demo/spiece.model" .
     ln -s "$demo/base" model
-    recipe DATA="$demo" LIMIT=8 EPOCHS=1 adapter && ln -s out/results results
+    recipe DATA="$demo" LIMIT=8 EPOCHS=1 adapter
+    ln -s out/results results
     run bash -o pipefail -c "$line"
     [ "$status" -eq 0 ]
     [ -n "$output" ]
