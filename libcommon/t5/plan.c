@@ -34,8 +34,7 @@ static int64_t weight_bytes(const struct t5_model *m, const struct t5_backend_ha
 }
 
 /* What the passes ask of the device's own memory. */
-static struct t5_work work_of(const struct t5_model *m, const struct t5_checkpoint *checkpoint,
-                              const struct t5_pass_limits *limits)
+static struct t5_work work_of(const struct t5_model *m, const struct t5_pass_limits *limits)
 {
     struct t5_work work = {.tokens = limits->input_tokens > limits->label_tokens
                                          ? limits->input_tokens
@@ -47,8 +46,7 @@ static struct t5_work work_of(const struct t5_model *m, const struct t5_checkpoi
         int64_t wide = l->rows > l->cols ? l->rows : l->cols;
         work.widest = wide > work.widest ? wide : work.widest;
         work.ranks = l->ranks > work.ranks ? l->ranks : work.ranks;
-        if ((t5_weight_use(m, l) & T5_USE_COMPACT) &&
-            stored_type(checkpoint, l->names[0]) == T5_I8 && l->rows * l->cols > work.compact)
+        if ((t5_weight_use(m, l) & T5_USE_COMPACT) && l->rows * l->cols > work.compact)
             work.compact = l->rows * l->cols;
     }
     return work;
@@ -70,7 +68,7 @@ int t5_model_plan(struct t5_plan_row rows[T5_PLAN_ROWS], int *n,
         m.act_size = backend->ops.activation_size(backend->dev);
         int64_t params = m.n_params * (int64_t)sizeof(float), logits;
         int64_t all = t5_workspace_layout(&ws, &m, limits, NULL, &logits);
-        struct t5_work work = work_of(&m, checkpoint, limits);
+        struct t5_work work = work_of(&m, limits);
         int64_t taken, own = backend->ops.memory_own(backend->dev, &taken, &work);
         struct t5_plan_row plan[] = {
             {"weights", weight_bytes(&m, backend, checkpoint), 0},
