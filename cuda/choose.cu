@@ -24,10 +24,10 @@ extern "C" {
 #define LEAST_TOKENS 128 /* below, decoding: few rows, whose weights' bytes are the cost */
 #define CLOSE 1.1f       /* times the best of the first round: those that are timed again */
 
-/* At most so many candidates in the library's order; their number. Parts of a sum that is split are added in f32:
- * cuBLASLt may otherwise round each to the output's bf16. */
-static int ask(t5_device *dev, cublasLtMatmulHeuristicResult_t *out, int most,
-               const shape_key *key, const operands *o)
+/* At most so many candidates in the library's order; their number. Parts of a sum that is split are
+ * added in f32: cuBLASLt may otherwise round each to the output's bf16. */
+static int ask(t5_device *dev, cublasLtMatmulHeuristicResult_t *out, int most, const shape_key *key,
+               const operands *o)
 {
     call x = {};
     cublasLtMatmulPreference_t want = nullptr;

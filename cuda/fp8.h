@@ -69,9 +69,9 @@ void t5_cuda_fp8_left(t5_device *dev, const act *x, const float *fold, int64_t n
 
 /* In the backward pass the rows take the scales of the weight they will be multiplied with, which
  * the operator before does not know. It guesses: a gradient goes to the weight that made the value.
- * made: this weight's product wrote y. passed: what lies at y went into the norm with weights `key`.
- * maker: whose product wrote what lies or went there, or NULL. forget: a weight is gone. A wrong
- * guess costs time, no more: the fold is compared when the rows are taken. */
+ * made: this weight's product wrote y. passed: what lies at y went into the norm with weights
+ * `key`. maker: whose product wrote what lies or went there, or NULL. forget: a weight is gone. A
+ * wrong guess costs time, no more: the fold is compared when the rows are taken. */
 void t5_cuda_fp8_made(t5_device *dev, const act *y, const t5_weight *w);
 void t5_cuda_fp8_passed(t5_device *dev, const float *key, const act *y);
 const t5_weight *t5_cuda_fp8_maker(const t5_device *dev, const void *key);
@@ -82,7 +82,8 @@ void t5_cuda_fp8_close(t5_device *dev);
 
 /* Whether a frozen weight of this shape and use is kept in 8 bits. */
 bool t5_cuda_fp8_keeps(const t5_device *dev, int64_t rows, int64_t cols, unsigned use);
-/* Whether its transpose is kept beside it, for input gradients; else it is made for each product. */
+/* Whether its transpose is kept beside it, for input gradients; else it is made for each product.
+ */
 bool t5_cuda_fp8_transposes(unsigned use);
 const fp8_q *t5_cuda_fp8_transposed(t5_device *dev, const t5_weight *w);
 int t5_cuda_fp8_load(t5_device *dev, t5_weight *w, const t5_matrix *parts, int n_parts,

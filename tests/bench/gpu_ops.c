@@ -97,7 +97,9 @@ static int measure(double *out, struct bench *x, const struct work *k)
 {
     double spent = 0;
     launch(x, k); /* chooses algorithms */
-    for (int64_t times = 3; spent < TARGET; times = spent > 1e-4 ? (int64_t)(1.2 * TARGET / spent * (double)times) + 1 : times * 8) {
+    for (int64_t times = 3; spent<TARGET; times = spent> 1e-4
+                                ? (int64_t)(1.2 * TARGET / spent * (double)times) + 1
+                                : times * 8) {
         if (x->b.ops.sync(x->b.dev, &x->err))
             return -1;
         double start = t5_now();
@@ -116,8 +118,8 @@ static int report(struct bench *x, const struct work *k, double bytes)
     double seconds;
     if (measure(&seconds, x, k))
         return -1;
-    printf("{\"bench\":\"gpu_ops\",\"compute\":\"%s\",\"op\":\"%s\",\"n\":%lld", x->compute, k->name,
-           (long long)k->n);
+    printf("{\"bench\":\"gpu_ops\",\"compute\":\"%s\",\"op\":\"%s\",\"n\":%lld", x->compute,
+           k->name, (long long)k->n);
     if (k->w)
         printf(",\"rows\":%lld,\"cols\":%lld,\"us\":%.1f,\"tflops\":%.0f}\n", (long long)k->rows,
                (long long)k->cols, seconds * 1e6,
@@ -135,11 +137,10 @@ static int products(struct bench *x, int64_t rows, int64_t cols, const char *con
     uint16_t *host = malloc(size * 2);
     int rc = host ? 0 : -1;
     for (size_t at = 0; rc == 0 && at < size; at += (size_t)BLOCK)
-        memcpy(host + at, x->normal,
-               (size - at < (size_t)BLOCK ? size - at : (size_t)BLOCK) * 2);
+        memcpy(host + at, x->normal, (size - at < (size_t)BLOCK ? size - at : (size_t)BLOCK) * 2);
     struct t5_matrix m = {.data = host, .type = T5_BF16, .rows = rows, .cols = cols};
-    rc = rc || x->b.ops.weight_freeze(x->b.dev, &k.w, &m, 1, T5_USE_FORWARD | T5_USE_INPUT_GRAD,
-                                      &x->err);
+    rc = rc ||
+         x->b.ops.weight_freeze(x->b.dev, &k.w, &m, 1, T5_USE_FORWARD | T5_USE_INPUT_GRAD, &x->err);
     for (int i = 0; rc == 0 && i < n_tokens; i++) {
         k.n = atoll(tokens[i]);
         k.x = values(x, k.n * cols, 0);
@@ -203,8 +204,14 @@ static int rows_of(struct bench *x, int64_t n)
     rc = rc || report(x, &k, f * 6);
     k.kind = GLU_BACK, k.name = "glu_bwd";
     rc = rc || report(x, &k, f * 10);
-    void *const all[] = {k.stream, k.gain, k.x, k.y, k.dy, (void *)k.pack.offsets,
-                         (void *)k.pack.seq, (void *)k.pack.record};
+    void *const all[] = {k.stream,
+                         k.gain,
+                         k.x,
+                         k.y,
+                         k.dy,
+                         (void *)k.pack.offsets,
+                         (void *)k.pack.seq,
+                         (void *)k.pack.record};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         x->b.ops.release(x->b.dev, all[i]);
     return rc ? -1 : 0;

@@ -202,8 +202,7 @@ static int compare(char **argv, struct t5_err *err)
     double cosine = 0, one, *x = calloc((size_t)steps + 1, sizeof *x),
            *y = calloc((size_t)steps + 1, sizeof *y);
     int rc = -1;
-    if (!x || !y || side_open(&a, argv[1], argv[2], err) ||
-        side_open(&b, argv[3], argv[4], err) ||
+    if (!x || !y || side_open(&a, argv[1], argv[2], err) || side_open(&b, argv[3], argv[4], err) ||
         data_read(&data, argv[5], t5_model_config(a.model)->vocab, records, err) ||
         t5_limits_add(&limits, &data, AT_A_TIME, 1 << 20, err) ||
         t5_model_reserve(a.model, &limits, err) || t5_model_reserve(b.model, &limits, err))

@@ -1,6 +1,6 @@
 /* test_gpu_fp8.c - a whole model in fp8 on the card: as near to f32 as the arithmetic allows, equal
- * to bf16 where every projection is kept wide, the same bytes twice. The model is the demo's trained
- * base. */
+ * to bf16 where every projection is kept wide, the same bytes twice. The model is the demo's
+ * trained base. */
 /* SPDX-License-Identifier: MIT */
 #include "../unit/compare.h"
 
@@ -57,8 +57,7 @@ static struct made make(enum t5_compute compute, const char *keep, float dropout
     struct t5_checkpoint *c;
     struct t5_adapter adapter;
     struct t5_model *m;
-    struct t5_pass_limits limits = {
-        .input_tokens = SOURCE, .label_tokens = TARGET, .seqs = SEQS};
+    struct t5_pass_limits limits = {.input_tokens = SOURCE, .label_tokens = TARGET, .seqs = SEQS};
     struct t5_pass pass = {.loss_scale = 1.0f / TARGET, .model_dropout = dropout, .seed = 3};
     struct made out;
     double loss;
@@ -100,8 +99,8 @@ static double relative_error(const float *got, const float *want, int64_t n)
     return sqrt(error / size);
 }
 
-/* Emulated with ref's sums, e4m3 is 0.09 off in the logits here and 0.26 in the gradients (0.53 with
- * dropout's masks: a softmax of random tokens magnifies). */
+/* Emulated with ref's sums, e4m3 is 0.09 off in the logits here and 0.26 in the gradients (0.53
+ * with dropout's masks: a softmax of random tokens magnifies). */
 static void check_near(const char *keep, double logits, double grads)
 {
     struct made want = make(T5_COMPUTE_F32, NULL, 0), got = make(T5_COMPUTE_FP8, keep, 0);
@@ -121,8 +120,8 @@ static void test_near(void **state)
     check_near("wo", 0.12, 0.4);
 }
 
-static void check_same(enum t5_compute a, const char *keep_a, enum t5_compute b,
-                       const char *keep_b, int same)
+static void check_same(enum t5_compute a, const char *keep_a, enum t5_compute b, const char *keep_b,
+                       int same)
 {
     struct made x = make(a, keep_a, 0.1f), y = make(b, keep_b, 0.1f);
     assert_int_equal(memcmp(x.logits, y.logits, (size_t)x.logits_n * 4) == 0, same);

@@ -1,5 +1,5 @@
-/* test_gpu_fp8_ops.c - 8-bit products against ref's products of what both sides hold after rounding,
- * from every type of file, and rows that norm and glu leave in 8 bits. */
+/* test_gpu_fp8_ops.c - 8-bit products against ref's products of what both sides hold after
+ * rounding, from every type of file, and rows that norm and glu leave in 8 bits. */
 /* SPDX-License-Identifier: MIT */
 #include "gpu_ops.h"
 
@@ -35,7 +35,8 @@ static float *through8(const float *x, int64_t n, int64_t cols, float *scales)
 static void check_fp8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type, float size,
                       unsigned use)
 {
-    float *w = acts(rows * cols, 1, 0.1f), *x = acts(n * cols, 2, size), *dy = acts(n * rows, 3, size);
+    float *w = acts(rows * cols, 1, 0.1f), *x = acts(n * cols, 2, size),
+          *dy = acts(n * rows, 3, size);
     float *dx = acts(n * cols, 4, size), *y = fresh((size_t)(n * rows) * 4);
     float *w_scale = fresh((size_t)rows * 4), *dy_scale = fresh((size_t)n * 4);
     int8_t *q = fresh((size_t)(rows * cols));
@@ -85,7 +86,8 @@ static void check_fp8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type,
     void *gx = up_act(x, n * cols), *gdy = up_act(dy, n * rows), *gy = poison(act_bytes(n * rows));
     void *gdx = up_act(dx, n * cols);
     float *gl = poison((size_t)(n * rows) * 4), *fresh_dx = fresh((size_t)(n * cols) * 4);
-    double near = 2e-3 * (type == T5_F8 ? 0.4 : 0.1) * size, to = near * sqrt((double)cols), fro = near * sqrt((double)rows);
+    double near = 2e-3 * (type == T5_F8 ? 0.4 : 0.1) * size, to = near * sqrt((double)cols),
+           fro = near * sqrt((double)rows);
     ref->linear_fwd(ref_dev, y, rows, xq, cols, rw, n);
     gpu.ops.linear_fwd(gpu.dev, gy, rows, gx, cols, gw, n);
     float *got = down_act(gy, n * rows);
@@ -109,8 +111,8 @@ static void check_fp8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type,
     ref->weight_free(ref_dev, rw);
     gpu.ops.weight_free(gpu.dev, gw);
     void *const dev[] = {gx, gdy, gy, gdx, gl};
-    void *const host[] = {w,  x,      dy, dx, y,   w_scale, dy_scale, q, q_scale,
-                          wq, half_w, xq, dyq, wide, fresh_dx};
+    void *const host[] = {w,       x,  dy,     dx, y,   w_scale, dy_scale, q,
+                          q_scale, wq, half_w, xq, dyq, wide,    fresh_dx};
     for (int i = 0; i < 5; i++)
         drop_dev(dev[i]);
     for (int i = 0; i < 15; i++)
@@ -174,7 +176,8 @@ static void check_left(struct batch *b, int64_t d, int64_t f)
     OK(gpu.ops.weight_freeze(gpu.dev, &go, &mo, 1, use, &err));
     float *gx = up_f(x, n * d), *gdx = up_f(x, n * d), *ggain = up_f(gain, d);
     void *gh = up_act(dh, n * f), *gdelta = up_act(delta, n * d), *gy = poison(act_bytes(n * d));
-    void *gg = poison(act_bytes(n * 2 * f)), *gdh = up_act(dh, n * f), *gdg = poison(act_bytes(n * 2 * f));
+    void *gg = poison(act_bytes(n * 2 * f)), *gdh = up_act(dh, n * f),
+         *gdg = poison(act_bytes(n * 2 * f));
     void *const y[2] = {poison(act_bytes(n * 2 * f)), poison(act_bytes(n * 2 * f))};
     gpu.ops.linear_fwd(gpu.dev, gdelta, d, gh, f, go, n); /* delta is wo's */
     gpu.ops.norm_fwd(gpu.dev, gx, gy, gx, gdelta, ggain, n, d, 1e-6f, &b->dev, &drop, &drop);

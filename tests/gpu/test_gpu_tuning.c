@@ -1,6 +1,6 @@
-/* test_gpu_tuning.c - products whose algorithm is timed and written down: near the untimed ones, the
- * same bytes from the file, nothing timed where nothing can be written, a damaged file replaced.
- * 8-bit ones are never timed. */
+/* test_gpu_tuning.c - products whose algorithm is timed and written down: near the untimed ones,
+ * the same bytes from the file, nothing timed where nothing can be written, a damaged file
+ * replaced. 8-bit ones are never timed. */
 /* SPDX-License-Identifier: MIT */
 #include "../unit/compare.h"
 

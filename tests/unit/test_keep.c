@@ -34,8 +34,15 @@ static void test_names(void **state)
 static void test_use(void **state)
 {
     struct t5_backend_handle backend = {.keep_wide = "v,wo"};
-    struct t5_config config = {.vocab = 32, .d_model = 8, .d_kv = 4, .d_ff = 16, .n_heads = 2,
-                               .n_encoder = 1, .n_decoder = 1, .gated = 1, .buckets = 8};
+    struct t5_config config = {.vocab = 32,
+                               .d_model = 8,
+                               .d_kv = 4,
+                               .d_ff = 16,
+                               .n_heads = 2,
+                               .n_encoder = 1,
+                               .n_decoder = 1,
+                               .gated = 1,
+                               .buckets = 8};
     struct t5_model m;
     struct t5_err err = {0};
     (void)state;
