@@ -15,6 +15,7 @@ extern "C" {
 #define STAGING ((size_t)16 << 20)
 #define COPIERS 8                 /* threads that fill it */
 #define ALONE ((size_t)256 << 10) /* up to so much one thread does */
+#define LANDING ((size_t)256 << 10) /* so much comes down through pinned memory */
 #define WORKSPACE ((size_t)64 << 20)
 
 bool t5_cuda_failed(t5_device *dev, cudaError_t rc, const char *what)
@@ -28,10 +29,22 @@ bool t5_cuda_failed(t5_device *dev, cudaError_t rc, const char *what)
     return true;
 }
 
+bool t5_cuda_may_grow(t5_device *dev)
+{
+    dev->moved++;
+    if (!dev->recording)
+        return true;
+    if (!dev->failure.text[0])
+        t5_fail(&dev->failure, "scratch grows while a step is recorded");
+    return false;
+}
+
 float *t5_cuda_scratch(t5_device *dev, size_t bytes)
 {
     if (bytes <= dev->scratch_bytes)
         return dev->scratch;
+    if (!t5_cuda_may_grow(dev))
+        return nullptr;
     cudaStreamSynchronize(dev->stream);
     cudaFree(dev->scratch);
     dev->scratch = nullptr;
@@ -56,6 +69,7 @@ static void cuda_close(t5_device *dev)
     cudaFree(dev->expanded);
     t5_cuda_fp8_close(dev);
     cudaFree(dev->ones);
+    cudaFreeHost(dev->landing);
     for (int i = 0; i < 2; i++) {
         cudaFreeHost(dev->staging[i]);
         if (dev->staged[i])
@@ -120,6 +134,11 @@ static int cuda_open(t5_device **out, const t5_device_options *options, t5_err *
     bool bad = t5_cuda_failed(dev, cudaSetDevice(dev->index), "select") ||
                t5_cuda_failed(dev, cudaStreamCreate(&dev->stream), "stream") ||
                t5_cuda_failed(dev, cudaMalloc(&dev->workspace, WORKSPACE), "workspace");
+    int major = 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, dev->index);
+    dev->overlaps = major >= 9;
+    cudaDeviceGetAttribute(&dev->processors, cudaDevAttrMultiProcessorCount, dev->index);
+    bad = bad || t5_cuda_failed(dev, cudaMallocHost(&dev->landing, LANDING), "landing");
     for (int i = 0; i < 2 && !bad; i++)
         bad = t5_cuda_failed(dev, cudaMallocHost(&dev->staging[i], STAGING), "staging") ||
               t5_cuda_failed(dev, cudaEventCreateWithFlags(&dev->staged[i], cudaEventDisableTiming),
@@ -242,9 +261,15 @@ static int cuda_sync(t5_device *dev, t5_err *err)
 
 static int cuda_download(t5_device *dev, void *host, const void *src, size_t bytes, t5_err *err)
 {
-    t5_cuda_failed(dev, cudaMemcpyAsync(host, src, bytes, cudaMemcpyDeviceToHost, dev->stream),
+    /* Little comes through pinned memory: one copy of the driver's less, at every decode step. */
+    void *to = bytes <= LANDING ? dev->landing : host;
+    t5_cuda_failed(dev, cudaMemcpyAsync(to, src, bytes, cudaMemcpyDeviceToHost, dev->stream),
                    "download");
-    return cuda_sync(dev, err);
+    if (cuda_sync(dev, err))
+        return -1;
+    if (to != host)
+        memcpy(host, to, bytes);
+    return 0;
 }
 
 static void cuda_download_later(t5_device *dev, const void *src, size_t bytes, int slot)
@@ -319,6 +344,12 @@ const struct t5_backend t5_backend_cuda = {
     .adamw8 = t5_cuda_adamw8,
     .decode_self = t5_cuda_decode_self,
     .decode_cross = t5_cuda_decode_cross,
+    .norm_linear = t5_cuda_norm_linear,
+    .linear_add = t5_cuda_linear_add,
     .logits_edit = t5_cuda_logits_edit,
     .topk = t5_cuda_topk,
+    .record_begin = t5_cuda_record_begin,
+    .record_end = t5_cuda_record_end,
+    .replay = t5_cuda_replay,
+    .recording_free = t5_cuda_recording_free,
 };

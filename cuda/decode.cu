@@ -1,11 +1,13 @@
 /* decode.cu - attention of one decode step over caches: a block a (row, head). Bound by memory:
  * every key and value of the row's positions is read once. Heads that are a multiple of 8 wide read
- * 16 (8) bytes a lane. */
+ * 16 (8) bytes a lane, several keys ahead. */
 /* SPDX-License-Identifier: MIT */
-#include "device.h"
+#include "dependent.h"
 
-#define THREADS 128
-#define WIDE 8 /* elements a lane takes of a head */
+#define THREADS 256
+#define AHEAD 4 /* keys a lane asks for at a time */
+#define WARPS (THREADS / 32)
+#define WIDE 8   /* elements a lane takes of a head */
 
 /* Eight neighbouring elements as floats. */
 template <typename T> __device__ inline void load8(float *to, const T *p)
@@ -15,56 +17,81 @@ template <typename T> __device__ inline void load8(float *to, const T *p)
         to[i] = a.v[i], to[4 + i] = b.v[i];
 }
 
-/* out (d_kv) = softmax(q k_j + bias_j) v_j over n keys; row(j) gives key j's element offset, the
- * same in k and v. lanes: threads that share a key, d_kv / 8. scores (n) and part (THREADS * 8) in
- * shared memory. */
-template <typename T, typename Row, typename Bias>
-__device__ void attend(T *out, const T *q, const T *k, const T *v, int n, int d_kv, Row row,
-                       Bias bias, float *scores, float *part)
+/* For ROWS queries of the same keys, rows `stride` apart in q and out, of which `live` are there:
+ * out (d_kv) = softmax(q k_j + bias_j) v_j over n keys; row(j) gives key j's element offset, the
+ * same in k and v. lanes: threads that share a key, d_kv / 8. In shared memory: scores (ROWS, room),
+ * room at least n, and part (ROWS, warps, d_kv). A query's result does not depend on the others. */
+template <int ROWS, typename T, typename Row, typename Bias>
+__device__ void attend(T *out, const T *q, int64_t stride, int live, const T *k, const T *v, int n,
+                       int d_kv, Row row, Bias bias, float *scores, int room, float *part)
 {
     int lanes = d_kv / WIDE, lane = threadIdx.x % lanes, group = threadIdx.x / lanes;
-    int groups = THREADS / lanes;
-    float qv[WIDE], kv[WIDE], acc[WIDE] = {0};
-    load8(qv, q + lane * WIDE);
-    int rounds = (n + groups - 1) / groups;
-    for (int r = 0; r < rounds; r++) { /* all lanes take part in every shuffle */
-        int j = r * groups + group;
-        float s = 0;
-        if (j < n) {
-            load8(kv, k + row(j) + lane * WIDE);
-            for (int c = 0; c < WIDE; c++)
-                s += qv[c] * kv[c];
+    int groups = THREADS / lanes, warp = threadIdx.x / 32;
+    float qv[ROWS][WIDE], kv[AHEAD][WIDE], acc[ROWS][WIDE] = {}, sum[ROWS];
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+        load8(qv[i], q + min(i, live - 1) * stride + lane * WIDE);
+    for (int first = 0; first < n; first += AHEAD * groups) {
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++)
+            load8(kv[a], k + row(min(first + a * groups + group, n - 1)) + lane * WIDE);
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++)
+#pragma unroll
+            for (int i = 0; i < ROWS; i++) { /* all lanes take part in every shuffle */
+                int j = first + a * groups + group;
+                float s = 0;
+                for (int c = 0; c < WIDE; c++)
+                    s += qv[i][c] * kv[a][c];
+                for (int m = lanes / 2; m; m /= 2)
+                    s += __shfl_xor_sync(~0u, s, m);
+                if (j < n && lane == 0)
+                    scores[i * room + j] = s + bias(j);
+            }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
+        float top = -INFINITY, *mine = scores + i * room;
+        sum[i] = 0;
+        for (int j = threadIdx.x; j < n; j += THREADS)
+            top = fmaxf(top, mine[j]);
+        top = block_max(top);
+        for (int j = threadIdx.x; j < n; j += THREADS)
+            sum[i] += mine[j] = expf(mine[j] - top);
+        sum[i] = block_sum(sum[i]); /* also orders the writes of scores */
+    }
+    for (int first = 0; first < n; first += AHEAD * groups) {
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++)
+            load8(kv[a], v + row(min(first + a * groups + group, n - 1)) + lane * WIDE);
+#pragma unroll
+        for (int a = 0; a < AHEAD; a++)
+#pragma unroll
+            for (int i = 0; i < ROWS; i++) {
+                int j = first + a * groups + group;
+                float p = j < n ? scores[i * room + j] : 0;
+                for (int c = 0; c < WIDE; c++)
+                    acc[i][c] += p * kv[a][c];
+            }
+    }
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+        for (int c = 0; c < WIDE; c++) {
+            for (int m = lanes; m < 32; m *= 2)
+                acc[i][c] += __shfl_xor_sync(~0u, acc[i][c], m);
+            if (threadIdx.x % 32 < lanes)
+                part[(i * WARPS + warp) * d_kv + lane * WIDE + c] = acc[i][c];
         }
-        for (int m = lanes / 2; m; m /= 2)
-            s += __shfl_xor_sync(~0u, s, m);
-        if (j < n && lane == 0)
-            scores[j] = s + bias(j);
-    }
     __syncthreads();
-    float top = -INFINITY, sum = 0;
-    for (int j = threadIdx.x; j < n; j += THREADS)
-        top = fmaxf(top, scores[j]);
-    top = block_max(top);
-    for (int j = threadIdx.x; j < n; j += THREADS) {
-        float p = expf(scores[j] - top);
-        scores[j] = p;
-        sum += p;
-    }
-    sum = block_sum(sum); /* also orders the writes of scores */
-    for (int j = group; j < n; j += groups) {
-        load8(kv, v + row(j) + lane * WIDE);
-        for (int c = 0; c < WIDE; c++)
-            acc[c] += scores[j] * kv[c];
-    }
-    for (int c = 0; c < WIDE; c++)
-        part[threadIdx.x * WIDE + c] = acc[c];
-    __syncthreads();
-    for (int c = threadIdx.x; c < d_kv; c += THREADS) {
-        float o = 0;
-        for (int g = 0; g < groups; g++)
-            o += part[(g * lanes + c / WIDE) * WIDE + c % WIDE];
-        from_float(out + c, o / sum);
-    }
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+        for (int c = threadIdx.x; c < d_kv && i < live; c += THREADS) {
+            float o = 0;
+            for (int w = 0; w < WARPS; w++)
+                o += part[(i * WARPS + w) * d_kv + c];
+            from_float(out + i * stride + c, o / sum[i]);
+        }
 }
 
 /* The same for heads of any width: a thread a key. */
@@ -93,6 +120,13 @@ __device__ void attend_any(T *out, const T *q, const T *k, const T *v, int n, in
     }
 }
 
+/* A hint: nothing is read yet, so it may come before the kernel that writes there has ended. */
+__device__ inline void prefetch(const void *p, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += 128)
+        asm volatile("prefetch.global.L2 [%0];" ::"l"((const char *)p + at));
+}
+
 struct self_view {
     int length, heads, d_kv, max_distance;
     const int32_t *slot, *position, *history, *bucket;
@@ -103,7 +137,15 @@ template <typename T, bool WHOLE>
 __global__ void self_attention(T *out, T *k_cache, T *v_cache, const T *qkv, self_view s)
 {
     extern __shared__ float shared[]; /* scores (length), part */
+    dependency_release();
     int r = blockIdx.x, h = blockIdx.y, width = s.heads * s.d_kv, t = s.position[r];
+    auto row = [&](int j) {
+        int slot = j < t ? s.history[(int64_t)r * s.length + j] : s.slot[r];
+        return ((int64_t)slot * s.length + j) * width + h * s.d_kv;
+    };
+    for (int j = threadIdx.x; j < 2 * t; j += THREADS)
+        prefetch((j % 2 ? v_cache : k_cache) + row(j / 2), s.d_kv * sizeof(T));
+    dependency_wait();
     const T *q = qkv + (int64_t)r * 3 * width + h * s.d_kv;
     int64_t mine = ((int64_t)s.slot[r] * s.length + t) * width + h * s.d_kv;
     for (int c = threadIdx.x; c < s.d_kv; c += THREADS) {
@@ -111,18 +153,14 @@ __global__ void self_attention(T *out, T *k_cache, T *v_cache, const T *qkv, sel
         v_cache[mine + c] = q[2 * width + c];
     }
     __syncthreads(); /* only this block reads what it wrote: a row's own last position */
-    auto row = [&](int j) {
-        int slot = j < t ? s.history[(int64_t)r * s.length + j] : s.slot[r];
-        return ((int64_t)slot * s.length + j) * width + h * s.d_kv;
-    };
     auto bias = [&](int j) {
         int far = s.max_distance;
         return s.bias[s.bucket[far + max(-far, j - t)] * s.heads + h];
     };
     T *o = out + (int64_t)r * width + h * s.d_kv;
     if (WHOLE)
-        attend(o, q, (const T *)k_cache, (const T *)v_cache, t + 1, s.d_kv, row, bias, shared,
-               shared + s.length);
+        attend<1>(o, q, 0, 1, (const T *)k_cache, (const T *)v_cache, t + 1, s.d_kv, row, bias,
+                  shared, s.length, shared + s.length);
     else
         attend_any(o, q, (const T *)k_cache, (const T *)v_cache, t + 1, s.d_kv, row, bias, shared);
 }
@@ -146,11 +184,10 @@ template <typename K> static bool room(t5_device *dev, K kernel, size_t bytes)
 template <typename T, bool WHOLE>
 static void launch_self(t5_device *dev, T *out, T *kc, T *vc, const T *qkv, int64_t n, self_view v)
 {
-    size_t bytes = ((size_t)v.length + THREADS * WIDE) * sizeof(float);
+    size_t bytes = ((size_t)v.length + WARPS * (size_t)v.d_kv) * sizeof(float);
     if (room(dev, self_attention<T, WHOLE>, bytes))
-        self_attention<T, WHOLE>
-            <<<dim3((unsigned)n, (unsigned)v.heads), THREADS, bytes, dev->stream>>>(out, kc, vc,
-                                                                                    qkv, v);
+        launch_dependent(dev, self_attention<T, WHOLE>, dim3((unsigned)n, (unsigned)v.heads),
+                         THREADS, bytes, out, kc, vc, qkv, v);
 }
 
 OP t5_cuda_decode_self(t5_device *dev, act *out, act *k_cache, act *v_cache, const act *qkv,
@@ -172,44 +209,68 @@ OP t5_cuda_decode_self(t5_device *dev, act *out, act *k_cache, act *v_cache, con
     T5_LAUNCHED(dev);
 }
 
-template <typename T, bool WHOLE>
-__global__ void cross_attention(T *out, const T *q, const T *kv, const int32_t *begin,
-                                const int32_t *count, int heads, int d_kv, int most)
+struct cross_view {
+    int n_rows, heads, d_kv, most;
+    const int32_t *begin, *count;
+};
+
+/* Rows of one source stand side by side: a block takes up to ROWS of them, the first of such a
+ * group for the others. */
+template <typename T, bool WHOLE, int ROWS>
+__global__ void cross_attention(T *out, const T *q, const T *kv, cross_view s)
 {
-    extern __shared__ float shared[]; /* scores (most), part */
-    int r = blockIdx.x, h = blockIdx.y, width = heads * d_kv, n = count[r];
-    int64_t first = (int64_t)begin[r] * 2 * width + h * d_kv, at = (int64_t)r * width + h * d_kv;
+    extern __shared__ float shared[]; /* scores (ROWS, most), part */
+    int r = blockIdx.x, h = blockIdx.y, width = s.heads * s.d_kv, n = s.count[r], live = 1;
+    int64_t begin = s.begin[r], first = begin * 2 * width + h * s.d_kv;
+    int64_t at = (int64_t)r * width + h * s.d_kv;
     auto row = [&](int j) { return first + (int64_t)j * 2 * width; };
     auto bias = [](int) { return 0.0f; };
+    dependency_release();
+    if (ROWS > 1) {
+        int before = 0;
+        while (before < r && s.begin[r - before - 1] == begin)
+            before++;
+        if (before % ROWS)
+            return;
+        while (live < ROWS && r + live < s.n_rows && s.begin[r + live] == begin)
+            live++;
+    }
+    for (int j = threadIdx.x; j < 2 * n; j += THREADS) /* keys and values into L2 */
+        prefetch(kv + row(j / 2) + j % 2 * width, s.d_kv * sizeof(T));
+    dependency_wait();
     if (WHOLE)
-        attend(out + at, q + at, kv, kv + width, n, d_kv, row, bias, shared, shared + most);
+        attend<ROWS>(out + at, q + at, width, live, kv, kv + width, n, s.d_kv, row, bias, shared,
+                     s.most, shared + ROWS * s.most);
     else
-        attend_any(out + at, q + at, kv, kv + width, n, d_kv, row, bias, shared);
+        attend_any(out + at, q + at, kv, kv + width, n, s.d_kv, row, bias, shared);
 }
 
-template <typename T, bool WHOLE>
-static void launch_cross(t5_device *dev, T *out, const T *q, const T *kv,
-                         const t5_decode_rows *rows, const t5_attention *s)
+template <typename T, bool WHOLE, int ROWS>
+static void launch_cross(t5_device *dev, T *out, const T *q, const T *kv, cross_view v)
 {
-    int most = (int)rows->longest_source;
-    size_t bytes = ((size_t)most + THREADS * WIDE) * sizeof(float);
-    if (room(dev, cross_attention<T, WHOLE>, bytes))
-        cross_attention<T, WHOLE>
-            <<<dim3((unsigned)rows->n_rows, (unsigned)s->heads), THREADS, bytes, dev->stream>>>(
-                out, q, kv, rows->source_begin, rows->source_count, (int)s->heads, (int)s->d_kv,
-                most);
+    size_t bytes = ROWS * ((size_t)v.most + WARPS * (size_t)v.d_kv) * sizeof(float);
+    if (room(dev, cross_attention<T, WHOLE, ROWS>, bytes))
+        launch_dependent(dev, cross_attention<T, WHOLE, ROWS>,
+                         dim3((unsigned)v.n_rows, (unsigned)v.heads), THREADS, bytes, out, q, kv,
+                         v);
 }
 
 OP t5_cuda_decode_cross(t5_device *dev, act *out, const act *q, const act *kv,
                         const t5_decode_rows *rows, const t5_attention *s)
 {
+    cross_view v = {(int)rows->n_rows,         (int)s->heads,      (int)s->d_kv,
+                    (int)rows->longest_source, rows->source_begin, rows->source_count};
+    /* Beyond that, shared memory for the scores of several rows is more than a block gets. */
+    bool several = rows->sharing > 1 && v.most <= 8192;
     if (rows->n_rows == 0)
         return;
     T5_WITH_ACT(dev, {
-        if (whole_head(s))
-            launch_cross<T, true>(dev, (T *)out, (const T *)q, (const T *)kv, rows, s);
+        if (whole_head(s) && several)
+            launch_cross<T, true, 4>(dev, (T *)out, (const T *)q, (const T *)kv, v);
+        else if (whole_head(s))
+            launch_cross<T, true, 1>(dev, (T *)out, (const T *)q, (const T *)kv, v);
         else
-            launch_cross<T, false>(dev, (T *)out, (const T *)q, (const T *)kv, rows, s);
+            launch_cross<T, false, 1>(dev, (T *)out, (const T *)q, (const T *)kv, v);
     });
     T5_LAUNCHED(dev);
 }

@@ -37,11 +37,16 @@ struct t5_device {
     int64_t n_ones;
     int64_t max_memory;   /* bytes in all; 0: no limit */
     int64_t own, at_open; /* bytes that opening took; that were free then */
+    int processors; /* multiprocessors */
+    int overlaps;  /* kernels may start while the one before ends: see dependent.h */
+    int recording; /* between record_begin and record_end: nothing may allocate */
+    int moved;     /* how often scratch has moved */
     char *staging[2]; /* pinned: what upload copies through */
     cudaEvent_t staged[2];
     int staging_next;
     char *later; /* pinned: T5_LATER_SLOTS small downloads */
     cudaEvent_t later_done[T5_LATER_SLOTS];
+    char *landing; /* pinned: what small downloads come through */
     struct t5_matmul_cache *matmuls;
     struct t5_choices *choices;   /* what choose.cu found out, in this run or before */
     int asked_choices, no_tuning; /* whether they were looked for; may be */
@@ -52,6 +57,9 @@ struct t5_device {
 bool t5_cuda_failed(t5_device *dev, cudaError_t rc, const char *what);
 /* Ends every launcher: the launch itself, not its completion. */
 #define T5_LAUNCHED(dev) t5_cuda_failed(dev, cudaGetLastError(), __func__)
+/* Before memory that operators share moves: false, with a failure, while a step is recorded. What
+ * was recorded before is then out of date. */
+bool t5_cuda_may_grow(t5_device *dev);
 /* At least that much device scratch, valid until the next call; NULL after a failure. Grows outside
  * the step loop only: sizes depend on shapes that the first step already has. */
 float *t5_cuda_scratch(t5_device *dev, size_t bytes);
@@ -342,16 +350,24 @@ struct t5_weight {
     const void *values;  /* act (rows, cols): what products read; NULL where q is kept */
     void *owned;         /* the same, where this owns it */
     const float *master; /* bound: the trainable floats */
-    int8_t *q;    /* int8 kept as it came, expanded into scratch before each product; or NULL */
+    int8_t *q;    /* int8 kept as it came; or NULL */
     float *scale; /* (rows), with q */
     uint8_t *e4m3, *e4m3_t; /* 8 bits in place of values (fp8.h): (rows, cols), (cols, rows) */
     float *row_scale;       /* (rows), with e4m3 */
+    int steps;    /* T5_USE_STEP, and memory has not been found short */
+    int few;      /* no gradient goes through it: few_rows.cu may multiply by it */
 };
-/* What a product reads: values, or q expanded into scratch. */
+/* What a product of many rows reads: values, or q expanded: for good where decoding steps read it
+ * and memory allows, else into scratch. */
 const void *t5_cuda_weight_values(t5_device *dev, const t5_weight *w);
 
 /* At least that much of t5_device.expanded; for loading. */
 int t5_cuda_need_expanded(t5_device *dev, size_t bytes, t5_err *err);
+#define T5_FEW_ROWS 16
+/* y (n, rows) = factor x (n, cols) w^T where that is bf16 and 1 to T5_FEW_ROWS rows (few_rows.cu);
+ * y is act or float. false: not its shape, nothing was launched. */
+bool t5_cuda_few_rows(t5_device *dev, void *y, int64_t ldy, int y_float, const act *x, int64_t ldx,
+                      const t5_weight *w, int64_t n, float factor);
 
 /* C (m, n) row-major [+]= scale x A (m, k) B(n, k)^T or A (m, k) B (k, n) or A(k, m)^T B(k, n);
  * types act or float */
@@ -416,6 +432,11 @@ OP t5_cuda_decode_self(t5_device *, act *, act *, act *, const act *, const t5_d
                        const t5_attention *);
 OP t5_cuda_decode_cross(t5_device *, act *, const act *, const act *, const t5_decode_rows *,
                         const t5_attention *);
+extern "C" int t5_cuda_norm_linear(t5_device *, void *, const float *, const float *, float,
+                                   const t5_weight *, int64_t, t5_step_end, t5_glu, float,
+                                   const t5_weight *);
+extern "C" int t5_cuda_linear_add(t5_device *, float *, const act *, const t5_weight *, int64_t,
+                                  const t5_weight *);
 OP t5_cuda_logits_edit(t5_device *, float *, int64_t, const int32_t *, const int32_t *, int64_t,
                        float);
 OP t5_cuda_topk(t5_device *, float *, int32_t *, float *, const float *, int64_t, int64_t, int64_t);
@@ -426,6 +447,10 @@ void t5_cuda_weight_refresh(t5_device *, t5_weight *);
 void t5_cuda_weight_free(t5_device *, t5_weight *);
 int64_t t5_cuda_weight_bytes(const t5_device *, t5_dtype, int64_t, int64_t, unsigned);
 int64_t t5_cuda_memory_free(t5_device *);
+void t5_cuda_record_begin(t5_device *);
+t5_recording *t5_cuda_record_end(t5_device *);
+int t5_cuda_replay(t5_device *, t5_recording *);
+void t5_cuda_recording_free(t5_device *, t5_recording *);
 int t5_cuda_alloc(t5_device *, void **, size_t, const char *, t5_err *);
 void t5_cuda_upload(t5_device *, void *, const void *, size_t);
 }

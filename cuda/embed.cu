@@ -1,12 +1,14 @@
 /* embed.cu - rows of the table with dropout, and their gradients. Bound by memory. */
 /* SPDX-License-Identifier: MIT */
-#include "device.h"
+#include "dependent.h"
 
 template <typename T>
 __global__ void gather(float *x, const T *table, const int32_t *ids, int d, pack_view pack,
                        t5_dropout drop, bool whole)
 {
     int64_t i = blockIdx.x;
+    dependency_release();
+    dependency_wait();
     drop_row dr = drop_at(drop, pack, i);
     for (int c = threadIdx.x * 4; c < d; c += blockDim.x * 4) {
         quad q = load_quad(table + (int64_t)ids[i] * d, c, d, whole);
@@ -21,8 +23,9 @@ OP t5_cuda_embed_fwd(t5_device *dev, float *x, const t5_weight *table, const int
     int d = (int)table->cols;
     if (pack->n_tokens == 0)
         return;
-    T5_WITH_ACT(dev, gather<T><<<(unsigned)pack->n_tokens, 256, 0, dev->stream>>>(
-                         x, (const T *)table->values, ids, d, view(pack), value(drop), d % 4 == 0));
+    T5_WITH_ACT(dev, launch_dependent(dev, gather<T>, dim3((unsigned)pack->n_tokens), 256, 0, x,
+                                      (const T *)table->values, ids, d, view(pack), value(drop),
+                                      d % 4 == 0));
     T5_LAUNCHED(dev);
 }
 

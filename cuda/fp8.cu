@@ -143,6 +143,8 @@ static t5_fp8_rows room(t5_device *dev, int64_t n, int64_t cols)
 {
     size_t scales = ((size_t)n * 4 + 255) / 256 * 256, bytes = scales + (size_t)(n * cols);
     if (bytes > dev->rows8_bytes) {
+        if (!t5_cuda_may_grow(dev))
+            return {nullptr, nullptr};
         cudaStreamSynchronize(dev->stream);
         cudaFree(dev->rows8);
         dev->rows8 = nullptr;

@@ -2,32 +2,9 @@
  * or SiLU. Bound by memory: 3 elements moved a result forward, 5 back. With 8-bit products a block
  * takes a row and leaves its result in 8 bits too (fp8.h). */
 /* SPDX-License-Identifier: MIT */
+#include "activation.h"
+#include "dependent.h"
 #include "fp8.h"
-
-/* 1 / (1 + exp(-x)). For bf16 results by the special-function unit: some 2^-21 off, where bf16
- * rounds at 2^-9. f32 is for proof. */
-template <typename T> __device__ inline float logistic(float x)
-{
-    return sizeof(T) == 2 ? __fdividef(1, 1 + __expf(-x)) : 1 / (1 + expf(-x));
-}
-
-struct activated {
-    float value, slope;
-};
-
-/* gelu_new: (1 + tanh z) / 2 is the logistic function of 2z, and does not cancel where z < 0. */
-template <typename T> __device__ inline activated activate(float x, t5_glu kind)
-{
-    if (kind == T5_GLU_RELU)
-        return {fmaxf(x, 0), x > 0 ? 1.0f : 0.0f};
-    if (kind == T5_GLU_SILU) {
-        float s = logistic<T>(x);
-        return {x * s, s * (1 + x * (1 - s))};
-    }
-    const float a = 2 * 0.79788456080286535588f, b = 0.044715f, square = x * x;
-    float s = logistic<T>(a * x * (1 + b * square));
-    return {x * s, s + x * s * (1 - s) * a * (1 + 3 * b * square)};
-}
 
 struct glu_shape {
     int64_t n;
@@ -70,6 +47,8 @@ template <typename T> __global__ void glu_forward(T *h, const T *g, glu_shape s)
     const int octets = (s.f + 7) / 8, f = s.f;
     const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, i = at / octets;
     const int c = (int)(at - i * octets) * 8;
+    dependency_release();
+    dependency_wait();
     if (i >= s.n)
         return;
     const T *row = g + i * f * (s.gated ? 2 : 1);
@@ -121,6 +100,8 @@ __global__ void __launch_bounds__(ROW_THREADS, 2)
     const int64_t i = blockIdx.x;
     const int f = s.f;
     uint4 gate[VECTORS], up[VECTORS];
+    dependency_release();
+    dependency_wait();
     load_row<VECTORS>(gate, g + i * 2 * f, f);
     load_row<VECTORS>(up, g + i * 2 * f + f, f);
     const drop_row dropped = drop_at(s.drop, s.pack, i);
@@ -224,14 +205,14 @@ OP t5_cuda_glu_fwd(t5_device *dev, act *h, const act *g, int64_t n, int64_t f, t
     if (row_fits(&s))
         h8 = t5_cuda_fp8_offer(dev, n, f);
     if (h8.q) {
-        WITH_ROW(f, glu_forward_row<VECTORS><<<(unsigned)n, threads, 0, dev->stream>>>(
-                        (bf16 *)h, h8, (const bf16 *)g, s));
+        WITH_ROW(f, launch_dependent(dev, glu_forward_row<VECTORS>, dim3((unsigned)n), threads, 0,
+                                     (bf16 *)h, h8, (const bf16 *)g, s));
         T5_LAUNCHED(dev);
         t5_cuda_fp8_left(dev, h, nullptr, n, f);
         return;
     }
-    T5_WITH_ACT(dev, glu_forward<T><<<blocks_for(n * ((f + 7) / 8), 256), 256, 0, dev->stream>>>(
-                         (T *)h, (const T *)g, s));
+    T5_WITH_ACT(dev, launch_dependent(dev, glu_forward<T>, dim3(blocks_for(n * ((f + 7) / 8), 256)),
+                                      256, 0, (T *)h, (const T *)g, s));
     T5_LAUNCHED(dev);
 }
 

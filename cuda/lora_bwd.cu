@@ -45,6 +45,7 @@ __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
     int c = ((int)blockIdx.x * LORA_WARPS + warp) * 32 * J + 8 * q;
     int first = (int)blockIdx.y * tiles * 16, end = min(n, first + tiles * 16);
     dependency_release();
+    dependency_wait();
     if ((int)blockIdx.x * back_y_shape<RT>::slice >= side.rows)
         return;
     uint32_t b[J][2][2 * RT][2];
@@ -477,20 +478,20 @@ void t5_cuda_lora_mma_bwd(t5_device *dev, bf16 *dx, int64_t lddx, bf16 *du, cons
     parts.du = parts.da = scratch;
     parts.db = scratch + du_floats;
 
-    lora_launch(dev, false, back_y,
-                dim3((unsigned)parts.slices, (unsigned)parts.chunks, (unsigned)g.count), 0, parts,
+    launch_dependent(dev, back_y,
+                dim3((unsigned)parts.slices, (unsigned)parts.chunks, (unsigned)g.count),
+                LORA_THREADS, 0, parts,
                 dy, lddy, u, g, n, y_each);
     int64_t quads = ((int64_t)n * g.count + parts.rows) * (r / 4);
-    lora_launch(dev, true, lora_back_finish, dim3(blocks_for(quads, LORA_THREADS)), 0, du, parts, g,
-                n, r / 4, slice);
+    launch_dependent(dev, lora_back_finish, dim3(blocks_for(quads, LORA_THREADS)), LORA_THREADS, 0, du,
+                parts, g, n, r / 4, slice);
     size_t places = (size_t)x_each * 16 * sizeof(lora_place);
     size_t pool = (size_t)(g.count * steps) * 1024 * sizeof(float);
-    lora_launch(dev, true,
-                g.drop ? choose_back_x<true>(g.count, steps) : choose_back_x<false>(g.count, steps),
-                dim3((unsigned)x_across, (unsigned)parts.da_chunks), places > pool ? places : pool,
-                dx, lddx, parts, x, ldx, cols, (const bf16 *)du, g, pass, x_each);
+    launch_dependent(dev, g.drop ? choose_back_x<true>(g.count, steps) : choose_back_x<false>(g.count, steps),
+                dim3((unsigned)x_across, (unsigned)parts.da_chunks), LORA_THREADS,
+                places > pool ? places : pool, dx, lddx, parts, x, ldx, cols, (const bf16 *)du, g, pass, x_each);
     if (parts.da_chunks > 1)
-        lora_launch(dev, true, lora_back_add,
-                    dim3(blocks_for((int64_t)g.count * g.rank * cols, 4 * LORA_THREADS)), 0, parts,
-                    g, cols);
+        launch_dependent(dev, lora_back_add,
+                    dim3(blocks_for((int64_t)g.count * g.rank * cols, 4 * LORA_THREADS)),
+                    LORA_THREADS, 0, parts, g, cols);
 }

@@ -78,6 +78,7 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
         lora_find_places(place, pass, first, tiles * 16);
         __syncthreads();
     }
+    dependency_wait();
     down_tile next = load_down_tile(x, ldx, first + p, pass.n, c, cols);
     for (int row = first; row < end; row += 16) {
         down_tile now = next;
@@ -151,6 +152,7 @@ __global__ void __launch_bounds__(LORA_THREADS, 2)
                 b[s][j][k][0] = pack_pair(v.x, v.y);
                 b[s][j][k][1] = pack_pair(v.z, v.w);
             }
+    dependency_release();
     dependency_wait();
 #pragma unroll 1
     for (int e = (int)threadIdx.x; e < tiles * 16 * R; e += LORA_THREADS) {
@@ -260,13 +262,14 @@ void t5_cuda_lora_mma_fwd(t5_device *dev, bf16 *y, int64_t ldy, bf16 *u, const b
         return;
     int blocks = g.count * steps <= 2 ? LORA_BLOCKS : LORA_BLOCKS / 2;
     int each = lora_cut(tiles, slices, blocks, 1, DOWN_TILES);
-    lora_launch(
-        dev, false, g.drop ? choose_down<true>(g.count, steps) : choose_down<false>(g.count, steps),
-        dim3((unsigned)slices, blocks_for(tiles, each)), 0, partial, x, ldx, cols, g, pass, each);
+    launch_dependent(
+        dev, g.drop ? choose_down<true>(g.count, steps) : choose_down<false>(g.count, steps),
+        dim3((unsigned)slices, blocks_for(tiles, each)), LORA_THREADS, 0, partial, x, ldx, cols, g,
+        pass, each);
     up_kernel *up = choose_up(steps, pass.n <= 512, &columns);
     int across = (int)blocks_for(rows, columns) * g.count;
     each = lora_cut(tiles, across, LORA_BLOCKS, 1, UP_TILES);
-    lora_launch(dev, true, up,
-                dim3(blocks_for(rows, columns), blocks_for(tiles, each), (unsigned)g.count), 0, y,
-                ldy, u, (const float *)partial, slices, g, pass, each);
+    launch_dependent(dev, up,
+                     dim3(blocks_for(rows, columns), blocks_for(tiles, each), (unsigned)g.count),
+                     LORA_THREADS, 0, y, ldy, u, (const float *)partial, slices, g, pass, each);
 }

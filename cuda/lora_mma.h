@@ -13,6 +13,7 @@
 #ifndef T5_CUDA_LORA_MMA_H
 #define T5_CUDA_LORA_MMA_H
 
+#include "dependent.h"
 #include "instructions.h"
 #include "lora.h"
 
@@ -117,43 +118,6 @@ __device__ inline quad lora_sum_quad(const float *part, int count, int64_t strid
 }
 
 /* ---- launches ---- */
-
-/* On Hopper a kernel may start while the one before ends: everything before dependency_wait may
- * read only what no kernel of this operator writes. (CUDA programming guide, programmatic dependent
- * launch) */
-__device__ inline void dependency_wait()
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-__device__ inline void dependency_release()
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-
-/* dependent: the kernel calls dependency_wait, in every block, before it touches the results of the
- * one before. */
-template <typename... P, typename... A>
-static void lora_launch(t5_device *dev, bool dependent, void (*kernel)(P...), dim3 grid,
-                        size_t shared, A... args)
-{
-    int major = 0;
-    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, dev->index);
-    cudaLaunchAttribute overlap = {};
-    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    overlap.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = grid;
-    config.blockDim = dim3(LORA_THREADS);
-    config.dynamicSmemBytes = shared;
-    config.stream = dev->stream;
-    config.attrs = &overlap;
-    config.numAttrs = dependent && major >= 9 ? 1 : 0;
-    t5_cuda_failed(dev, cudaLaunchKernelEx(&config, kernel, (P)args...), "lora");
-}
 
 /* Cuts `tiles` tiles of 16 rows for `across` blocks side by side: tiles a block, at least `least`
  * and at most `limit`, and as near to one full wave of `blocks` as that allows. */

@@ -182,6 +182,8 @@ OP t5_cuda_linear_fwd(t5_device *dev, act *y, int64_t ldy, const act *x, int64_t
                       const t5_weight *w, int64_t n)
 {
     int f = !dev->bf16;
+    if (t5_cuda_few_rows(dev, y, ldy, 0, x, ldx, w, n, 1))
+        return;
     if (w->e4m3)
         linear_fp8(dev, y, ldy, x, ldx, w, n);
     else
@@ -192,6 +194,8 @@ OP t5_cuda_linear_fwd(t5_device *dev, act *y, int64_t ldy, const act *x, int64_t
 OP t5_cuda_logits_fwd(t5_device *dev, float *logits, const act *x, int64_t ldx, const t5_weight *w,
                       int64_t n, float scale)
 {
+    if (t5_cuda_few_rows(dev, logits, w->rows, 1, x, ldx, w, n, scale))
+        return;
     if (w->e4m3)
         t5_cuda_matmul_fp8(dev, logits, w->rows, 1,
                            t5_cuda_fp8_rows(dev, (const bf16 *)x, ldx, nullptr, n, w->cols),

@@ -3,6 +3,7 @@
  * Bound by memory: forward reads x and delta and writes x and y once; a row waits in registers, all
  * of its loads in flight at once. With 8-bit products the result is left in 8 bits too (fp8.h). */
 /* SPDX-License-Identifier: MIT */
+#include "dependent.h"
 #include "fp8.h"
 
 /* Elements c .. c+7 of a row belong to one thread: VECTORS times. */
@@ -40,6 +41,8 @@ __global__ void norm_forward(float *x_out, T *y, t5_fp8_rows y8, const float *x_
     const int d = s.d;
     octet x[VECTORS], add[VECTORS];
     float sum = 0;
+    dependency_release();
+    dependency_wait();
 #pragma unroll
     EACH(k)
     {
@@ -178,16 +181,17 @@ OP t5_cuda_norm_fwd(t5_device *dev, float *x_out, act *y, const float *x_in, con
         y8 = t5_cuda_fp8_offer(dev, n, d);
     }
     if (y8.q) {
-        WITH_VECTORS(l.vectors, norm_forward<bf16, VECTORS, true>
-                     <<<blocks, l.threads, 0, dev->stream>>>(x_out, (bf16 *)y, y8, x_in,
-                                                             (const bf16 *)delta, w, s));
+        WITH_VECTORS(l.vectors, launch_dependent(dev, norm_forward<bf16, VECTORS, true>, blocks,
+                                                 l.threads, 0, x_out, (bf16 *)y, y8, x_in,
+                                                 (const bf16 *)delta, w, s));
         T5_LAUNCHED(dev);
         t5_cuda_fp8_left(dev, y, nullptr, n, d);
         return;
     }
-    T5_WITH_ACT(dev, WITH_VECTORS(l.vectors, norm_forward<T, VECTORS, false>
-                                  <<<blocks, l.threads, 0, dev->stream>>>(
-                                      x_out, (T *)y, y8, x_in, (const T *)delta, w, s)));
+    T5_WITH_ACT(dev, WITH_VECTORS(l.vectors,
+                                  launch_dependent(dev, norm_forward<T, VECTORS, false>, blocks,
+                                                   l.threads, 0, x_out, (T *)y, y8, x_in,
+                                                   (const T *)delta, w, s)));
     T5_LAUNCHED(dev);
 }
 

@@ -1,6 +1,6 @@
-/* weights.cu - matrices on the device: frozen ones in the activation type (or int8 as they came,
- * with T5_USE_COMPACT), trainable ones as views of their f32 masters with a copy in the
- * activation type. */
+/* weights.cu - matrices on the device: frozen ones in the activation type (int8 as they came where
+ * no gradient goes through them, or with T5_USE_COMPACT), trainable ones as views of their f32
+ * masters with a copy in the activation type. */
 /* SPDX-License-Identifier: MIT */
 #include "fp8.h"
 #include "load.h"
@@ -60,8 +60,8 @@ static size_t act_size(const t5_device *dev)
 
 static int keeps_int8(const t5_device *dev, t5_dtype type, int64_t cols, unsigned use)
 {
-    return (use & T5_USE_COMPACT) && dev->bf16 && type == T5_I8 && cols % 4 == 0 &&
-           !(use & T5_USE_GATHER);
+    return dev->bf16 && type == T5_I8 && cols % 4 == 0 && !(use & T5_USE_GATHER) &&
+           (use & T5_USE_COMPACT || !(use & T5_USE_INPUT_GRAD));
 }
 
 static int load_part(t5_device *dev, char *out, const t5_matrix *part, t5_err *err)
@@ -112,10 +112,12 @@ int t5_cuda_weight_freeze(t5_device *dev, t5_weight **out, const t5_matrix *part
         w->rows += parts[i].rows;
         keep = keep && keeps_int8(dev, parts[i].type, w->cols, use);
     }
+    w->few = !(use & T5_USE_INPUT_GRAD);
     if (t5_cuda_fp8_keeps(dev, w->rows, w->cols, use)) {
         if (t5_cuda_fp8_load(dev, w, parts, n_parts, use, err))
             goto fail;
     } else if (keep) {
+        w->steps = (use & T5_USE_STEP) && !(use & T5_USE_COMPACT);
         if (load_int8(dev, w, parts, n_parts, err))
             goto fail;
     } else {
@@ -190,13 +192,30 @@ int64_t t5_cuda_weight_bytes(const t5_device *dev, t5_dtype type, int64_t rows, 
     return rows * cols * (int64_t)act_size(dev);
 }
 
-const void *t5_cuda_weight_values(t5_device *dev, const t5_weight *w)
+/* Memory for all of w as bf16, if afterwards an eighth of what there is remains free; or NULL. */
+static void *room_to_keep(t5_device *dev, const t5_weight *w)
 {
+    int64_t bytes = w->rows * w->cols * (int64_t)sizeof(bf16);
+    void *p = nullptr;
+    t5_err err;
+    if (t5_cuda_memory_free(dev) < bytes + dev->at_open / 8 ||
+        t5_cuda_alloc(dev, &p, (size_t)bytes, "a weight", &err))
+        return nullptr;
+    return p;
+}
+
+const void *t5_cuda_weight_values(t5_device *dev, const t5_weight *weight)
+{
+    t5_weight *w = const_cast<t5_weight *>(weight);
     if (w->values)
         return w->values;
+    if (w->steps && !dev->recording) {
+        w->values = w->owned = room_to_keep(dev, w);
+        w->steps = w->owned != nullptr; /* asked once */
+    }
+    bf16 *to = w->owned ? (bf16 *)w->owned : (bf16 *)dev->expanded;
     int64_t quads = w->rows * w->cols / 4;
-    expand<<<blocks_for(quads, 256), 256, 0, dev->stream>>>(dev->expanded, w->q, w->scale, quads,
-                                                            w->cols);
+    expand<<<blocks_for(quads, 256), 256, 0, dev->stream>>>(to, w->q, w->scale, quads, w->cols);
     T5_LAUNCHED(dev);
-    return dev->expanded;
+    return to;
 }

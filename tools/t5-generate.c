@@ -25,7 +25,7 @@ static int sample, score, logprobs, stats;
 static struct t5_skip skip = {.program = "t5-generate"};
 /* -1 and NAN: not given */
 static int64_t beams = 1, top_k = -1, seed = 42, max_new = 50, min_new, no_repeat, returned = 1;
-static int64_t batch_tokens = T5_BATCH_TOKENS, threads, max_line = (int64_t)T5_MAX_LINE;
+static int64_t batch_tokens, max_memory, threads, max_line = (int64_t)T5_MAX_LINE;
 static double temperature = -1, top_p = -1, min_p = -1, typical = -1, length_penalty = NAN, repetition_penalty = 1;
 
 static const struct t5_option options[] = {
@@ -61,13 +61,14 @@ static const struct t5_option options[] = {
     {"logprobs", 0, T5_OPT_FLAG, NULL, &logprobs, 0, 0, "add each token's log-probability"},
     {"stats", 0, T5_OPT_FLAG, NULL, &stats, 0, 0, "at the end, a line of JSON on standard error: speed, memory"},
     {"batch-tokens", 0, T5_OPT_INT, "N", &batch_tokens, 1, 1 << 30,
-     "most source and target tokens worked on at a time"},
+     "most source and target tokens worked on at a time [by device]"},
     {"compute", 0, T5_OPT_CHOICE, "f32|bf16|int8|fp8", &compute, 0, 0,
      "arithmetic of the products [by model and device]"},
     {"keep-bf16", 0, T5_OPT_STRING, "LIST", &keep_bf16, 0, 0,
      "fp8: projections that stay bf16: q,k,v,o,wi,wi_0,wi_1,wo"},
     {"no-tuning", 0, T5_OPT_FLAG, NULL, &no_tuning, 0, 0,
      "on a GPU: products as the library chooses them, none timed"},
+    {"max-memory", 0, T5_OPT_SIZE, "SIZE", &max_memory, 1, 1e18, "take no more of a GPU's memory, as 14GiB"},
     {"device", 0, T5_OPT_STRING, "DEVICE", &device, 0, 0, "auto, cpu, ref, cuda or cuda:N"},
     {"threads", 'j', T5_OPT_INT, "N", &threads, 0, 4096, "CPU threads; 0: all"},
     {"strict-settings", 0, T5_OPT_FLAG, NULL, &strict, 0, 0,
@@ -261,7 +262,7 @@ static int open_checkpoint(struct run *run, struct t5_err *err)
 
 static int load_model(struct run *run, struct t5_err *err)
 {
-    struct t5_device_options how = {.threads = (int)threads};
+    struct t5_device_options how = {.threads = (int)threads, .max_memory = max_memory};
     how.compute = choose_compute(run->checkpoint);
     how.keep_wide = keep_bf16;
     how.no_tuning = no_tuning;
@@ -285,8 +286,9 @@ static int open_model(struct run *run, struct t5_err *err)
     if (read_ids(run, &search, err))
         return -1;
     if (score)
-        return t5_scorer_open(&run->scorer, run->model, batch_tokens, err);
-    return t5_generator_open(&run->generator, run->model, &search, batch_tokens, err);
+        return t5_scorer_open(&run->scorer, run->model, batch_tokens ? batch_tokens : T5_BATCH_TOKENS, err);
+    return t5_generator_open(&run->generator, run->model, &search,
+                             batch_tokens ? batch_tokens : t5_generator_default_tokens(run->model, &search), err);
 }
 
 static int open_records(struct run *run, const struct t5_list *files, struct t5_err *err)

@@ -32,6 +32,7 @@ enum t5_compute t5_compute_named(const char *name);
 
 struct t5_device; /* the backend's own: threads or stream, workspace, first failure */
 struct t5_weight; /* the backend's own: a matrix (out, in) prepared for products */
+struct t5_recording; /* the backend's own: work to be queued again */
 typedef void act; /* elements of the device's activation type */
 
 struct t5_device_options {
@@ -50,6 +51,7 @@ enum t5_weight_use {
     T5_USE_GATHER = 4,     /* embed_fwd */
     T5_USE_WIDE = 8,       /* not kept in 8 bits whatever the compute type: lm_head, sites that a
                               run names */
+    T5_USE_STEP = 16,      /* decode steps: read again and again, for few rows */
     T5_USE_COMPACT = 64,   /* kept in no more bytes than it came in, and expanded for each product,
                               where the backend can: slower, the same results */
 };
@@ -87,6 +89,9 @@ struct t5_lora {
 };
 
 enum t5_glu { T5_GLU_RELU, T5_GLU_GELU_NEW, T5_GLU_SILU };
+
+/* What norm_linear's product becomes: act; act through glu_fwd, gated; f32 logits */
+enum t5_step_end { T5_STEP_ACT, T5_STEP_GATED, T5_STEP_LOGITS };
 
 /* Softmax(q k^T + bias) v. T5 does not divide by sqrt(K). Query i of a sequence stands at position
  * i. */
@@ -130,7 +135,8 @@ struct t5_decode_rows {
     const int32_t *position; /* (rows): its position t; it sees positions 0..t */
     const int32_t *history;  /* (rows, T): the slot that holds position s of this row, for s < t */
     const int32_t *source_begin, *source_count; /* (rows): its tokens among the encoded ones */
-    int64_t longest_source;                     /* the largest source_count */
+    int64_t longest_source; /* at least the largest source_count */
+    int64_t sharing;        /* about how many neighbouring rows have the same source: a hint */
 };
 
 #define T5_LATER_SLOTS 2
@@ -291,6 +297,17 @@ struct t5_backend {
      * act (N, 2*H*K) = [k | v]; no bias */
     void (*decode_cross)(struct t5_device *dev, act *out, const act *q, const act *kv,
                          const struct t5_decode_rows *rows, const struct t5_attention *shape);
+    /* Operators taken together, for few rows: the same but for rounding, as fewer results are stored
+     * in between. NULL on backends that gain nothing by it. They return 0, with nothing queued,
+     * where a product is none of theirs; a weight with LoRA is the caller's to keep away. next: the
+     * weight that is multiplied by after this one, or NULL: a hint, to fetch it early.
+     * y = end(scale x norm(x) w^T): norm_fwd, linear_fwd and glu_fwd, or logits_fwd; x f32 (n, D) */
+    int (*norm_linear)(struct t5_device *dev, void *y, const float *x, const float *norm, float eps,
+                       const struct t5_weight *w, int64_t n, enum t5_step_end end,
+                       enum t5_glu kind, float scale, const struct t5_weight *next);
+    /* x f32 (n, rows) += a w^T, a act (n, cols): linear_fwd and norm_fwd's first half */
+    int (*linear_add)(struct t5_device *dev, float *x, const act *a, const struct t5_weight *w,
+                      int64_t n, const struct t5_weight *next);
     /* logits[row[i]][id[i]] = -inf, or, with penalty not 0, x penalty where negative, / penalty
      * where not. (row, id) pairs are distinct; arrays on the device, (n). */
     void (*logits_edit)(struct t5_device *dev, float *logits, int64_t v, const int32_t *row,
@@ -299,6 +316,17 @@ struct t5_backend {
      * id; lse (rows): the row's log-sum-exp */
     void (*topk)(struct t5_device *dev, float *value, int32_t *id, float *lse, const float *logits,
                  int64_t n_rows, int64_t v, int64_t k);
+
+    /* ---- the same work again; NULL where a backend cannot ---- */
+    /* What is queued from record_begin to record_end is kept, not run. It must have run once before
+     * with the same sizes; no upload, download or sync in between. record_end: NULL where it
+     * failed, which is the device's failure. */
+    void (*record_begin)(struct t5_device *dev);
+    struct t5_recording *(*record_end)(struct t5_device *dev);
+    /* Queues it once more, with the same addresses and numbers; 0 where those are out of date: then
+     * nothing was queued, and it is to be recorded anew. */
+    int (*replay)(struct t5_device *dev, struct t5_recording *recording);
+    void (*recording_free)(struct t5_device *dev, struct t5_recording *recording); /* takes NULL */
 };
 
 /* The table of a backend: "ref" (built in), "cpu", "cuda" (shared objects beside the programs:

@@ -11,23 +11,38 @@
 #include "t5/arena.h"
 #include "t5/layers.h"
 
+/* A step of so many rows as the device remembers it. Sizes come back: those of a batch until one of
+ * its sequences is finished, and those of the next batch. */
+#define RECORDED 8
+#define SOURCE_ROUND 256 /* longest sources are rounded up to this, so that steps are the same */
+struct recorded {
+    int64_t n_rows, longest_source, sharing;
+    int seen; /* run so often */
+    struct t5_recording *recording;
+};
+
 struct t5_decoder {
     struct t5_model *m;
     struct t5_decoder_limits limits;
     void *memory;
     act **cross_kv;           /* a layer: (source tokens, 2HK) */
     act **k_cache, **v_cache; /* a layer: (slots, length, HK) */
-    int32_t *token, *position, *slot, *begin, *count, *history, *edit_row, *edit_id;
+    int32_t *rows; /* (R x (5 + length)): a step's arrays, one behind the other */
+    int32_t *token, *position, *slot, *begin, *count, *history; /* in rows, for n_rows of them */
+    int32_t *edit_row, *edit_id;
     float *x;
     act *y, *qkv, *q, *attended, *delta, *g, *h, *u;
-    float *logits, *value, *lse;
-    int32_t *id;
-    int64_t n_rows;   /* of the last step */
+    float *logits;
+    int32_t *top; /* (R x (2 x candidates + 1)): values, ids, log-sum-exps, for n_rows of them */
+    int64_t n_rows, longest_source, sharing; /* of the last step */
+    int pending; /* delta is to be added to x */
     int32_t *offsets; /* host: of the encoded sources */
     int32_t *adapter; /* host: theirs; mixed: whether it counts */
     int mixed;
     struct t5_packed step; /* the rows of a step; host spans only */
-    int32_t *host_begin, *host_count;
+    int32_t *host_rows, *host_top; /* as rows, top */
+    struct recorded recorded[RECORDED];
+    int next_recorded;
 };
 
 static int64_t lay(struct t5_decoder *d, const struct t5_model *m,
@@ -46,12 +61,7 @@ static int64_t lay(struct t5_decoder *d, const struct t5_model *m,
         if (base)
             d->cross_kv[l] = kv, d->k_cache[l] = kc, d->v_cache[l] = vc;
     }
-    d->token = t5_arena_take(&a, R, i4);
-    d->position = t5_arena_take(&a, R, i4);
-    d->slot = t5_arena_take(&a, R, i4);
-    d->begin = t5_arena_take(&a, R, i4);
-    d->count = t5_arena_take(&a, R, i4);
-    d->history = t5_arena_take(&a, R * limits->length, i4);
+    d->rows = t5_arena_take(&a, R * (5 + limits->length), i4);
     d->edit_row = t5_arena_take(&a, R * limits->length, i4);
     d->edit_id = t5_arena_take(&a, R * limits->length, i4);
     d->x = t5_arena_take(&a, R * c->d_model, f);
@@ -64,9 +74,7 @@ static int64_t lay(struct t5_decoder *d, const struct t5_model *m,
     d->h = t5_arena_take(&a, R * c->d_ff, e);
     d->u = t5_arena_take(&a, R * ranks, e);
     d->logits = t5_arena_take(&a, R * c->vocab, f);
-    d->value = t5_arena_take(&a, R * limits->candidates, f);
-    d->id = t5_arena_take(&a, R * limits->candidates, i4);
-    d->lse = t5_arena_take(&a, R, f);
+    d->top = t5_arena_take(&a, R * (2 * limits->candidates + 1), i4);
     return a.used;
 }
 
@@ -110,14 +118,16 @@ int t5_decoder_open(struct t5_decoder **out, struct t5_model *m,
     d->limits = *limits;
     d->cross_kv = t5_alloc_zeroed(3 * layers, sizeof *d->cross_kv, "caches", err);
     d->offsets = t5_alloc((size_t)limits->sources + 1, sizeof *d->offsets, "sources", err);
-    d->host_begin = t5_alloc(2 * (size_t)limits->rows, sizeof *d->host_begin, "rows", err);
+    d->host_rows = t5_alloc((size_t)limits->rows, (size_t)(5 + limits->length) * sizeof *d->host_rows,
+                            "rows", err);
+    d->host_top = t5_alloc((size_t)limits->rows,
+                           (size_t)(2 * limits->candidates + 1) * sizeof *d->host_top, "rows", err);
     d->adapter = t5_alloc((size_t)limits->sources, sizeof *d->adapter, "sources", err);
     d->step.spans = t5_alloc((size_t)limits->rows, sizeof *d->step.spans, "rows", err);
-    if (!d->cross_kv || !d->offsets || !d->host_begin || !d->adapter || !d->step.spans)
+    if (!d->cross_kv || !d->offsets || !d->host_rows || !d->host_top || !d->adapter || !d->step.spans)
         goto fail;
     d->k_cache = d->cross_kv + layers;
     d->v_cache = d->k_cache + layers;
-    d->host_count = d->host_begin + limits->rows;
     if (m->ops->alloc(m->dev, &d->memory, (size_t)lay(d, m, limits, NULL), "decoder caches", err))
         goto fail;
     lay(d, m, limits, d->memory);
@@ -134,10 +144,14 @@ void t5_decoder_close(struct t5_decoder *d)
 {
     if (!d)
         return;
+    for (int i = 0; i < RECORDED; i++)
+        if (d->recorded[i].recording)
+            d->m->ops->recording_free(d->m->dev, d->recorded[i].recording);
     d->m->ops->release(d->m->dev, d->memory);
     free(d->cross_kv);
     free(d->offsets);
-    free(d->host_begin);
+    free(d->host_rows);
+    free(d->host_top);
     free(d->adapter);
     free(d->step.spans);
     free(d);
@@ -170,85 +184,199 @@ int t5_decoder_encode(struct t5_decoder *d, const int32_t *ids, const int32_t *o
     return m->ops->sync(m->dev, err);
 }
 
-/* Returns the longest source among them. */
-static int64_t upload_rows(struct t5_decoder *d, const struct t5_decoder_rows *rows)
+/* The step's arrays go up in one piece. */
+static void upload_rows(struct t5_decoder *d, const struct t5_decoder_rows *rows)
 {
     struct t5_model *m = d->m;
-    size_t bytes = (size_t)rows->n_rows * sizeof(int32_t);
-    int64_t longest = 0;
-    d->step.pack.n_tokens = rows->n_rows;
+    int64_t n = rows->n_rows, longest = 0, sources = 0, length = d->limits.length;
+    int32_t **const place[] = {&d->token, &d->position, &d->slot, &d->begin, &d->count, &d->history};
+    const int32_t *const given[] = {rows->token, rows->position, rows->slot};
+    for (int i = 0; i < 6; i++)
+        *place[i] = d->rows + i * n;
+    for (int i = 0; i < 3; i++)
+        memcpy(d->host_rows + i * n, given[i], (size_t)n * sizeof **given);
+    int32_t *begin = d->host_rows + 3 * n, *count = begin + n;
+    memcpy(count + n, rows->history, (size_t)(n * length) * sizeof *rows->history);
+    d->step.pack.n_tokens = n;
     d->step.n_spans = 0;
-    for (int64_t r = 0; r < rows->n_rows; r++) {
-        int32_t first = d->offsets[rows->source[r]];
+    for (int64_t r = 0; r < n; r++) {
+        begin[r] = d->offsets[rows->source[r]];
+        count[r] = d->offsets[rows->source[r] + 1] - begin[r];
+        longest = count[r] > longest ? count[r] : longest;
+        sources += r == 0 || rows->source[r] != rows->source[r - 1];
         if (d->mixed)
             t5_packed_span(&d->step, d->adapter[rows->source[r]], 1);
-        d->host_begin[r] = first;
-        d->host_count[r] = d->offsets[rows->source[r] + 1] - first;
-        longest = d->host_count[r] > longest ? d->host_count[r] : longest;
     }
-    m->ops->upload(m->dev, d->token, rows->token, bytes);
-    m->ops->upload(m->dev, d->position, rows->position, bytes);
-    m->ops->upload(m->dev, d->slot, rows->slot, bytes);
-    m->ops->upload(m->dev, d->begin, d->host_begin, bytes);
-    m->ops->upload(m->dev, d->count, d->host_count, bytes);
-    m->ops->upload(m->dev, d->history, rows->history, bytes * (size_t)d->limits.length);
-    return longest;
+    d->longest_source = (longest + SOURCE_ROUND - 1) / SOURCE_ROUND * SOURCE_ROUND;
+    d->sharing = 2 * sources <= n ? 4 : 1; /* two values, so that steps are the same */
+    m->ops->upload(m->dev, d->rows, d->host_rows, (size_t)(n * (5 + length)) * sizeof *d->rows);
+}
+
+static const struct t5_linear *head(const struct t5_model *m)
+{
+    return m->tied ? &m->shared : &m->lm_head;
+}
+
+/* Whether some adapter adds to a product. */
+static int is_adapted(const struct t5_model *m, const struct t5_linear *l)
+{
+    for (int i = 0; i < m->n_adapters; i++)
+        if (l->sides[i].n_lora)
+            return 1;
+    return 0;
+}
+
+/* y = l(norm(x)), through the gated activation or not, after what is still to be added to x. next:
+ * what is multiplied by then. */
+static void enter(struct t5_decoder *d, const struct t5_run *run, const struct t5_norm *norm,
+                  struct t5_linear *l, act *y, enum t5_step_end end, const struct t5_linear *next)
+{
+    struct t5_model *m = d->m;
+    const struct t5_backend *ops = m->ops;
+    enum t5_glu kind = t5_glu_kind(&m->config);
+    int64_t D = m->config.d_model;
+    if (ops->norm_linear && !d->pending && !is_adapted(m, l) &&
+        ops->norm_linear(m->dev, y, d->x, norm->w, m->config.eps, l->w, d->n_rows, end, kind, 1,
+                         next->w))
+        return;
+    ops->norm_fwd(m->dev, d->x, d->y, d->x, d->pending ? d->delta : NULL, norm->w, d->n_rows, D,
+                  m->config.eps, NULL, NULL, NULL);
+    d->pending = 0;
+    t5_linear_run(run, l, end == T5_STEP_GATED ? d->g : y, l->rows, d->u, d->y, D, &d->step);
+    if (end == T5_STEP_GATED)
+        ops->glu_fwd(m->dev, y, d->g, d->n_rows, m->config.d_ff, kind, 1, NULL, NULL);
+}
+
+/* Adds l(a) to x, now or, pending, as delta when x is next read. */
+static void leave(struct t5_decoder *d, const struct t5_run *run, struct t5_linear *l, const act *a,
+                  const struct t5_linear *next)
+{
+    struct t5_model *m = d->m;
+    if (m->ops->linear_add && !is_adapted(m, l) &&
+        m->ops->linear_add(m->dev, d->x, a, l->w, d->n_rows, next->w))
+        return;
+    t5_linear_run(run, l, d->delta, m->config.d_model, d->u, a, l->cols, &d->step);
+    d->pending = 1;
 }
 
 static void step_block(struct t5_decoder *d, const struct t5_run *run, int64_t layer,
-                       const act *delta, const struct t5_decode_rows *rows)
+                       const struct t5_decode_rows *rows)
 {
     struct t5_model *m = d->m;
     const struct t5_backend *ops = m->ops;
     struct t5_block *b = &m->decoder.blocks[layer];
-    int64_t n = rows->n_rows, D = m->config.d_model, F = m->config.d_ff, inner = m->inner;
-    float eps = m->config.eps;
     struct t5_attention self = t5_attention_shape(run, &m->decoder, layer, 0, NULL, NULL);
     struct t5_attention cross = t5_attention_shape(run, &m->decoder, layer, 1, NULL, NULL);
 
-    ops->norm_fwd(m->dev, d->x, d->y, d->x, delta, b->self_norm.w, n, D, eps, NULL, NULL, NULL);
-    t5_linear_run(run, &b->qkv, d->qkv, 3 * inner, d->u, d->y, D, &d->step);
+    const struct t5_linear *behind =
+        layer + 1 < m->config.n_decoder ? &m->decoder.blocks[layer + 1].qkv : head(m);
+
+    enter(d, run, &b->self_norm, &b->qkv, d->qkv, T5_STEP_ACT, &b->self_o);
     ops->decode_self(m->dev, d->attended, d->k_cache[layer], d->v_cache[layer], d->qkv, rows,
                      &self);
-    t5_linear_run(run, &b->self_o, d->delta, D, d->u, d->attended, inner, &d->step);
+    leave(d, run, &b->self_o, d->attended, &b->cross_q);
 
-    ops->norm_fwd(m->dev, d->x, d->y, d->x, d->delta, b->cross_norm.w, n, D, eps, NULL, NULL, NULL);
-    t5_linear_run(run, &b->cross_q, d->q, inner, d->u, d->y, D, &d->step);
+    enter(d, run, &b->cross_norm, &b->cross_q, d->q, T5_STEP_ACT, &b->cross_o);
     ops->decode_cross(m->dev, d->attended, d->q, d->cross_kv[layer], rows, &cross);
-    t5_linear_run(run, &b->cross_o, d->delta, D, d->u, d->attended, inner, &d->step);
+    leave(d, run, &b->cross_o, d->attended, &b->wi);
 
-    ops->norm_fwd(m->dev, d->x, d->y, d->x, d->delta, b->ff_norm.w, n, D, eps, NULL, NULL, NULL);
-    t5_linear_run(run, &b->wi, d->g, b->wi.rows, d->u, d->y, D, &d->step);
-    ops->glu_fwd(m->dev, d->h, d->g, n, F, t5_glu_kind(&m->config), m->config.gated, NULL, NULL);
-    t5_linear_run(run, &b->wo, d->delta, D, d->u, d->h, F, &d->step);
+    if (m->config.gated)
+        enter(d, run, &b->ff_norm, &b->wi, d->h, T5_STEP_GATED, &b->wo);
+    else {
+        enter(d, run, &b->ff_norm, &b->wi, d->g, T5_STEP_ACT, &b->wo);
+        ops->glu_fwd(m->dev, d->h, d->g, d->n_rows, m->config.d_ff, t5_glu_kind(&m->config), 0,
+                     NULL, NULL);
+    }
+    leave(d, run, &b->wo, d->h, behind);
+}
+
+static void queue_logits(struct t5_decoder *d)
+{
+    struct t5_model *m = d->m;
+    const struct t5_backend *ops = m->ops;
+    int64_t D = m->config.d_model;
+    const float *norm = m->decoder.final_norm.w;
+    const struct t5_weight *w = head(m)->w;
+    float scale = m->config.scale_output ? 1 / sqrtf((float)D) : 1;
+    if (ops->norm_linear && !d->pending &&
+        ops->norm_linear(m->dev, d->logits, d->x, norm, m->config.eps, w, d->n_rows,
+                         T5_STEP_LOGITS, T5_GLU_RELU, scale, m->decoder.blocks[0].qkv.w))
+        return;
+    ops->norm_fwd(m->dev, d->x, d->y, d->x, d->pending ? d->delta : NULL, norm, d->n_rows, D,
+                  m->config.eps, NULL, NULL, NULL);
+    ops->logits_fwd(m->dev, d->logits, d->y, D, w, d->n_rows, scale);
+}
+
+/* From the rows on the device to their logits. */
+static void queue_step(struct t5_decoder *d)
+{
+    struct t5_model *m = d->m;
+    struct t5_run run;
+    struct t5_pass pass = {0};
+    struct t5_decode_rows rows = {.n_rows = d->n_rows,
+                                  .length = d->limits.length,
+                                  .slot = d->slot,
+                                  .position = d->position,
+                                  .history = d->history,
+                                  .source_begin = d->begin,
+                                  .source_count = d->count,
+                                  .longest_source = d->longest_source,
+                                  .sharing = d->sharing};
+    t5_run_init(&run, m, &pass);
+    m->ops->embed_fwd(m->dev, d->x, m->shared.w, d->token, &d->step.pack, NULL);
+    d->pending = 0;
+    for (int64_t layer = 0; layer < m->config.n_decoder; layer++)
+        step_block(d, &run, layer, &rows);
+    queue_logits(d);
+}
+
+/* The place of such steps, the oldest's if it is a new one. */
+static struct recorded *recall(struct t5_decoder *d)
+{
+    struct recorded *r = d->recorded;
+    for (; r < d->recorded + RECORDED; r++)
+        if (r->n_rows == d->n_rows && r->longest_source == d->longest_source &&
+            r->sharing == d->sharing)
+            return r;
+    r = &d->recorded[d->next_recorded];
+    d->next_recorded = (d->next_recorded + 1) % RECORDED;
+    if (r->recording)
+        d->m->ops->recording_free(d->m->dev, r->recording);
+    *r = (struct recorded){d->n_rows, d->longest_source, d->sharing, 0, NULL};
+    return r;
+}
+
+/* The same work as queue_step, from its third time on as one recorded piece. */
+static void replay_step(struct t5_decoder *d)
+{
+    const struct t5_backend *ops = d->m->ops;
+    struct recorded *r = recall(d);
+    if (r->recording && ops->replay(d->m->dev, r->recording))
+        return;
+    if (r->seen++ >= 2) {
+        if (r->recording)
+            ops->recording_free(d->m->dev, r->recording);
+        ops->record_begin(d->m->dev);
+        queue_step(d);
+        r->recording = ops->record_end(d->m->dev);
+        if (r->recording)
+            ops->replay(d->m->dev, r->recording);
+        return; /* a failure is the device's, which the next download reports */
+    }
+    queue_step(d);
 }
 
 int t5_decoder_step(struct t5_decoder *d, const struct t5_decoder_rows *rows, struct t5_err *err)
 {
-    struct t5_model *m = d->m;
-    int64_t D = m->config.d_model;
-    struct t5_run run;
-    struct t5_pass pass = {0};
-    struct t5_decode_rows on_device = {.n_rows = rows->n_rows,
-                                       .length = d->limits.length,
-                                       .slot = d->slot,
-                                       .position = d->position,
-                                       .history = d->history,
-                                       .source_begin = d->begin,
-                                       .source_count = d->count};
     if (rows->n_rows > d->limits.rows)
         return t5_fail_as(err, T5_ENVIRONMENT, "%lld rows do not fit the decoder",
                           (long long)rows->n_rows);
     d->n_rows = rows->n_rows;
-    on_device.longest_source = upload_rows(d, rows);
-    t5_run_init(&run, m, &pass);
-    m->ops->embed_fwd(m->dev, d->x, m->shared.w, d->token, &d->step.pack, NULL);
-    for (int64_t layer = 0; layer < m->config.n_decoder; layer++)
-        step_block(d, &run, layer, layer > 0 ? d->delta : NULL, &on_device);
-    m->ops->norm_fwd(m->dev, d->x, d->y, d->x, d->delta, m->decoder.final_norm.w, d->n_rows, D,
-                     m->config.eps, NULL, NULL, NULL);
-    m->ops->logits_fwd(m->dev, d->logits, d->y, D, m->tied ? m->shared.w : m->lm_head.w, d->n_rows,
-                       m->config.scale_output ? 1 / sqrtf((float)D) : 1);
+    upload_rows(d, rows);
+    if (d->m->ops->record_begin && d->step.n_spans == 0)
+        replay_step(d);
+    else
+        queue_step(d);
     return 0;
 }
 
@@ -270,12 +398,15 @@ int t5_decoder_topk(struct t5_decoder *d, float *value, int32_t *id, float *lse,
                     struct t5_err *err)
 {
     struct t5_model *m = d->m;
-    size_t n = (size_t)(d->n_rows * k);
-    m->ops->topk(m->dev, d->value, d->id, d->lse, d->logits, d->n_rows, m->config.vocab, k);
-    if (m->ops->download(m->dev, value, d->value, n * sizeof *value, err) ||
-        m->ops->download(m->dev, id, d->id, n * sizeof *id, err))
+    int64_t rows = d->n_rows, n = rows * k;
+    int32_t *ids = d->top + n, *sums = ids + n;
+    m->ops->topk(m->dev, (float *)d->top, ids, (float *)sums, d->logits, rows, m->config.vocab, k);
+    if (m->ops->download(m->dev, d->host_top, d->top, (size_t)(2 * n + rows) * sizeof *d->top, err))
         return -1;
-    return m->ops->download(m->dev, lse, d->lse, (size_t)d->n_rows * sizeof *lse, err);
+    memcpy(value, d->host_top, (size_t)n * sizeof *value);
+    memcpy(id, d->host_top + n, (size_t)n * sizeof *id);
+    memcpy(lse, d->host_top + 2 * n, (size_t)rows * sizeof *lse);
+    return 0;
 }
 
 int t5_decoder_logits(struct t5_decoder *d, float *out, struct t5_err *err)

@@ -6,13 +6,16 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "t5/decoder.h"
+
+#define TYPICAL_SOURCE 128 /* tokens; for the default batch alone */
 
 struct t5_generator {
     struct t5_model *model;
     struct t5_search_options options;
     int64_t batch_tokens, target; /* target: positions that a source's rows take */
     struct t5_search *search;
-    int64_t sources, source_tokens;  /* what the search holds */
+    int64_t sources, source_tokens;  /* what the search holds; 0 before the first run */
     int32_t *ids, *offsets;          /* a batch, packed: (source_tokens), (sources + 1) */
     int32_t *adapter;                /* (sources) */
     struct t5_hypothesis *hypotheses; /* (sources, returned) */
@@ -69,14 +72,29 @@ int t5_generator_open(struct t5_generator **out, struct t5_model *model,
     g->options = *options;
     g->batch_tokens = batch_tokens;
     g->target = t5_search_rows(options) * options->max_new;
-    int64_t tokens = batch_tokens > g->target ? batch_tokens - g->target : 1;
-    int64_t sources = batch_tokens / (g->target + 1);
-    if (open_search(g, sources > 0 ? sources : 1, tokens, err)) {
-        t5_generator_close(g);
-        return -1;
-    }
     *out = g;
     return 0;
+}
+
+int64_t t5_generator_default_tokens(const struct t5_model *model,
+                                    const struct t5_search_options *options)
+{
+    const struct t5_backend_handle *backend = t5_model_backend(model);
+    int64_t rows = t5_search_rows(options), tokens = T5_BATCH_TOKENS_GPU;
+    if (strcmp(backend->ops.name, "cuda") != 0)
+        return T5_BATCH_TOKENS;
+    for (; tokens > T5_BATCH_TOKENS / 8; tokens /= 2) {
+        int64_t sources = tokens / (TYPICAL_SOURCE + rows * options->max_new) + 1;
+        struct t5_decoder_limits limits = {.rows = sources * rows,
+                                           .slots = sources * rows,
+                                           .length = options->max_new,
+                                           .sources = sources,
+                                           .source_tokens = sources * TYPICAL_SOURCE,
+                                           .candidates = 2 * rows};
+        if (t5_decoder_bytes(model, &limits) <= backend->ops.memory_free(backend->dev) / 2)
+            break;
+    }
+    return tokens;
 }
 
 void t5_generator_close(struct t5_generator *generator)
@@ -141,12 +159,7 @@ static int run_batch(struct t5_generator *g, const struct t5_prompt *prompts,
                      struct sorted *order, const struct cut *cut, t5_answer *answer,
                      void *context, struct t5_err *err)
 {
-    int64_t n = cut->end - cut->begin, tokens = 0;
-    for (int64_t i = cut->begin; i < cut->end; i++)
-        tokens += order[i].n;
-    /* Only a source that is a batch by itself can be too long. Its room stays, for the next like it. */
-    if (tokens > g->source_tokens && open_search(g, g->sources, tokens, err))
-        return -1;
+    int64_t n = cut->end - cut->begin;
     qsort(order + cut->begin, (size_t)n, sizeof *order, by_adapter);
     g->offsets[0] = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -166,6 +179,25 @@ static int run_batch(struct t5_generator *g, const struct t5_prompt *prompts,
     return 0;
 }
 
+/* Makes room for the largest of the batches; what there was room for stays, for the next like it. */
+static int reserve(struct t5_generator *g, const struct sorted *order, const struct cut *cuts,
+                   int64_t n_cuts, struct t5_err *err)
+{
+    int64_t sources = g->sources, source_tokens = g->source_tokens;
+    for (int64_t c = 0; c < n_cuts; c++) {
+        int64_t tokens = 0;
+        for (int64_t i = cuts[c].begin; i < cuts[c].end; i++)
+            tokens += order[i].n;
+        if (cuts[c].end - cuts[c].begin > sources)
+            sources = cuts[c].end - cuts[c].begin;
+        if (tokens > source_tokens)
+            source_tokens = tokens;
+    }
+    if (sources == g->sources && source_tokens == g->source_tokens)
+        return 0;
+    return open_search(g, sources, source_tokens, err);
+}
+
 int t5_generator_run(struct t5_generator *g, const struct t5_prompt *prompts, int64_t n,
                      t5_answer *answer, t5_batch_end *batch_end, void *context, struct t5_err *err)
 {
@@ -178,6 +210,8 @@ int t5_generator_run(struct t5_generator *g, const struct t5_prompt *prompts, in
     for (int64_t i = 0; i < n; i++)
         order[i] = (struct sorted){prompts[i].n, i, prompts[i].adapter};
     int64_t n_cuts = cut_batches(g, cuts, order, n);
+    if (reserve(g, order, cuts, n_cuts, err))
+        goto out;
     for (int64_t i = 0; i < n_cuts; i++)
         if (run_batch(g, prompts, order, &cuts[i], answer, context, err) ||
             (batch_end && batch_end(context, err)))

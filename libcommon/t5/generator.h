@@ -6,16 +6,22 @@
 
 #include "t5/search.h"
 
-#define T5_BATCH_TOKENS 4096 /* the default of --batch-tokens */
+#define T5_BATCH_TOKENS 4096      /* the default of --batch-tokens */
+#define T5_BATCH_TOKENS_GPU 65536 /* on a GPU, where memory allows */
 
 struct t5_generator;
 
 /* A batch holds at most batch_tokens positions, where a source counts its tokens and max_new for each of its rows:
- * what keys and values are kept for. A source that is more than that by itself is a batch of its own. The
+ * what keys and values are kept for. A source that is more than that by itself is a batch of its own. Memory is taken
+ * when t5_generator_run has batches, for what they hold. The
  * model and options are borrowed. */
 int t5_generator_open(struct t5_generator **out, struct t5_model *model,
                       const struct t5_search_options *options, int64_t batch_tokens,
                       struct t5_err *err) T5_MUST_CHECK;
+/* A size of batches that suits the model's device: T5_BATCH_TOKENS; on a GPU, whose weights are read
+ * once a step for all rows, what half of its free memory holds, up to T5_BATCH_TOKENS_GPU. */
+int64_t t5_generator_default_tokens(const struct t5_model *model,
+                                    const struct t5_search_options *options);
 void t5_generator_close(struct t5_generator *generator);
 const struct t5_search_options *t5_generator_options(const struct t5_generator *generator);
 int64_t t5_generator_batch_tokens(const struct t5_generator *generator);

@@ -438,8 +438,9 @@ static void test_topk(void **state)
 {
     (void)state;
     static const int64_t sizes[][3] = {
-        {1, 5, 5}, {3, 97, 1}, {4, 1000, 17}, {6, 32128, 8}, {2, 32128, 1000}};
-    for (int i = 0; i < 5; i++) {
+        {1, 5, 5},     {3, 97, 1},     {4, 1000, 17},    {6, 32128, 8},
+        {9, 32128, 1}, {1, 32128, 64}, {2, 2049, 1000}, {2, 32128, 1000}};
+    for (int i = 0; i < 8; i++) {
         int64_t n = sizes[i][0], v = sizes[i][1], k = sizes[i][2];
         float *x = floats(n * v, 1, 8), *value = fresh((size_t)(n * k) * 4),
               *lse = fresh((size_t)n * 4);
@@ -476,7 +477,7 @@ static void check_decode(int64_t heads, int64_t d_kv)
     int64_t w = heads * d_kv;
     int32_t bucket[2 * FAR + 1], history[ROWS * T];
     int32_t slot[ROWS] = {0, 2, 5, 1, 3}, position[ROWS] = {0, 39, 12, 1, 20},
-            begin[ROWS] = {0, 3, 3, 80, 13}, count[ROWS] = {3, 77, 77, 10, 1};
+            begin[ROWS] = {0, 3, 3, 3, 13}, count[ROWS] = {3, 77, 77, 77, 1};
     for (int i = 0; i <= 2 * FAR; i++)
         bucket[i] = (int32_t)(t5_mix(3, (uint64_t)i) % BUCKETS);
     for (int i = 0; i < ROWS * T; i++)
@@ -518,8 +519,10 @@ static void check_decode(int64_t heads, int64_t d_kv)
     same(down_act(gvc, SLOTS * T * w), vc, SLOTS * T * w, 1e-9, "value cache");
     s.bias = g.bias = NULL;
     ref->decode_cross(ref_dev, out, qkv, kv, &rows, &s);
-    gpu.ops.decode_cross(gpu.dev, go, gqkv, gkv, &grows, &g);
-    same(down_act(go, ROWS * w), out, ROWS * w, 1, "decode cross");
+    for (grows.sharing = 1; grows.sharing <= 4; grows.sharing += 3) {
+        gpu.ops.decode_cross(gpu.dev, go, gqkv, gkv, &grows, &g);
+        same(down_act(go, ROWS * w), out, ROWS * w, 1, "decode cross");
+    }
     void *const dev[] = {gqkv,
                          gkc,
                          gvc,

@@ -520,7 +520,7 @@ static void check_decode(int64_t heads, int64_t d_kv)
                                 .buckets = BUCKETS,
                                 .max_distance = FAR};
     struct t5_attention cross = {.heads = heads, .d_kv = d_kv};
-    struct t5_decode_rows rows = {ROWS, T, slot, position, history, begin, count, SOURCE};
+    struct t5_decode_rows rows = {ROWS, T, slot, position, history, begin, count, SOURCE, 1};
     COMPARE("decode_self", 2 * cache + ROWS * width, start, 1e-5, 1e-5,
             ops->decode_self(dev, out + 2 * cache, out, out + cache, qkv, &rows, &self));
     COMPARE("decode_cross", ROWS * width, POISON, 1e-5, 1e-5,
@@ -529,7 +529,7 @@ static void check_decode(int64_t heads, int64_t d_kv)
     float *all = copy(start, 2 * cache + ROWS * width), *alone = copy(start, 2 * cache + width);
     cpu->decode_self(devs[1], all + 2 * cache, all, all + cache, qkv, &rows, &self);
     struct t5_decode_rows single = {1,           T,         slot + 1, position + 1,
-                                    history + T, begin + 1, count + 1, SOURCE};
+                                    history + T, begin + 1, count + 1, SOURCE,  1};
     cpu->decode_self(devs[1], alone + 2 * cache, alone, alone + cache, qkv + 3 * width, &single,
                      &self);
     assert_memory_equal(alone + 2 * cache, all + 2 * cache + width, (size_t)width * sizeof(float));
