@@ -3,40 +3,24 @@
 #include "backend/dynamic_map.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
-static int ascending(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
+#include "base/nf4.h"
 
 /* A code is a decimal exponent in unary, then a fraction in the bits that are left: in decade
- * 10^(i - 6), i = 0 .. 6, the middles of 2^i (signed) or 2^(i + 1) equal parts of [0.1, 1]. 0 and 1
- * take the two codes that remain. */
-static void make_map(float map[T5_MAP], int is_signed)
-{
-    int n = 0;
-    for (int i = 0; i < 7; i++) {
-        int parts = 1 << (is_signed ? i : i + 1);
-        double decade = pow(10, i - 6);
-        for (int k = 0; k < parts; k++) {
-            double middle = 0.1 + 0.9 * (k + 0.5) / parts;
-            map[n++] = (float)(decade * middle);
-            if (is_signed)
-                map[n++] = (float)(-decade * middle);
-        }
-    }
-    map[n++] = 0;
-    map[n++] = 1;
-    qsort(map, T5_MAP, sizeof *map, ascending);
-}
-
+ * 10^(i - 6), i = 0 .. 6, the middles of 2^(i + 1) equal parts of [0.1, 1]. 0 and 1 take the two
+ * codes that remain. With a sign there is a bit less for fractions: base/nf4.h has that map. */
 void t5_dynamic_maps(float maps[2 * T5_MAP])
 {
-    make_map(maps, 1);
-    make_map(maps + T5_MAP, 0);
+    float *unsigned_map = maps + T5_MAP;
+    for (int code = 0; code < T5_MAP; code++)
+        maps[code] = t5_nf4_map((uint8_t)code);
+    *unsigned_map++ = 0;
+    for (int i = 0; i < 7; i++) {
+        int parts = 2 << i;
+        for (int k = 0; k < parts; k++)
+            *unsigned_map++ = (float)(pow(10, i - 6) * (0.1 + 0.9 * (k + 0.5) / parts));
+    }
+    *unsigned_map = 1;
 }
 
 uint8_t t5_dynamic_code(const float map[T5_MAP], float x)

@@ -7,7 +7,8 @@
  *   block_scale[b] = map[block[b]] x scale[1 + b / 256] + scale[0]       (f32, rounded at each
  * step)
  *
- * where `map` is the signed 8-bit dynamic map of arXiv:1511.04561. To get there: io/quant_nf4.h. */
+ * where `map` is the signed 8-bit dynamic map of arXiv:1511.04561, which 8-bit optimiser states take,
+ * too (backend/dynamic_map.h). To get there: io/quant_nf4.h. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_BASE_NF4_H
 #define T5_BASE_NF4_H
