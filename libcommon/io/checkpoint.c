@@ -5,13 +5,13 @@
 #include "io/checkpoint.h"
 
 #include <math.h>
-#include <nettle/sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
 #include "base/buf.h"
 #include "base/nf4.h"
+#include "base/sha256.h"
 #include "io/checkpoint_files.h"
 
 static const char *escaped(char out[T5_ESCAPED], const char *name)
@@ -408,14 +408,6 @@ int t5_checkpoint_reads(const struct t5_checkpoint *m, const char *path)
     return 0;
 }
 
-static void put_digest(char out[65], struct sha256_ctx *sha)
-{
-    uint8_t digest[SHA256_DIGEST_SIZE];
-    sha256_digest(sha, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(out + 2 * i, 3, "%02x", digest[i]);
-}
-
 static int is_norm(const struct t5_tensor *t)
 {
     static const char ending[] = "layer_norm.weight";
@@ -440,7 +432,7 @@ int t5_checkpoint_norms(char out[65], const struct t5_checkpoint *m, struct t5_e
         sha256_update(&sha, strlen(t->name), (const uint8_t *)t->name);
         sha256_update(&sha, (size_t)t->elements * sizeof *rounded, (const uint8_t *)rounded);
     }
-    put_digest(out, &sha);
+    t5_sha256_end(out, &sha);
     free(values);
     free(rounded);
     return rc;
@@ -471,7 +463,7 @@ int t5_checkpoint_fingerprint(char out[65], const struct t5_checkpoint *m, struc
         if (t->rank == 1 && t->type != T5_U8)
             sha256_update(&sha, t->bytes, t->data);
     }
-    put_digest(out, &sha);
+    t5_sha256_end(out, &sha);
     t5_buf_free(&line);
     return rc;
 }

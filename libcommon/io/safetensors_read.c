@@ -5,13 +5,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <nettle/sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/sha256.h"
 #include "io/mapping.h"
 #include "io/safetensors_header.h"
 
@@ -336,8 +336,7 @@ int t5_safetensors_verify_until(const struct t5_safetensors *f, const volatile i
     const char *want = t5_safetensors_metadata(f, "sha256", NULL);
     uint64_t n = f->header.data_bytes;
     const size_t piece = (size_t)16 << 20;
-    uint8_t digest[SHA256_DIGEST_SIZE];
-    char hex[2 * SHA256_DIGEST_SIZE + 1];
+    char hex[T5_SHA256_TEXT];
     struct sha256_ctx sha;
     if (!want)
         return 0;
@@ -347,9 +346,7 @@ int t5_safetensors_verify_until(const struct t5_safetensors *f, const volatile i
             return 0;
         sha256_update(&sha, n - at < piece ? (size_t)(n - at) : piece, f->data + at);
     }
-    sha256_digest(&sha, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    t5_sha256_end(hex, &sha);
     if (strcmp(hex, want) != 0)
         return t5_fail(
             err,

@@ -1,11 +1,10 @@
 /* safetensors_write.c - header and data of a safetensors file, in offset order, so that it can go
  * down a pipe. Does not choose the order: the caller's is kept. */
 /* SPDX-License-Identifier: MIT */
-#include <nettle/sha2.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/buf.h"
+#include "base/sha256.h"
 #include "io/atomic.h"
 #include "io/jsonl.h"
 #include "io/safetensors.h"
@@ -155,17 +154,14 @@ int t5_safetensors_write(struct t5_safetensors_writer *w, const void *bytes, siz
 
 int t5_safetensors_write_close(struct t5_safetensors_writer *w, struct t5_err *err)
 {
-    uint8_t digest[SHA256_DIGEST_SIZE];
-    char hex[2 * SHA256_DIGEST_SIZE + 1];
+    char hex[T5_SHA256_TEXT];
     int rc = 0;
     if (!w)
         return 0;
     if (w->left)
         rc = t5_fail_as(err, T5_ENVIRONMENT, "%zu bytes of data missing at the end", w->left);
     if (rc == 0 && w->digest_at) {
-        sha256_digest(&w->sha, sizeof digest, digest);
-        for (size_t i = 0; i < sizeof digest; i++)
-            snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+        t5_sha256_end(hex, &w->sha);
         rc = t5_atomic_patch(w->file, (int64_t)w->digest_at, hex, 64, err);
     }
     free(w);

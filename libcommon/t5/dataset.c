@@ -2,10 +2,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "t5/dataset.h"
 
-#include <nettle/sha2.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/sha256.h"
 
 #define LONGEST (1 << 28) /* tokens of one record: packed offsets are 32-bit */
 
@@ -80,15 +80,12 @@ static void digest_ids(struct sha256_ctx *sha, const int32_t *ids, int64_t n)
 void t5_dataset_digest(char out[65], const struct t5_dataset *d)
 {
     struct sha256_ctx sha;
-    uint8_t digest[SHA256_DIGEST_SIZE];
     sha256_init(&sha);
     for (int64_t i = 0; i < d->n; i++) {
         digest_ids(&sha, d->input + d->input_offsets[i], t5_dataset_inputs(d, i));
         digest_ids(&sha, d->labels + d->label_offsets[i], t5_dataset_labels(d, i));
     }
-    sha256_digest(&sha, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(out + 2 * i, 3, "%02x", digest[i]);
+    t5_sha256_end(out, &sha);
 }
 
 /* ---- limits ---- */

@@ -2,11 +2,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "t5/judge.h"
 
-#include <nettle/sha2.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sha256.h"
 #include "t5/decoder.h"
 #include "t5/generator.h"
 #include "text/decode.h"
@@ -90,13 +89,7 @@ void t5_judge_close(struct t5_judge *j)
 
 void t5_judge_digest(char out[65], const struct t5_judge *j)
 {
-    struct sha256_ctx sha;
-    uint8_t digest[SHA256_DIGEST_SIZE];
-    sha256_init(&sha);
-    sha256_update(&sha, j->spiece.n_bytes, (const uint8_t *)j->spiece.bytes);
-    sha256_digest(&sha, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(out + 2 * i, 3, "%02x", digest[i]);
+    t5_sha256(out, j->spiece.bytes, j->spiece.n_bytes);
 }
 
 static int score_answer(void *context, int64_t which, const struct t5_hypothesis *hypothesis,

@@ -2,12 +2,12 @@
  * adapter it starts from, the records. */
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
-#include <nettle/sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/sha256.h"
 #include "io/mapping.h"
 #include "t5/adapter_params.h"
 #include "t5/train_run.h"
@@ -15,8 +15,6 @@
 static int open_config(struct t5_train_run *run, struct t5_err *err)
 {
     size_t n;
-    struct sha256_ctx sha;
-    uint8_t digest[SHA256_DIGEST_SIZE];
     char shown[T5_ESCAPED];
     const char *path = run->options->from_config;
     t5_escape(shown, path, strlen(path));
@@ -26,11 +24,7 @@ static int open_config(struct t5_train_run *run, struct t5_err *err)
     if (t5_json_check(run->config_text, n, err) ||
         t5_config_parse(&run->config, run->config_text, (int64_t)n, err))
         return t5_err_at(err, "%s", shown);
-    sha256_init(&sha);
-    sha256_update(&sha, n, (const uint8_t *)run->config_text);
-    sha256_digest(&sha, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(run->base_digest + 2 * i, 3, "%02x", digest[i]);
+    t5_sha256(run->base_digest, run->config_text, n);
     return 0;
 }
 

@@ -4,7 +4,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <math.h>
-#include <nettle/sha2.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/program.h"
+#include "base/sha256.h"
 #include "io/atomic.h"
 #include "t5/train_state_inside.h"
 
@@ -63,16 +63,13 @@ static int by_key(const void *a, const void *b)
 void t5_state_rows_digest(struct t5_state_rows *r)
 {
     struct sha256_ctx sha;
-    uint8_t digest[SHA256_DIGEST_SIZE];
     qsort(r->rows, (size_t)r->n, sizeof *r->rows, by_key);
     sha256_init(&sha);
     for (int i = 0; i < r->n; i++) {
         sha256_update(&sha, strlen(r->rows[i].key) + 1, (const uint8_t *)r->rows[i].key);
         sha256_update(&sha, strlen(r->rows[i].value) + 1, (const uint8_t *)r->rows[i].value);
     }
-    sha256_digest(&sha, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(r->digest + 2 * i, 3, "%02x", digest[i]);
+    t5_sha256_end(r->digest, &sha);
 }
 
 static void make_rows(struct t5_state_rows *r, const struct t5_train_position *at,

@@ -3,11 +3,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "text/tokenizer_inside.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <nettle/sha2.h>
+#include "base/sha256.h"
 
 /* ---- opening ------------------------------------------------------------------------------ */
 
@@ -81,13 +80,7 @@ int t5_tokenizer_special(const struct t5_tokenizer *tokenizer) { return tokenize
 
 void t5_tokenizer_digest(char out[65], const struct t5_tokenizer *tokenizer)
 {
-    struct sha256_ctx sha;
-    uint8_t digest[SHA256_DIGEST_SIZE];
-    sha256_init(&sha);
-    sha256_update(&sha, tokenizer->model.n_bytes, (const uint8_t *)tokenizer->model.bytes);
-    sha256_digest(&sha, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(out + 2 * i, 3, "%02x", digest[i]);
+    t5_sha256(out, tokenizer->model.bytes, tokenizer->model.n_bytes);
 }
 
 /* ---- the word memory ---------------------------------------------------------------------- */

@@ -2,10 +2,10 @@
  * t5-quantize over them. */
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
-#include <nettle/sha2.h>
 
 #include "base/buf.h"
 #include "base/nf4.h"
+#include "base/sha256.h"
 #include "compare.h"
 #include "io/quant_fp8.h"
 #include "io/quant_nf4.h"
@@ -40,17 +40,6 @@ static float *weight(const char *name)
     return w;
 }
 
-static void hex_digest(char out[65], const void *bytes, size_t n)
-{
-    struct sha256_ctx sha;
-    uint8_t digest[SHA256_DIGEST_SIZE];
-    sha256_init(&sha);
-    sha256_update(&sha, n, bytes);
-    sha256_digest(&sha, sizeof digest, digest);
-    for (size_t i = 0; i < sizeof digest; i++)
-        snprintf(out + 2 * i, 3, "%02x", digest[i]);
-}
-
 static void check_nf4(const char *name)
 {
     const struct t5_tensor *t = of(name, "");
@@ -68,7 +57,7 @@ static void check_nf4(const char *name)
     check_bytes(scale, name, ".offset");
     check_bytes(scale + 1, name, ".groups");
     t5_nf4_read(values, codes, block, scale, 0, n);
-    hex_digest(digest, values, (size_t)n * sizeof *values);
+    t5_sha256(digest, values, (size_t)n * sizeof *values);
     snprintf(key, sizeof key, "%s.values", name);
     assert_string_equal(digest, t5_safetensors_metadata(golden, key, NULL));
     free(w);
