@@ -7,7 +7,7 @@
 #define THREADS 256
 #define AHEAD 4 /* keys a lane asks for at a time */
 #define WARPS (THREADS / 32)
-#define WIDE 8   /* elements a lane takes of a head */
+#define WIDE 8 /* elements a lane takes of a head */
 
 /* Eight neighbouring elements as floats. */
 template <typename T> __device__ inline void load8(float *to, const T *p)
@@ -19,8 +19,9 @@ template <typename T> __device__ inline void load8(float *to, const T *p)
 
 /* For ROWS queries of the same keys, rows `stride` apart in q and out, of which `live` are there:
  * out (d_kv) = softmax(q k_j + bias_j) v_j over n keys; row(j) gives key j's element offset, the
- * same in k and v. lanes: threads that share a key, d_kv / 8. In shared memory: scores (ROWS, room),
- * room at least n, and part (ROWS, warps, d_kv). A query's result does not depend on the others. */
+ * same in k and v. lanes: threads that share a key, d_kv / 8. In shared memory: scores (ROWS,
+ * room), room at least n, and part (ROWS, warps, d_kv). A query's result does not depend on the
+ * others. */
 template <int ROWS, typename T, typename Row, typename Bias>
 __device__ void attend(T *out, const T *q, int64_t stride, int live, const T *k, const T *v, int n,
                        int d_kv, Row row, Bias bias, float *scores, int room, float *part)

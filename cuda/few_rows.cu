@@ -3,12 +3,12 @@
  *   y (n, rows) = x (n, cols) w^T x scale[row], where x may be a residual stream to be normalised,
  *   and y may be added to such a stream or go through a gated activation.
  * Bound by memory: every weight is read once, as it is stored. A block takes tiles of 16 rows of w,
- * each of its warps a slice of the columns; the slices are added in their order, so a result depends
- * on neither the rows beside it nor their number. 8 bits become bf16 in registers, where they are
- * exact; tensor cores do the sums. So that memory is never idle, weights are asked for before the
- * kernel before has ended and across tiles, and blocks at their last tile fetch the beginning of the
- * next product's weights into L2.
- * RMSNorm's factor is one number a row, so it multiplies the sums: what is rounded to bf16 is x g. */
+ * each of its warps a slice of the columns; the slices are added in their order, so a result
+ * depends on neither the rows beside it nor their number. 8 bits become bf16 in registers, where
+ * they are exact; tensor cores do the sums. So that memory is never idle, weights are asked for
+ * before the kernel before has ended and across tiles, and blocks at their last tile fetch the
+ * beginning of the next product's weights into L2. RMSNorm's factor is one number a row, so it
+ * multiplies the sums: what is rounded to bf16 is x g. */
 /* SPDX-License-Identifier: MIT */
 #include "activation.h"
 #include "dependent.h"
@@ -72,7 +72,7 @@ template <typename W> struct matrix { /* (rows, cols), cols a multiple of a piec
 };
 
 /* Where x comes from and y goes to. */
-enum source { ACTIVATIONS, STREAM };           /* act; f32, to be normalised */
+enum source { ACTIVATIONS, STREAM };            /* act; f32, to be normalised */
 enum target { TO_ACT, TO_FLOAT, ADDED, GATED }; /* act; f32; added to f32; act, half as many */
 
 struct few_rows_args {
@@ -83,7 +83,7 @@ struct few_rows_args {
     float factor;
     const float *norm; /* (cols), and eps: STREAM */
     float eps;
-    t5_glu kind; /* GATED: rows j of w gate rows j + rows / 2 */
+    t5_glu kind;      /* GATED: rows j of w gate rows j + rows / 2 */
     const char *next; /* what is read next, or NULL */
     int64_t next_bytes;
 };
@@ -95,8 +95,8 @@ template <int ROWS> constexpr int span_of = ROWS == 1 ? 1280 : ROWS == 8 ? 512 :
 template <int ROWS> constexpr int stage_pitch = span_of<ROWS> * 2 + 64;
 
 /* Eight elements in the order in which an mma takes them: that is free as long as both sides agree.
- * With 8-bit weights, elements 0, 2 of a word of w stand where columns 2t, 2t + 1 are expected, 1, 3
- * where 2t + 8, 2t + 9 are. */
+ * With 8-bit weights, elements 0, 2 of a word of w stand where columns 2t, 2t + 1 are expected, 1,
+ * 3 where 2t + 8, 2t + 9 are. */
 template <typename W> __device__ inline uint4 in_order(const uint4 &v)
 {
     if (sizeof(W) > 1)
@@ -143,8 +143,7 @@ __device__ inline void stage(char *to, const few_rows_args &a, int begin, int en
             uint4 x = make_uint4(0, 0, 0, 0);
             if (begin + u * 8 < end)
                 x = load_x<FROM>(a, row, begin + u * 8, &squares[row]);
-            *reinterpret_cast<uint4 *>(to + row * stage_pitch<ROWS> + place * 16) =
-                in_order<W>(x);
+            *reinterpret_cast<uint4 *>(to + row * stage_pitch<ROWS> + place * 16) = in_order<W>(x);
         }
     __syncwarp();
 }
@@ -210,8 +209,8 @@ __device__ inline one_result result_of(const few_rows_args &a, const matrix<W> &
 {
     constexpr int EACH = TO == GATED ? TILE_ROWS / 2 : TILE_ROWS;
     int e = (int)threadIdx.x, j = tile * EACH + e % EACH;
-    one_result o = {e < a.n * EACH && j < (TO == GATED ? m.rows / 2 : m.rows), e / EACH, e % EACH, j,
-                    1, 1, 0};
+    one_result o = {
+        e < a.n * EACH && j < (TO == GATED ? m.rows / 2 : m.rows), e / EACH, e % EACH, j, 1, 1, 0};
     if (o.is && m.scale) {
         o.scale = m.scale[j];
         if (TO == GATED)
@@ -275,7 +274,8 @@ __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
              int tiles)
 {
     constexpr int PIECE = 16 / sizeof(W), STEP = 4 * PIECE; /* columns a warp takes at a time */
-    constexpr int SPAN = span_of<ROWS>, TILES = (ROWS + 7) / 8, PARTS = WARPS * ROWS * (TILE_ROWS + 1);
+    constexpr int SPAN = span_of<ROWS>, TILES = (ROWS + 7) / 8,
+                  PARTS = WARPS * ROWS * (TILE_ROWS + 1);
     __shared__ float part[2][PARTS], squares[WARPS * ROWS];
     extern __shared__ uint4 staged4[];
     int warp = (int)threadIdx.x / 32, g = (int)threadIdx.x % 32 / 4, t = (int)threadIdx.x % 4;
@@ -285,7 +285,7 @@ __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     int asked_tile = (int)blockIdx.x, asked = begin; /* what is asked for next */
     tile_rows<W> from = rows_of<W, TO>(m, asked_tile);
     uint4 now[DEPTH][2], next[DEPTH][2];
-    auto ask_more = [&](uint4 (&into)[DEPTH][2]) {
+    auto ask_more = [&](uint4(&into)[DEPTH][2]) {
         ask(into, from.row, asked + t * PIECE, asked_tile < tiles ? end : 0);
         asked += DEPTH * STEP;
         if (asked >= end && asked_tile < tiles) {
@@ -367,8 +367,8 @@ static void launch(t5_device *dev, const few_rows_args &a, const matrix<W> &m)
         return;
     int each = TO == GATED ? TILE_ROWS / 2 : TILE_ROWS, rows = TO == GATED ? m.rows / 2 : m.rows;
     int tiles = (int)blocks_for(rows, each), most = BLOCKS * dev->processors;
-    launch_dependent(dev, few_rows<W, ROWS, FROM, TO>, dim3((unsigned)(tiles < most ? tiles : most)),
-                     WARPS * 32, bytes, a, m, tiles);
+    launch_dependent(dev, few_rows<W, ROWS, FROM, TO>,
+                     dim3((unsigned)(tiles < most ? tiles : most)), WARPS * 32, bytes, a, m, tiles);
     T5_LAUNCHED(dev);
 }
 

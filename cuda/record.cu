@@ -27,8 +27,8 @@ t5_recording *t5_cuda_record_end(t5_device *dev)
     t5_err err;
     t5_recording *r = (t5_recording *)t5_alloc_zeroed(1, sizeof *r, "a recording", &err);
     bool good = dev->recording &&
-                !t5_cuda_failed(dev, cudaStreamEndCapture(dev->stream, &drawn), "recording") &&
-                r && !t5_cuda_failed(dev, cudaGraphInstantiate(&r->graph, drawn, 0), "recording");
+                !t5_cuda_failed(dev, cudaStreamEndCapture(dev->stream, &drawn), "recording") && r &&
+                !t5_cuda_failed(dev, cudaGraphInstantiate(&r->graph, drawn, 0), "recording");
     dev->recording = 0;
     if (drawn)
         cudaGraphDestroy(drawn);

@@ -27,7 +27,7 @@ struct t5_decoder {
     void *memory;
     act **cross_kv;           /* a layer: (source tokens, 2HK) */
     act **k_cache, **v_cache; /* a layer: (slots, length, HK) */
-    int32_t *rows; /* (R x (5 + length)): a step's arrays, one behind the other */
+    int32_t *rows;            /* (R x (5 + length)): a step's arrays, one behind the other */
     int32_t *token, *position, *slot, *begin, *count, *history; /* in rows, for n_rows of them */
     int32_t *edit_row, *edit_id;
     float *x;
@@ -35,11 +35,11 @@ struct t5_decoder {
     float *logits;
     int32_t *top; /* (R x (2 x candidates + 1)): values, ids, log-sum-exps, for n_rows of them */
     int64_t n_rows, longest_source, sharing; /* of the last step */
-    int pending; /* delta is to be added to x */
-    int32_t *offsets; /* host: of the encoded sources */
-    int32_t *adapter; /* host: theirs; mixed: whether it counts */
+    int pending;                             /* delta is to be added to x */
+    int32_t *offsets;                        /* host: of the encoded sources */
+    int32_t *adapter;                        /* host: theirs; mixed: whether it counts */
     int mixed;
-    struct t5_packed step; /* the rows of a step; host spans only */
+    struct t5_packed step;         /* the rows of a step; host spans only */
     int32_t *host_rows, *host_top; /* as rows, top */
     struct recorded recorded[RECORDED];
     int next_recorded;
@@ -118,13 +118,14 @@ int t5_decoder_open(struct t5_decoder **out, struct t5_model *m,
     d->limits = *limits;
     d->cross_kv = t5_alloc_zeroed(3 * layers, sizeof *d->cross_kv, "caches", err);
     d->offsets = t5_alloc((size_t)limits->sources + 1, sizeof *d->offsets, "sources", err);
-    d->host_rows = t5_alloc((size_t)limits->rows, (size_t)(5 + limits->length) * sizeof *d->host_rows,
-                            "rows", err);
+    d->host_rows = t5_alloc((size_t)limits->rows,
+                            (size_t)(5 + limits->length) * sizeof *d->host_rows, "rows", err);
     d->host_top = t5_alloc((size_t)limits->rows,
                            (size_t)(2 * limits->candidates + 1) * sizeof *d->host_top, "rows", err);
     d->adapter = t5_alloc((size_t)limits->sources, sizeof *d->adapter, "sources", err);
     d->step.spans = t5_alloc((size_t)limits->rows, sizeof *d->step.spans, "rows", err);
-    if (!d->cross_kv || !d->offsets || !d->host_rows || !d->host_top || !d->adapter || !d->step.spans)
+    if (!d->cross_kv || !d->offsets || !d->host_rows || !d->host_top || !d->adapter ||
+        !d->step.spans)
         goto fail;
     d->k_cache = d->cross_kv + layers;
     d->v_cache = d->k_cache + layers;
@@ -189,7 +190,8 @@ static void upload_rows(struct t5_decoder *d, const struct t5_decoder_rows *rows
 {
     struct t5_model *m = d->m;
     int64_t n = rows->n_rows, longest = 0, sources = 0, length = d->limits.length;
-    int32_t **const place[] = {&d->token, &d->position, &d->slot, &d->begin, &d->count, &d->history};
+    int32_t **const place[] = {&d->token, &d->position, &d->slot,
+                               &d->begin, &d->count,    &d->history};
     const int32_t *const given[] = {rows->token, rows->position, rows->slot};
     for (int i = 0; i < 6; i++)
         *place[i] = d->rows + i * n;
@@ -299,8 +301,8 @@ static void queue_logits(struct t5_decoder *d)
     const struct t5_weight *w = head(m)->w;
     float scale = m->config.scale_output ? 1 / sqrtf((float)D) : 1;
     if (ops->norm_linear && !d->pending &&
-        ops->norm_linear(m->dev, d->logits, d->x, norm, m->config.eps, w, d->n_rows,
-                         T5_STEP_LOGITS, T5_GLU_RELU, scale, m->decoder.blocks[0].qkv.w))
+        ops->norm_linear(m->dev, d->logits, d->x, norm, m->config.eps, w, d->n_rows, T5_STEP_LOGITS,
+                         T5_GLU_RELU, scale, m->decoder.blocks[0].qkv.w))
         return;
     ops->norm_fwd(m->dev, d->x, d->y, d->x, d->pending ? d->delta : NULL, norm, d->n_rows, D,
                   m->config.eps, NULL, NULL, NULL);

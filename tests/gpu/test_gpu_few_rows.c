@@ -1,7 +1,7 @@
 /* test_gpu_few_rows.c - products of 1 to 17 rows with bf16, int8 and e4m3 weights, alone and with
- * what stands around them in a decode step, against ref: odd sizes, poisoned outputs, the same bytes
- * for a row whatever stands beside it.
- * "test_gpu_few_rows time" prints instead how fast such products read FLAN-T5-XXL's matrices. */
+ * what stands around them in a decode step, against ref: odd sizes, poisoned outputs, the same
+ * bytes for a row whatever stands beside it. "test_gpu_few_rows time" prints instead how fast such
+ * products read FLAN-T5-XXL's matrices. */
 /* SPDX-License-Identifier: MIT */
 #include "../unit/compare.h"
 
@@ -12,7 +12,7 @@
 #include "backend/backend.h"
 #include "base/rng.h"
 
-enum { BF16, INT8, E4M3, KINDS }; /* of a weight */
+enum { BF16, INT8, E4M3, KINDS };                    /* of a weight */
 static struct t5_backend_handle handles[KINDS], gpu; /* gpu: the one of the case */
 static struct t5_device *ref_dev;
 static const struct t5_backend *const ref = &t5_backend_ref;
@@ -74,7 +74,8 @@ struct case_of {
 static float e4m3(unsigned bits)
 {
     int exponent = (int)(bits >> 3 & 15), mantissa = (int)(bits & 7);
-    float size = exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : ldexpf((float)mantissa, -9);
+    float size =
+        exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : ldexpf((float)mantissa, -9);
     return bits & 128 ? -size : size;
 }
 
@@ -162,7 +163,8 @@ static void check(const struct case_of *c)
         int exact = n < MOST && c->cols % 16 == 0;
         assert_close(l, want_l, n * c->rows, (exact ? 1e-5 : 4e-3) * w.size, 1e-4, "logits");
         int whole = c->cols % (c->kind == BF16 ? 8 : 16) == 0;
-        for (int64_t i = 0; whole && i < n && (n == 8 || n == 16); i++) { /* alone: the same bytes */
+        for (int64_t i = 0; whole && i < n && (n == 8 || n == 16);
+             i++) { /* alone: the same bytes */
             multiply(y1, l1, half + i * c->cols, 1, w.gpu, c);
             assert_memory_equal(y1, y + i * c->rows, (size_t)c->rows * 4);
             assert_memory_equal(l1, l + i * c->rows, (size_t)c->rows * 4);
@@ -174,7 +176,7 @@ static void check(const struct case_of *c)
         free(owned[i]);
 }
 
-static const int64_t sizes[][2] = {{6, 16},  {16, 64},  {34, 80},    {50, 208},  {8, 512},
+static const int64_t sizes[][2] = {{6, 16},   {16, 64},   {34, 80},   {50, 208},  {8, 512},
                                    {24, 528}, {18, 2064}, {64, 4096}, {16, 10240}};
 enum { N_SIZES = sizeof sizes / sizeof *sizes };
 
@@ -196,7 +198,8 @@ static void check_together(const struct case_of *c, int n)
     struct both w;
     int64_t ins = n * c->cols, outs = n * c->rows;
     float *x = numbers(ins, 3, 4), *norm = numbers(c->cols, 4, 1), *a = numbers(ins, 2, 1);
-    float *y = fresh((size_t)ins * 4), *want = fresh((size_t)outs * 4), *h = fresh((size_t)outs * 4);
+    float *y = fresh((size_t)ins * 4), *want = fresh((size_t)outs * 4),
+          *h = fresh((size_t)outs * 4);
     float *stream = numbers(outs, 5, 4), *got = fresh((size_t)outs * 4);
     uint16_t *half = fresh((size_t)(ins + outs) * 2);
     freeze(&w, c);
@@ -210,14 +213,16 @@ static void check_together(const struct case_of *c, int n)
         void *gy = poison(results * each), *host;
         assert_int_equal(gpu.ops.norm_linear(gpu.dev, gy, gx, gn, 1e-6f, w.gpu, n,
                                              (enum t5_step_end)end, T5_GLU_GELU_NEW,
-                                             logits ? 0.5f : 1, end ? w.gpu : NULL), 1);
+                                             logits ? 0.5f : 1, end ? w.gpu : NULL),
+                         1);
         host = down(gy, results * each);
         t5_to_f32(got, host, logits ? T5_F32 : T5_BF16, results);
         for (size_t i = 0; logits && i < results; i++)
             got[i] *= 2;
         /* two of the gated factors are off, each as much as a product */
         assert_close(got, gated ? h : want, (int64_t)results,
-                     4e-3 * w.size * (gated ? 2 * w.size : 1), 2e-2, gated ? "gated" : "norm + product");
+                     4e-3 * w.size * (gated ? 2 * w.size : 1), 2e-2,
+                     gated ? "gated" : "norm + product");
         gpu.ops.release(gpu.dev, gy), free(host);
     }
     t5_from_f32(half, a, T5_BF16, (size_t)ins);
@@ -230,7 +235,8 @@ static void check_together(const struct case_of *c, int n)
     OK(gpu.ops.download(gpu.dev, got, gs, (size_t)outs * 4, &err));
     assert_close(got, want, outs, 2e-5 * w.size, 1e-4, "added");
     thaw(&w);
-    void *const dev[] = {gx, gn, ga, gs}, *const host[] = {x, norm, a, y, want, h, stream, got, half};
+    void *const dev[] = {gx, gn, ga, gs}, *const host[] = {x, norm,   a,   y,   want,
+                                                           h, stream, got, half};
     for (int i = 0; i < 4; i++)
         gpu.ops.release(gpu.dev, dev[i]);
     for (int i = 0; i < 9; i++)
@@ -249,7 +255,9 @@ static void test_together(void **state)
     freeze(&w, &(struct case_of){9, 20, INT8});
     float x[20] = {0}, *gx = up(x, sizeof x);
     assert_int_equal(gpu.ops.linear_add(gpu.dev, gx, gx, w.gpu, 1, NULL), 0);
-    assert_int_equal(gpu.ops.norm_linear(gpu.dev, gx, gx, gx, 0, w.gpu, 1, T5_STEP_ACT, T5_GLU_RELU, 1, NULL), 0);
+    assert_int_equal(
+        gpu.ops.norm_linear(gpu.dev, gx, gx, gx, 0, w.gpu, 1, T5_STEP_ACT, T5_GLU_RELU, 1, NULL),
+        0);
     gpu.ops.release(gpu.dev, gx);
     thaw(&w);
 }
@@ -323,8 +331,8 @@ int main(int argc, char **argv)
                                        cmocka_unit_test(test_together)};
     int failed = 0;
     for (int kind = 0; kind < KINDS; kind++) {
-        struct t5_device_options options = {
-            .compute = kind == E4M3 ? T5_COMPUTE_FP8 : T5_COMPUTE_BF16};
+        struct t5_device_options options = {.compute =
+                                                kind == E4M3 ? T5_COMPUTE_FP8 : T5_COMPUTE_BF16};
         if ((kind == 0 && ref->open(&ref_dev, &options, &err)) ||
             t5_backend_open(&handles[kind], "cuda", &options, &err)) {
             print_error("%s\n", err.text);
