@@ -1,12 +1,11 @@
-/* adafactor.c - Adafactor over one tensor, and AdamW with 8-bit states. Sums are made of parts
- * whose borders depend on sizes alone, each in one order. */
+/* adafactor.c - Adafactor over one tensor. Sums are made of parts whose borders depend on sizes
+ * alone, each in one order. */
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
 
-#include "backend/dynamic_map.h"
 #include "cpu/cpu.h"
 
-enum { PARTS = 64, TILE = 256, BLOCKS = 64 };
+enum { PARTS = 64, TILE = 256 };
 
 struct step {
     const float *g;
@@ -124,21 +123,4 @@ void cpu_adafactor(struct t5_device *dev, float *p, const float *g, float *row, 
         update_matrix(dev, p, row, col, &s);
     else
         update_vector(p, row, rows * cols, &s);
-}
-
-void cpu_adamw8(struct t5_device *dev, float *p, const float *g, uint8_t *m, uint8_t *v,
-                float *m_scale, float *v_scale, int64_t n, const float *maps,
-                const struct t5_adamw *how, const double *sum_squares)
-{
-    if (!isfinite(*sum_squares))
-        return;
-    const struct t5_adamw8_step step = t5_adamw8_step(how, *sum_squares);
-    const int64_t blocks = (n + T5_BLOCK8 - 1) / T5_BLOCK8;
-    CPU_PARALLEL_FOR(dev, n > 65536)
-    for (int64_t first = 0; first < blocks; first += BLOCKS)
-        for (int64_t b = first; b < first + BLOCKS && b < blocks; b++) {
-            const int64_t i = b * T5_BLOCK8;
-            t5_adamw8_block(p + i, g + i, m + i, v + i, m_scale + b, v_scale + b,
-                            (int)(n - i < T5_BLOCK8 ? n - i : T5_BLOCK8), maps, &step);
-        }
 }

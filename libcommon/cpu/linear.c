@@ -3,9 +3,9 @@
  * A frozen weight multiplies in the device's compute type, with one rule for int8: what a file
  * keeps as int8 is multiplied as int8, what it keeps otherwise (lm_head, whatever t5-quantize
  * --keep spared, fp8, nf4) is multiplied in bf16, so that the choice of what to quantise is made in
- * one place. Input gradients of int8 weights use bf16. fp8 and nf4 are expanded once. int8 weights under f32 compute are expanded
- * once: a kernel that converts as it goes would read a quarter of the memory, but f32 is for
- * exactness. */
+ * one place. Input gradients of int8 weights use bf16. fp8 and nf4 are expanded once, and so are
+ * int8 weights under f32 compute: a kernel that converts as it goes would read a quarter of the
+ * memory, but f32 is for exactness. */
 /* SPDX-License-Identifier: MIT */
 #include <stdlib.h>
 #include <string.h>

@@ -1,10 +1,12 @@
-/* optimiser.c - sums over whole buffers in a fixed order, and AdamW (arXiv:1711.05101). */
+/* optimiser.c - sums over whole buffers in a fixed order, and AdamW (arXiv:1711.05101), with its
+ * moments in 32 or 8 bits. Adafactor: adafactor.c. */
 /* SPDX-License-Identifier: MIT */
 #include <math.h>
 
+#include "backend/dynamic_map.h"
 #include "cpu/cpu.h"
 
-enum { PARTS = 64, STEP = 16384 };
+enum { PARTS = 64, STEP = 16384, BLOCKS = 64 };
 
 /* 64 parts of a buffer summed apart, then in order. */
 static double sum_parts(struct t5_device *dev, const float *x, int64_t n, int squares)
@@ -60,4 +62,21 @@ void cpu_adamw(struct t5_device *dev, float *p, const float *g, float *m, float 
     CPU_PARALLEL_FOR(dev, n > 65536)
     for (int64_t i = 0; i < n; i += STEP)
         dev->rows->adamw(p + i, g + i, m + i, v + i, n - i < STEP ? n - i : STEP, &row);
+}
+
+void cpu_adamw8(struct t5_device *dev, float *p, const float *g, uint8_t *m, uint8_t *v,
+                float *m_scale, float *v_scale, int64_t n, const float *maps,
+                const struct t5_adamw *how, const double *sum_squares)
+{
+    if (!isfinite(*sum_squares))
+        return;
+    const struct t5_adamw8_step step = t5_adamw8_step(how, *sum_squares);
+    const int64_t blocks = (n + T5_BLOCK8 - 1) / T5_BLOCK8;
+    CPU_PARALLEL_FOR(dev, n > 65536)
+    for (int64_t first = 0; first < blocks; first += BLOCKS)
+        for (int64_t b = first; b < first + BLOCKS && b < blocks; b++) {
+            const int64_t i = b * T5_BLOCK8;
+            t5_adamw8_block(p + i, g + i, m + i, v + i, m_scale + b, v_scale + b,
+                            (int)(n - i < T5_BLOCK8 ? n - i : T5_BLOCK8), maps, &step);
+        }
 }
