@@ -185,7 +185,8 @@ int t5_json_take(unsigned char out[4], const char **p, const char *end)
     return (int)t5_utf8_encode(out, c);
 }
 
-int t5_json_compare(const char *a, size_t na, const char *b, size_t nb)
+/* Order of two checked strings (insides), escapes undone, as memcmp would have it. */
+static int compare(const char *a, size_t na, const char *b, size_t nb)
 {
     const char *enda = a + na, *endb = b + nb;
     unsigned char ca[4], cb[4];
@@ -223,7 +224,7 @@ static int add_key(struct walk *w, size_t at, size_t n, int escaped)
 static int compare_keys(const char *text, const struct t5_json_key *a, const struct t5_json_key *b)
 {
     if (a->escaped || b->escaped)
-        return t5_json_compare(text + a->at, a->n, text + b->at, b->n);
+        return compare(text + a->at, a->n, text + b->at, b->n);
     int c = memcmp(text + a->at, text + b->at, a->n < b->n ? a->n : b->n);
     return c ? c : (a->n > b->n) - (a->n < b->n);
 }

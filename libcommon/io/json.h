@@ -36,8 +36,6 @@ void t5_json_scan_free(struct t5_json_scan *scan);
 /* Takes one character from the inside of a checked JSON string: *p moves on, out gets its UTF-8
  * bytes. Returns how many. */
 int t5_json_take(unsigned char out[4], const char **p, const char *end);
-/* Order of two checked strings (insides), escapes undone, as memcmp would have it. */
-int t5_json_compare(const char *a, size_t na, const char *b, size_t nb);
 /* What a file that holds no records probably is, by its first bytes, or NULL. */
 const char *t5_json_looks_like(const char *text, size_t n);
 /* "an array": a type with its article, for messages. */

@@ -193,14 +193,9 @@ int t5_jsonl_ready(struct t5_jsonl *reader)
     return is_there(reader) || t5_input_ready(&reader->in);
 }
 
-int t5_jsonl_peek_at(struct t5_jsonl *reader, size_t i, int *byte, struct t5_err *err)
+int t5_jsonl_peek(struct t5_jsonl *reader, size_t i, int *byte, struct t5_err *err)
 {
     return t5_input_peek(&reader->in, i, byte, err);
-}
-
-int t5_jsonl_peek(struct t5_jsonl *reader, int *byte, struct t5_err *err)
-{
-    return t5_jsonl_peek_at(reader, 0, byte, err);
 }
 
 int t5_jsonl_release(struct t5_jsonl *reader, const char **bytes, size_t *n, const char **name)

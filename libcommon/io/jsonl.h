@@ -87,11 +87,9 @@ int t5_record_from_line(struct t5_record *out, const struct t5_line *line,
 /* Whether the next call can answer without waiting for input: a filter flushes its output before it
  * waits. */
 int t5_jsonl_ready(struct t5_jsonl *reader);
-/* The first byte of the input without consuming it (-1 at the end): how t5-train and t5-generate
- * tell records from a packed token file. 0 or -1 on error. */
-int t5_jsonl_peek(struct t5_jsonl *reader, int *byte, struct t5_err *err) T5_MUST_CHECK;
-/* The same for byte i (below 64) of the first file. */
-int t5_jsonl_peek_at(struct t5_jsonl *reader, size_t i, int *byte,
+/* Byte i (below 64) of the first file without consuming it (-1 behind its end): how t5-train and
+ * t5-generate tell records from a packed token file. 0 or -1 on error. */
+int t5_jsonl_peek(struct t5_jsonl *reader, size_t i, int *byte,
                      struct t5_err *err) T5_MUST_CHECK;
 
 /* Gives up the open file, when a peek has shown that it holds no records: the caller owns the

@@ -50,7 +50,8 @@ int t5_peft_modules(struct t5_lora_module **out, int *n, const struct t5_config 
     return *out ? 0 : -1;
 }
 
-int t5_peft_allocate(struct t5_lora_module *m, int64_t rank, struct t5_err *err)
+/* a and b, zeroed. */
+static int allocate(struct t5_lora_module *m, int64_t rank, struct t5_err *err)
 {
     m->a = t5_alloc_zeroed((size_t)(rank * m->in), sizeof *m->a, "an adapter", err);
     m->b = t5_alloc_zeroed((size_t)(rank * m->out), sizeof *m->b, "an adapter", err);
@@ -104,7 +105,7 @@ int t5_adapter_init(struct t5_adapter *out, const char *targets, int64_t rank, d
     out->targets = list.data;
     list = (struct t5_buf){0};
     for (out->n_modules = 0; out->n_modules < kept; out->n_modules++)
-        if (t5_peft_allocate(&out->modules[out->n_modules], rank, err)) {
+        if (allocate(&out->modules[out->n_modules], rank, err)) {
             out->n_modules++; /* what it did allocate is freed too */
             goto out;
         }

@@ -10,7 +10,5 @@ int t5_peft_leaf(const char *module);
 /* All of a model, in HF's order, a and b NULL. Caller frees the array. */
 int t5_peft_modules(struct t5_lora_module **out, int *n, const struct t5_config *config,
                     struct t5_err *err) T5_MUST_CHECK;
-/* a and b, zeroed. */
-int t5_peft_allocate(struct t5_lora_module *module, int64_t rank, struct t5_err *err) T5_MUST_CHECK;
 
 #endif

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/dtype.h"
-#include "io/quant_int8.h"
 #include "io/quant_row.h"
 
 T5_CLONES static void round_row(uint8_t *q, const float *w, float scale, int64_t n)
@@ -22,7 +21,7 @@ int64_t t5_fp8_row(uint8_t *q, float *scale, const float *w, int64_t n)
     float most = t5_row_largest(w, n);
     if (!isfinite(most))
         return t5_row_not_finite(w, n);
-    *scale = most < T5_INT8_TINY ? 0 : most / 448.0f;
+    *scale = most < T5_ROW_TINY ? 0 : most / 448.0f;
     if (*scale > 0)
         round_row(q, w, *scale, n);
     else

@@ -1,6 +1,6 @@
 /* quant_fp8.h - rows of a weight as E4M3 with one scale each: scale = absmax / 448, value = w /
- * scale rounded to nearest even, saturating. A row whose largest magnitude is below T5_INT8_TINY
- * becomes zeros with scale 0. */
+ * scale rounded to nearest even, saturating. A row whose largest magnitude is below T5_ROW_TINY
+ * (quant_row.h) becomes zeros with scale 0. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_IO_QUANT_FP8_H
 #define T5_IO_QUANT_FP8_H

@@ -26,7 +26,7 @@ int64_t t5_int8_row(int8_t *q, float *scale, const float *w, int64_t n)
     float most = t5_row_largest(w, n);
     if (!isfinite(most))
         return t5_row_not_finite(w, n);
-    if (most < T5_INT8_TINY) {
+    if (most < T5_ROW_TINY) {
         memset(q, 0, (size_t)n);
         *scale = 0;
         return -1;
@@ -34,16 +34,4 @@ int64_t t5_int8_row(int8_t *q, float *scale, const float *w, int64_t n)
     *scale = most / 127.0f;
     round_row(q, w, 127.0f / most, n);
     return -1;
-}
-
-int64_t t5_int8_matrix(int8_t *q, float *scale, const float *w, int64_t rows, int64_t columns)
-{
-    int64_t first = INT64_MAX;
-#pragma omp parallel for schedule(static) reduction(min : first)
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t at = t5_int8_row(q + r * columns, &scale[r], w + r * columns, columns);
-        if (at >= 0 && r * columns + at < first)
-            first = r * columns + at;
-    }
-    return first == INT64_MAX ? -1 : first;
 }

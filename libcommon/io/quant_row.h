@@ -14,6 +14,10 @@
 #define T5_CLONES
 #endif
 
+/* A row whose largest magnitude is below this becomes zeros with scale 0: what it would be divided by
+ * need not be normal. */
+#define T5_ROW_TINY 0x1p-100f
+
 /* The largest magnitude of n floats: NaN or infinite where one of them is. 0 of none. */
 float t5_row_largest(const float *w, int64_t n);
 /* Index of the first of n floats that is NaN or infinite, or -1. */

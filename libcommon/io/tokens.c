@@ -195,7 +195,7 @@ static int detect(struct t5_jsonl *lines, int *packed, struct t5_err *err)
     *packed = 0;
     for (size_t i = 0; i < 8; i++) {
         int byte;
-        if (t5_jsonl_peek_at(lines, i, &byte, err))
+        if (t5_jsonl_peek(lines, i, &byte, err))
             return -1;
         if (byte < 0 || byte == '{')
             return 0;

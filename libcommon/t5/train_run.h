@@ -1,6 +1,6 @@
 /* train_run.h - one training run from its options to its result: what it holds open, and the steps
  * that t5-train takes. Each part is a file: train_inputs.c, train_run.c (plan, settings, identity),
- * train_output.c (the directory), train_loop.c. */
+ * train_output.c (the directory), train_loop.c, train_eval.c. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_T5_TRAIN_RUN_H
 #define T5_T5_TRAIN_RUN_H

@@ -74,20 +74,4 @@ int t5_spm_encode(struct t5_buf *out, const struct t5_spm *spm, const char *text
     });
 }
 
-int t5_spm_normalize(struct t5_buf *out, const struct t5_spm *spm, const char *text, size_t n,
-                     struct t5_err *err)
-{
-    /* 0.1.97 has no Normalize: the pieces, put together, are the normalised text. */
-    return guarded(err, [&]() {
-        std::vector<std::string> pieces;
-        const auto status = spm->processor.Encode({text, n}, &pieces);
-        if (!status.ok())
-            return fail(err, status.message());
-        for (const auto &piece : pieces)
-            if (t5_buf_append(out, piece.data(), piece.size(), err))
-                return -1;
-        return 0;
-    });
-}
-
 const struct t5_segment_library t5_spm_library = {t5_spm_open, t5_spm_close, t5_spm_encode};

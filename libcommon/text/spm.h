@@ -10,7 +10,7 @@
 extern "C" {
 #endif
 
-extern const struct t5_segment_library t5_spm_library; /* the first three of these */
+extern const struct t5_segment_library t5_spm_library; /* these three */
 
 /* struct t5_spm is read-only once open: threads share it. */
 int t5_spm_open(struct t5_spm **out, const void *model, size_t n, struct t5_err *err);
@@ -18,9 +18,6 @@ void t5_spm_close(struct t5_spm *spm);
 /* Appends the library's ids (int32_t), without </s>. */
 int t5_spm_encode(struct t5_buf *out, const struct t5_spm *spm, const char *text, size_t n,
                   struct t5_err *err);
-/* Appends the text as the library normalises it, spaces as U+2581. */
-int t5_spm_normalize(struct t5_buf *out, const struct t5_spm *spm, const char *text, size_t n,
-                     struct t5_err *err);
 
 #ifdef __cplusplus
 }

@@ -39,8 +39,6 @@ struct t5_tokenize_worker { /* a thread's own */
 #define T5_DROPPED 2
 int t5_tokenize_line(struct t5_buf *out, struct t5_tokenize_worker *worker,
                      const struct t5_line *line, struct t5_err *err) T5_MUST_CHECK;
-/* Appends "[1,2,3]". */
-int t5_append_ids(struct t5_buf *out, const int32_t *ids, size_t n, struct t5_err *err) T5_MUST_CHECK;
 
 /* Counts of tokens: see tokenize_stats.c. Zero-initialised. */
 struct t5_counts {

@@ -5,7 +5,8 @@
 
 #include "text/tokenize_inside.h"
 
-int t5_append_ids(struct t5_buf *out, const int32_t *ids, size_t n, struct t5_err *err)
+/* Appends "[1,2,3]". */
+static int append_ids(struct t5_buf *out, const int32_t *ids, size_t n, struct t5_err *err)
 {
     if (t5_buf_reserve(out, 11 * n + 2, err)) /* ten digits and a comma */
         return -1;
@@ -144,11 +145,11 @@ static int put_members(struct t5_buf *out, struct t5_tokenize_worker *w, int has
     static const char *const made[] = {"input_ids", "labels"};
     w->members.n = 0;
     if (t5_buf_append(&w->members, "\"input_ids\":", 12, err) ||
-        t5_append_ids(&w->members, (int32_t *)w->input.data, w->input.n / sizeof(int32_t), err))
+        append_ids(&w->members, (int32_t *)w->input.data, w->input.n / sizeof(int32_t), err))
         return -1;
     if (has_labels &&
         (t5_buf_append(&w->members, ",\"labels\":", 10, err) ||
-         t5_append_ids(&w->members, (int32_t *)w->labels.data, w->labels.n / sizeof(int32_t), err)))
+         append_ids(&w->members, (int32_t *)w->labels.data, w->labels.n / sizeof(int32_t), err)))
         return -1;
     return t5_record_splice_replacing(out, &w->record, made, 1 + has_labels, w->members.data,
                                       w->members.n, err);

@@ -340,9 +340,9 @@ static void files_in_order(void **state)
     struct t5_err err;
     int byte;
     assert_int_equal(t5_jsonl_open(&r, paths, 3, T5_MAX_LINE, &err), 0);
-    assert_int_equal(t5_jsonl_peek(r, &byte, &err), 0);
+    assert_int_equal(t5_jsonl_peek(r, 0, &byte, &err), 0);
     assert_int_equal(byte, '{');
-    assert_int_equal(t5_jsonl_peek_at(r, 5, &byte, &err), 0);
+    assert_int_equal(t5_jsonl_peek(r, 5, &byte, &err), 0);
     assert_int_equal(byte, '1');
     for (int i = 1; i <= 3; i++) {
         assert_int_equal(t5_jsonl_next(r, &record, &err), 1);
