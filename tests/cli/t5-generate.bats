@@ -30,28 +30,30 @@ options_for='[(if .num_beams then "--beams", .num_beams else empty end),
     (if .forced_eos_token_id then "--force-eos" else empty end),
     "--max-new-tokens", .max_new_tokens] | map(tostring) | join(" ")'
 
-# Every record of a golden file: the same ids; the same finish; scores to 1e-4.
-equal='($got | map({(.id): .}) | add) as $by
+# NAME.jsonl of the directory got and of another, of each name: the same ids of every record; the same finish; scores
+# to 1e-4.
+equal='def equal($got; $want): ($got | map({(.id): .}) | add) as $by
     | ($want | length) > 0 and all($want[]; . as $w | $by[.id] as $g
         | $g.output_ids == $w.output_ids
         and ([$g.finish] | flatten) == (if $w.output_ids[0] | type == "array" then $w.output_ids else [$w.output_ids] end
             | map(if .[-1] == 1 then "eos" else "length" end))
         and (if $w | has("score") then [[$g.score] | flatten, ([$w.score] | flatten)] | transpose
-                | all(.[]; (.[0] - .[1] | fabs) < 1e-4) else $g | has("score") | not end))'
+                | all(.[]; (.[0] - .[1] | fabs) < 1e-4) else $g | has("score") | not end));
+    reduce (inputs | [(input_filename | split("/")[-2:]), .]) as [[$dir, $name], $record] ({};
+        .[$name][if $dir == "got" then "got" else "want" end] += [$record])
+    | length > 0 and all(to_entries[]; equal(.value.got; .value.want) or error(.key))'
 
 # DEVICE GEOMETRY: all settings, without and with adapters.
 check_golden() {
-    local adapter setting name
+    local adapter name options
+    mkdir "$tmp/got"
     for adapter in none qv all; do
-        while read -r setting; do
-            name=$(jq -r .name <<<"$setting")
-            # shellcheck disable=SC2046
+        while IFS=$'\t' read -r name options; do
+            # shellcheck disable=SC2046,SC2086
             t5-generate --device "$1" -j 1 -m "$golden/$2/model" \
-                $([ $adapter = none ] || echo -a "$golden/$2/adapter-$adapter") \
-                $(jq -r "$options_for" <<<"$setting") "$records" >"$tmp/got"
-            jq -e -n --slurpfile got "$tmp/got" --slurpfile want "$golden/$2/generate/$adapter/$name.jsonl" "$equal" ||
-                { echo "$1 $2 $adapter $name"; return 1; }
-        done <"$golden/settings.jsonl"
+                $([ $adapter = none ] || echo -a "$golden/$2/adapter-$adapter") $options "$records" >"$tmp/got/$name.jsonl"
+        done < <(jq -r "[.name, ($options_for)] | @tsv" "$golden/settings.jsonl")
+        jq -e -n "$equal" "$tmp"/got/*.jsonl "$golden/$2/generate/$adapter"/*.jsonl || { echo "$1 $2 $adapter"; return 1; }
     done
 }
 
