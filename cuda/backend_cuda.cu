@@ -129,7 +129,7 @@ static int cuda_open(t5_device **out, const t5_device_options *options, t5_err *
     dev->compute = options->compute;
     dev->bf16 = options->compute != T5_COMPUTE_F32;
     dev->workspace_bytes = WORKSPACE;
-    dev->no_tuning = options->no_tuning;
+    dev->tuning = options->tuning;
     dev->max_memory = options->max_memory;
     bool bad = t5_cuda_failed(dev, cudaSetDevice(dev->index), "select") ||
                t5_cuda_failed(dev, cudaStreamCreate(&dev->stream), "stream") ||

@@ -244,7 +244,7 @@ static bool tuned(t5_device *dev, cublasLtMatmulAlgo_t *out, const shape_key *ex
 bool t5_cuda_choose(t5_device *dev, cublasLtMatmulAlgo_t *out, const shape_key *key,
                     const operands *o, int64_t tokens)
 {
-    if (!dev->no_tuning && worth_it(key) && may_time(dev)) {
+    if (dev->tuning && worth_it(key) && may_time(dev)) {
         if (!dev->asked_choices)
             open_choices(dev);
         if (dev->choices && tuned(dev, out, key, o, tokens))

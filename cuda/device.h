@@ -49,7 +49,7 @@ struct t5_device {
     char *landing; /* pinned: what small downloads come through */
     struct t5_matmul_cache *matmuls;
     struct t5_choices *choices;   /* what choose.cu found out, in this run or before */
-    int asked_choices, no_tuning; /* whether they were looked for; may be */
+    int asked_choices, tuning; /* whether they were looked for; may be */
     struct t5_err failure; /* the first one; text[0] == 0: none */
 };
 

@@ -18,7 +18,6 @@
 
 static const char *model_path, *early_stopping, *preset, *compute, *device = "auto";
 static const char *force_prefix, *keep_bf16;
-static int no_tuning;
 static struct t5_list adapters, ban, ban_file;
 static int force_eos, strict;
 static int sample, score, logprobs, stats;
@@ -66,8 +65,6 @@ static const struct t5_option options[] = {
      "arithmetic of the products [by model and device]"},
     {"keep-bf16", 0, T5_OPT_STRING, "LIST", &keep_bf16, 0, 0,
      "fp8: projections that stay bf16: q,k,v,o,wi,wi_0,wi_1,wo"},
-    {"no-tuning", 0, T5_OPT_FLAG, NULL, &no_tuning, 0, 0,
-     "on a GPU: products as the library chooses them, none timed"},
     {"max-memory", 0, T5_OPT_SIZE, "SIZE", &max_memory, 1, 1e18, "take no more of a GPU's memory, as 14GiB"},
     {"device", 0, T5_OPT_STRING, "DEVICE", &device, 0, 0, "auto, cpu, ref, cuda or cuda:N"},
     {"threads", 'j', T5_OPT_INT, "N", &threads, 0, 4096, "CPU threads; 0: all"},
@@ -265,7 +262,6 @@ static int load_model(struct run *run, struct t5_err *err)
     struct t5_device_options how = {.threads = (int)threads, .max_memory = max_memory};
     how.compute = choose_compute(run->checkpoint);
     how.keep_wide = keep_bf16;
-    how.no_tuning = no_tuning;
     if (t5_backend_open(&run->backend, device, &how, err) ||
         t5_model_open(&run->model, &run->backend, run->checkpoint, NULL, T5_INFER, err))
         return -1;

@@ -40,7 +40,7 @@ struct t5_device_options {
     int threads;             /* 0: as many as the process may use */
     enum t5_compute compute; /* arithmetic inside products with frozen weights */
     const char *keep_wide;   /* or NULL: see t5_backend_handle */
-    int no_tuning;           /* algorithms are not timed: the library's own first choice */
+    int tuning;              /* time algorithms for sizes that are new: pays in a run of many steps */
     int64_t max_memory;      /* bytes of its memory that may be taken in all; 0: all there are */
 };
 

@@ -22,7 +22,7 @@ static int open_device(struct t5_train_run *run, struct t5_err *err)
     const struct t5_train_options *o = run->options;
     struct t5_device_options how = {.threads = (int)o->threads,
                                     .compute = t5_compute_named(compute_name(o)),
-                                    .no_tuning = o->no_tuning,
+                                    .tuning = !o->no_tuning,
                                     .keep_wide = o->keep_bf16,
                                     .max_memory = o->max_memory};
     return t5_backend_open(&run->backend, o->device, &how, err) ||

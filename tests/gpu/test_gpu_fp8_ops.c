@@ -91,11 +91,12 @@ static void check_fp8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type,
     ref->linear_fwd(ref_dev, y, rows, xq, cols, rw, n);
     gpu.ops.linear_fwd(gpu.dev, gy, rows, gx, cols, gw, n);
     float *got = down_act(gy, n * rows);
+    /* the tensor cores' fast accumulation of e4m3 keeps some 14 bits of a partial sum */
     assert_close(got, y, n * rows, 4 * to, 5e-3, "fp8 linear");
     free(got);
     gpu.ops.logits_fwd(gpu.dev, gl, gx, cols, gw, n, 1);
     got = down_f(gl, n * rows);
-    assert_close(got, y, n * rows, 4 * to, 2e-3, "fp8 logits");
+    assert_close(got, y, n * rows, 4 * to, 5e-3, "fp8 logits");
     free(got);
     ref->linear_bwd_input(ref_dev, dx, cols, dyq, rows, rb, n, 1);
     gpu.ops.linear_bwd_input(gpu.dev, gdx, cols, gdy, rows, gw, n, 1);

@@ -32,9 +32,9 @@ static uint16_t *halves(int64_t n, uint64_t seed)
 }
 
 /* y (N, ROWS), then dx (N, COLS) added to: bf16, owned */
-static uint16_t *products(enum t5_compute compute, int no_tuning)
+static uint16_t *products(enum t5_compute compute, int tuning)
 {
-    struct t5_device_options options = {.compute = compute, .no_tuning = no_tuning};
+    struct t5_device_options options = {.compute = compute, .tuning = tuning};
     struct t5_backend_handle b;
     uint16_t *w = halves(ROWS * COLS, 1), *x = halves(N * COLS, 2), *dy = halves(N * ROWS, 3);
     uint16_t *out = malloc((N * ROWS + N * COLS) * 2);
@@ -63,9 +63,9 @@ static uint16_t *products(enum t5_compute compute, int no_tuning)
     return out;
 }
 
-static void expect(enum t5_compute compute, int no_tuning, const uint16_t *want, int same)
+static void expect(enum t5_compute compute, int tuning, const uint16_t *want, int same)
 {
-    uint16_t *got = products(compute, no_tuning);
+    uint16_t *got = products(compute, tuning);
     for (int64_t i = 0; i < N * ROWS + N * COLS; i++) {
         double a = (double)t5_bf16_to_f32(got[i]), b = (double)t5_bf16_to_f32(want[i]);
         if (same ? got[i] != want[i] : !t5_close(a, b, 0.05, 0.01))
@@ -98,22 +98,22 @@ static void check(enum t5_compute compute)
 {
     char path[200];
     setenv("XDG_CACHE_HOME", "/dev/null/nowhere", 1);
-    uint16_t *plain = products(compute, 1);
-    expect(compute, 0, plain, 1); /* nowhere to write */
+    uint16_t *plain = products(compute, 0);
+    expect(compute, 1, plain, 1); /* nowhere to write */
     setenv("XDG_CACHE_HOME", root, 1);
-    expect(compute, 1, plain, 1);
+    expect(compute, 0, plain, 1);
     int before = answers(path);
-    uint16_t *tuned = products(compute, 0);
+    uint16_t *tuned = products(compute, 1);
     int after = answers(path);
     assert_int_equal(after, before + 2);
-    expect(compute, 0, plain, 0);
-    expect(compute, 0, tuned, 1);
+    expect(compute, 1, plain, 0);
+    expect(compute, 1, tuned, 1);
     assert_int_equal(answers(path), after);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     fputs("not ours\n", f);
     fclose(f);
-    expect(compute, 0, plain, 0);
+    expect(compute, 1, plain, 0);
     assert_int_equal(answers(path), 2);
     free(plain);
     free(tuned);
@@ -124,8 +124,8 @@ static void test_tuning(void **state)
     (void)state;
     char path[200];
     check(T5_COMPUTE_BF16);
-    uint16_t *plain = products(T5_COMPUTE_FP8, 1);
-    expect(T5_COMPUTE_FP8, 0, plain, 1);
+    uint16_t *plain = products(T5_COMPUTE_FP8, 0);
+    expect(T5_COMPUTE_FP8, 1, plain, 1);
     assert_int_equal(answers(path), 2);
     free(plain);
 }
