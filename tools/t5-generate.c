@@ -25,7 +25,8 @@ static struct t5_skip skip = {.program = "t5-generate"};
 /* -1 and NAN: not given */
 static int64_t beams = 1, top_k = -1, seed = 42, max_new = 50, min_new, no_repeat, returned = 1;
 static int64_t batch_tokens, max_memory, threads, max_line = (int64_t)T5_MAX_LINE;
-static double temperature = -1, top_p = -1, min_p = -1, typical = -1, length_penalty = NAN, repetition_penalty = 1;
+static double temperature = -1, top_p = -1, min_p = -1, typical = -1, length_penalty = NAN,
+              repetition_penalty = 1;
 
 static const struct t5_option options[] = {
     {"model", 'm', T5_OPT_STRING, "MODEL", &model_path, 0, 0, "HF directory or tensor file"},
@@ -33,14 +34,18 @@ static const struct t5_option options[] = {
      "LoRA adapter (PEFT directory); NAME: for records whose \"adapter\" says so"},
     {"beams", 0, T5_OPT_INT, "N", &beams, 1, 256, "search with N beams; 1: greedy"},
     {"sample", 0, T5_OPT_FLAG, NULL, &sample, 0, 0, "draw each token"},
-    {"temperature", 0, T5_OPT_REAL, "T", &temperature, 0.001, 1000, "sampling: divide logits by T [1]"},
-    {"top-k", 0, T5_OPT_INT, "K", &top_k, 0, 1 << 30, "sampling: from the K likeliest; 0: from all [50]"},
+    {"temperature", 0, T5_OPT_REAL, "T", &temperature, 0.001, 1000,
+     "sampling: divide logits by T [1]"},
+    {"top-k", 0, T5_OPT_INT, "K", &top_k, 0, 1 << 30,
+     "sampling: from the K likeliest; 0: from all [50]"},
     {"top-p", 0, T5_OPT_REAL, "P", &top_p, 0, 1,
      "sampling: from the likeliest that make up P together [1]"},
-    {"min-p", 0, T5_OPT_REAL, "P", &min_p, 0, 1, "sampling: of these at least P times as likely as the likeliest [0]"},
+    {"min-p", 0, T5_OPT_REAL, "P", &min_p, 0, 1,
+     "sampling: of these at least P times as likely as the likeliest [0]"},
     {"typical", 0, T5_OPT_REAL, "P", &typical, 1e-6, 1,
      "sampling: of these the most typical that make up P together [1]"},
-    {"preset", 0, T5_OPT_CHOICE, "recipe", &preset, 0, 0, "the published settings: --sample --top-k 50 --top-p 0.9"},
+    {"preset", 0, T5_OPT_CHOICE, "recipe", &preset, 0, 0,
+     "the published settings: --sample --top-k 50 --top-p 0.9"},
     {"seed", 0, T5_OPT_INT, "N", &seed, 0, 1e15, "sampling: key of the draws"},
     {"max-new-tokens", 0, T5_OPT_INT, "N", &max_new, 1, 8192, "stop after N tokens"},
     {"min-new-tokens", 0, T5_OPT_INT, "N", &min_new, 0, 8192, "no end before N tokens"},
@@ -52,20 +57,26 @@ static const struct t5_option options[] = {
     {"repetition-penalty", 0, T5_OPT_REAL, "P", &repetition_penalty, 0.01, 100,
      "lower (above 1) the scores of tokens said"},
     {"ban", 0, T5_OPT_LIST, "IDS", &ban, 0, 0, "never write these ids in a row, as in 5,6,7"},
-    {"ban-file", 0, T5_OPT_LIST, "FILE", &ban_file, 0, 0, "nor the input_ids of these records, without a final </s>"},
+    {"ban-file", 0, T5_OPT_LIST, "FILE", &ban_file, 0, 0,
+     "nor the input_ids of these records, without a final </s>"},
     {"force-prefix", 0, T5_OPT_STRING, "IDS", &force_prefix, 0, 0, "begin with these ids"},
-    {"force-eos", 0, T5_OPT_FLAG, NULL, &force_eos, 0, 0, "end what reaches --max-new-tokens with </s>"},
-    {"returned", 'n', T5_OPT_INT, "N", &returned, 1, 1024, "sequences a record, of beams or samples"},
-    {"score", 0, T5_OPT_FLAG, NULL, &score, 0, 0, "generate nothing: log-probability of each record's labels"},
+    {"force-eos", 0, T5_OPT_FLAG, NULL, &force_eos, 0, 0,
+     "end what reaches --max-new-tokens with </s>"},
+    {"returned", 'n', T5_OPT_INT, "N", &returned, 1, 1024,
+     "sequences a record, of beams or samples"},
+    {"score", 0, T5_OPT_FLAG, NULL, &score, 0, 0,
+     "generate nothing: log-probability of each record's labels"},
     {"logprobs", 0, T5_OPT_FLAG, NULL, &logprobs, 0, 0, "add each token's log-probability"},
-    {"stats", 0, T5_OPT_FLAG, NULL, &stats, 0, 0, "at the end, a line of JSON on standard error: speed, memory"},
+    {"stats", 0, T5_OPT_FLAG, NULL, &stats, 0, 0,
+     "at the end, a line of JSON on standard error: speed, memory"},
     {"batch-tokens", 0, T5_OPT_INT, "N", &batch_tokens, 1, 1 << 30,
      "most source and target tokens worked on at a time [by device]"},
     {"compute", 0, T5_OPT_CHOICE, "f32|bf16|int8|fp8", &compute, 0, 0,
      "arithmetic of the products [by model and device]"},
     {"keep-bf16", 0, T5_OPT_STRING, "LIST", &keep_bf16, 0, 0,
      "fp8: projections that stay bf16: q,k,v,o,wi,wi_0,wi_1,wo"},
-    {"max-memory", 0, T5_OPT_SIZE, "SIZE", &max_memory, 1, 1e18, "take no more of a GPU's memory, as 14GiB"},
+    {"max-memory", 0, T5_OPT_SIZE, "SIZE", &max_memory, 1, 1e18,
+     "take no more of a GPU's memory, as 14GiB"},
     {"device", 0, T5_OPT_STRING, "DEVICE", &device, 0, 0, "auto, cpu, ref, cuda or cuda:N"},
     {"threads", 'j', T5_OPT_INT, "N", &threads, 0, 4096, "CPU threads; 0: all"},
     {"strict-settings", 0, T5_OPT_FLAG, NULL, &strict, 0, 0,
@@ -75,9 +86,10 @@ static const struct t5_option options[] = {
     {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
 };
 
-static const struct t5_program program = {
-    "t5-generate", "Generate output_ids for records of input_ids: greedy, beam search or sampling; or score labels.",
-    "[FILE...]", options};
+static const struct t5_program program = {"t5-generate",
+                                          "Generate output_ids for records of input_ids: greedy, "
+                                          "beam search or sampling; or score labels.",
+                                          "[FILE...]", options};
 
 /* What one run holds open. */
 struct run {
@@ -111,11 +123,12 @@ static int check_options(struct t5_err *err)
     apply_preset();
     if (!model_path)
         return t5_fail_as(err, T5_USAGE, "-m MODEL is missing (see --help)");
-    if (score && (sample || beams > 1 || returned > 1 || min_new || no_repeat || repetition_penalty != 1 || ban.n ||
-                  ban_file.n || force_prefix || force_eos))
+    if (score && (sample || beams > 1 || returned > 1 || min_new || no_repeat ||
+                  repetition_penalty != 1 || ban.n || ban_file.n || force_prefix || force_eos))
         return t5_fail_as(err, T5_USAGE, "--score takes no options of a search");
     if (sample && beams > 1)
-        return t5_fail_as(err, T5_USAGE, "%s and --beams exclude each other", preset ? "--preset recipe" : "--sample");
+        return t5_fail_as(err, T5_USAGE, "%s and --beams exclude each other",
+                          preset ? "--preset recipe" : "--sample");
     if (!sample && (top_k >= 0 || top_p >= 0 || temperature >= 0 || min_p >= 0 || typical >= 0))
         return t5_fail_as(err, T5_USAGE,
                           "--temperature, --top-k, --top-p, --min-p and --typical need --sample");
@@ -134,7 +147,9 @@ static int check_options(struct t5_err *err)
 
 static struct t5_search_options search_options(void)
 {
-    struct t5_search_options o = {.kind = sample ? T5_SAMPLE : beams > 1 ? T5_BEAM : T5_GREEDY,
+    struct t5_search_options o = {.kind = sample      ? T5_SAMPLE
+                                          : beams > 1 ? T5_BEAM
+                                                      : T5_GREEDY,
                                   .returned = returned,
                                   .max_new = max_new,
                                   .min_new = min_new,
@@ -156,7 +171,8 @@ static struct t5_search_options search_options(void)
     return o;
 }
 
-/* A difference from what an adapter, or the model, was trained with: a warning, or with --strict-settings the end. */
+/* A difference from what an adapter, or the model, was trained with: a warning, or with
+ * --strict-settings the end. */
 static int differs(struct t5_err *err, const char *where, const char *what)
 {
     if (strict)
@@ -179,8 +195,9 @@ static int check_bases(const struct run *run, struct t5_err *err)
     return 0;
 }
 
-/* A packed file's settings against those of every adapter, or, where there is none, of the model. */
-static int check_tokens(void *context, const char *file, const struct t5_safetensors *packed, struct t5_err *err)
+/* A packed file's settings against those of every adapter or, without one, of the model. */
+static int check_tokens(void *context, const char *file, const struct t5_safetensors *packed,
+                        struct t5_err *err)
 {
     const struct run *run = context;
     const struct t5_adapter_set *set = &run->adapters;
@@ -189,16 +206,21 @@ static int check_tokens(void *context, const char *file, const struct t5_safeten
     int rc = t5_token_settings_read(&here, packed, err);
     for (int i = 0; rc == 0 && i < (set->n ? set->n : 1); i++) {
         const char *of = set->n ? adapters.items[i] : model_path;
-        if (t5_token_settings_compare(what, set->n ? &set->adapters[i].tokens : &run->trained, &here) == T5_TOKENS_ALIKE)
+        if (t5_token_settings_compare(what, set->n ? &set->adapters[i].tokens : &run->trained,
+                                      &here) == T5_TOKENS_ALIKE)
             continue;
-        snprintf(text, sizeof text, "not as %s was trained: %s", t5_escape(shown, of, strlen(of)), what);
+        snprintf(text, sizeof text, "not as %s was trained: %s", t5_escape(shown, of, strlen(of)),
+                 what);
         rc = differs(err, file, text);
     }
     t5_token_settings_free(&here);
     return rc;
 }
 
-static const char *find_in_model(const void *checkpoint, const char *key) { return t5_checkpoint_metadata(checkpoint, key); }
+static const char *find_in_model(const void *checkpoint, const char *key)
+{
+    return t5_checkpoint_metadata(checkpoint, key);
+}
 
 /* What names ids waits for the model: its vocabulary says which there are. */
 static int read_ids(struct run *run, struct t5_search_options *o, struct t5_err *err)
@@ -213,7 +235,8 @@ static int read_ids(struct run *run, struct t5_search_options *o, struct t5_err 
     for (int64_t i = 0; i < run->bans.n; i++) {
         int64_t n;
         if (t5_id_lists_at(&run->bans, i, &n)[0] == config->eos && n == 1)
-            return t5_fail_as(err, T5_USAGE, "--ban: </s> alone cannot be banned (see --min-new-tokens)");
+            return t5_fail_as(err, T5_USAGE,
+                              "--ban: </s> alone cannot be banned (see --min-new-tokens)");
     }
     o->bans = &run->bans;
     if (!force_prefix)
@@ -222,13 +245,14 @@ static int read_ids(struct run *run, struct t5_search_options *o, struct t5_err 
         return -1;
     o->prefix = t5_id_lists_at(&run->prefix, 0, &o->n_prefix);
     if (o->n_prefix > max_new)
-        return t5_fail_as(err, T5_USAGE, "--force-prefix: %lld ids, more than --max-new-tokens %lld",
+        return t5_fail_as(err, T5_USAGE,
+                          "--force-prefix: %lld ids, more than --max-new-tokens %lld",
                           (long long)o->n_prefix, (long long)max_new);
     return 0;
 }
 
-/* A GPU is made for bf16. On a CPU 8-bit weights carry no more than bf16 does, so it is exact enough where the processor
- * multiplies it. */
+/* A GPU is made for bf16. On a CPU 8-bit weights carry no more than bf16 does, so it is exact
+ * enough where the processor multiplies it. */
 static enum t5_compute choose_compute(const struct t5_checkpoint *checkpoint)
 {
     if (compute)
@@ -282,9 +306,11 @@ static int open_model(struct run *run, struct t5_err *err)
     if (read_ids(run, &search, err))
         return -1;
     if (score)
-        return t5_scorer_open(&run->scorer, run->model, batch_tokens ? batch_tokens : T5_BATCH_TOKENS, err);
-    return t5_generator_open(&run->generator, run->model, &search,
-                             batch_tokens ? batch_tokens : t5_generator_default_tokens(run->model, &search), err);
+        return t5_scorer_open(&run->scorer, run->model,
+                              batch_tokens ? batch_tokens : T5_BATCH_TOKENS, err);
+    return t5_generator_open(
+        &run->generator, run->model, &search,
+        batch_tokens ? batch_tokens : t5_generator_default_tokens(run->model, &search), err);
 }
 
 static int open_records(struct run *run, const struct t5_list *files, struct t5_err *err)
@@ -315,8 +341,8 @@ static void show_progress(void *context, int64_t records, int64_t tokens)
     t5_progress_update(&run->progress, records, note);
 }
 
-/* Reads until the window is full, the input ends (0), a record is bad (-1), or the next one would have to be
- * waited for while others are here (1): who types a line is answered at once. */
+/* Reads until the window is full, the input ends (0), a record is bad (-1), or the next one would
+ * have to be waited for while others are here (1): who types a line is answered at once. */
 static int fill_window(struct run *run, struct t5_err *err)
 {
     struct t5_token_record record;
@@ -342,7 +368,8 @@ static void print_stats(struct run *run)
     double rate = seconds > 0 ? 1 / seconds : 0;
     t5_progress_end(&run->progress);
     fprintf(stderr,
-            "{\"records\":%lld,\"tokens\":%lld,\"seconds\":%.6f,\"records_per_s\":%.6g,\"tokens_per_s\":%.6g,"
+            "{\"records\":%lld,\"tokens\":%lld,\"seconds\":%.6f,\"records_per_s\":%.6g,\"tokens_"
+            "per_s\":%.6g,"
             "\"peak_bytes\":%lld}\n",
             (long long)run->records, (long long)run->tokens, seconds, (double)run->records * rate,
             (double)run->tokens * rate, (long long)t5_memory_peak());
@@ -385,7 +412,10 @@ static void run_free(struct run *run)
 static int work(const struct t5_list *files, struct t5_err *err)
 {
     struct run run = {0};
-    int rc = check_options(err) || open_model(&run, err) || open_records(&run, files, err) || generate(&run, err) ? -1 : 0;
+    int rc = check_options(err) || open_model(&run, err) || open_records(&run, files, err) ||
+                     generate(&run, err)
+                 ? -1
+                 : 0;
     run_free(&run);
     t5_list_free(&adapters);
     t5_list_free(&ban);
@@ -393,4 +423,7 @@ static int work(const struct t5_list *files, struct t5_err *err)
     return rc;
 }
 
-int main(int argc, char **argv) { return t5_program_main(&program, argc, argv, work); }
+int main(int argc, char **argv)
+{
+    return t5_program_main(&program, argc, argv, work);
+}

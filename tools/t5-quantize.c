@@ -54,7 +54,7 @@ static const struct t5_program program = {
 struct run {
     const char *path;
     struct t5_checkpoint *model;
-    struct t5_merge *merges; /* (merges.n) */
+    struct t5_merge *merges;             /* (merges.n) */
     struct t5_buf weights_path, command; /* DIR/model.safetensors; the command line */
     struct t5_atomic *file, *report;
     struct t5_progress progress;
@@ -115,7 +115,8 @@ static int check_options(const struct t5_list *operands, struct t5_err *err)
     if (to_dir && output)
         return usage(err, "--to-dir and --output exclude each other");
     if (to_dir && type && strcmp(type, "f32") != 0 && strcmp(type, "bf16") != 0)
-        return usage(err, "--to-dir writes f32 or bf16: transformers does not know our other types");
+        return usage(err,
+                     "--to-dir writes f32 or bf16: transformers does not know our other types");
     for (int i = 0; to_dir && i < keep.n; i++) {
         const char *equals = strrchr(keep.items[i], '=');
         if (equals && strcmp(equals, "=f32") != 0 && strcmp(equals, "=bf16") != 0)
@@ -191,7 +192,8 @@ static int load_merge(struct t5_merge *out, const char *arg, const struct t5_che
 
 static int load_merges(struct run *r, struct t5_err *err)
 {
-    if (merges.n && !(r->merges = t5_alloc_zeroed((size_t)merges.n, sizeof *r->merges, "merges", err)))
+    if (merges.n &&
+        !(r->merges = t5_alloc_zeroed((size_t)merges.n, sizeof *r->merges, "merges", err)))
         return -1;
     for (int i = 0; i < merges.n; i++) {
         char shown[T5_ESCAPED];

@@ -20,7 +20,8 @@ static int special, decode, stats;
 static struct t5_skip skip = {.program = "t5-tokenize"};
 
 static const struct t5_option options[] = {
-    {"spiece", 's', T5_OPT_STRING, "FILE", &spiece, 0, 0, "the SentencePiece model, or its directory"},
+    {"spiece", 's', T5_OPT_STRING, "FILE", &spiece, 0, 0,
+     "the SentencePiece model, or its directory"},
     {"prefix", 'p', T5_OPT_STRING, "TEXT", &prefix, 0, 0, "put before each source"},
     {"input-format", 0, T5_OPT_CHOICE, "auto|jsonl|json|csv", &input_format, 0, 0,
      "JSON lines, a JSON array or CSV; by name and first byte"},
@@ -28,7 +29,8 @@ static const struct t5_option options[] = {
     {"template", 0, T5_OPT_STRING, "TEXT", &template, 0, 0,
      "make the source of fields: 'Dialogue:\\n{dialogue}\\nSummary:'"},
     {"target", 0, T5_OPT_STRING, "FIELD", &target, 0, 0, "the field that becomes labels, if there"},
-    {"max-source", 0, T5_OPT_INT, "N", &max_source, 1, 1 << 30, "cut input_ids to N, </s> included"},
+    {"max-source", 0, T5_OPT_INT, "N", &max_source, 1, 1 << 30,
+     "cut input_ids to N, </s> included"},
     {"max-target", 0, T5_OPT_INT, "N", &max_target, 1, 1 << 30, "cut labels to N, </s> included"},
     {"on-long", 0, T5_OPT_CHOICE, "truncate|drop|error", &on_long, 0, 0,
      "cut longer texts, leave their records out, or call them bad"},
@@ -42,7 +44,8 @@ static const struct t5_option options[] = {
      "read </s>, <extra_id_0> etc. in text as those ids"},
     {"segmentation", 0, T5_OPT_CHOICE, "viterbi|sentencepiece", &segmentation, 0, 0,
      "transformers' ids, or the SentencePiece library's"},
-    {"threads", 'j', T5_OPT_INT, "N", &threads, 1, T5_MAX_THREADS, "threads; the output is the same"},
+    {"threads", 'j', T5_OPT_INT, "N", &threads, 1, T5_MAX_THREADS,
+     "threads; the output is the same"},
     {"skip-bad", 0, T5_OPT_FLAG, NULL, &skip.on, 0, 0, "go on after a bad record; exit 3"},
     {"max-line", 0, T5_OPT_INT, "N", &max_line, 2, 1 << 30, "refuse longer lines (bytes)"},
     {NULL, 0, T5_OPT_FLAG, NULL, NULL, 0, 0, NULL},
@@ -62,7 +65,8 @@ static int same_file(const char *a, const char *b)
 static int check_report(struct t5_err *err)
 {
     if (decode || strcmp(segmentation, "viterbi") != 0)
-        return t5_fail_as(err, T5_USAGE, "--report-unk excludes --decode and --segmentation sentencepiece");
+        return t5_fail_as(err, T5_USAGE,
+                          "--report-unk excludes --decode and --segmentation sentencepiece");
     if (strcmp(report_unk, "-") == 0 ||
         (output && (strcmp(output, report_unk) == 0 || same_file(output, report_unk))))
         return t5_fail_as(err, T5_USAGE, "--report-unk needs a file of its own");
@@ -73,9 +77,11 @@ static int check_options(const struct t5_list *files, struct t5_err *err)
 {
     int pack = strcmp(to, "safetensors") == 0;
     if (decode + stats + pack > 1)
-        return t5_fail_as(err, T5_USAGE, "--decode, --stats and --to safetensors exclude each other");
+        return t5_fail_as(err, T5_USAGE,
+                          "--decode, --stats and --to safetensors exclude each other");
     if ((decode || stats) && strcmp(on_long, "truncate") != 0)
-        return t5_fail_as(err, T5_USAGE, "--on-long: %s cuts nothing", decode ? "--decode" : "--stats");
+        return t5_fail_as(err, T5_USAGE, "--on-long: %s cuts nothing",
+                          decode ? "--decode" : "--stats");
     for (size_t n = strlen(prefix), i = 0, len; i < n; i += len)
         if (!(len = t5_utf8_length(prefix + i, n - i)))
             return t5_fail_as(err, T5_USAGE, "--prefix: not valid UTF-8");
@@ -101,7 +107,10 @@ static int pass_over(void *arg, const struct t5_err *err)
     return go_on;
 }
 
-static void show_progress(void *arg, int64_t records) { t5_progress_update(arg, records, ""); }
+static void show_progress(void *arg, int64_t records)
+{
+    t5_progress_update(arg, records, "");
+}
 
 static void report(const struct t5_tokenize_counts *counts)
 {
@@ -140,10 +149,10 @@ static int run(const struct t5_list *files, const struct t5_template *pattern, s
 {
     struct t5_tokenizer *tokenizer = NULL;
     const struct t5_tokenize_options o = {
-        .mode = decode                          ? T5_TOKENIZE_DECODE
-                : stats                         ? T5_TOKENIZE_STATS
+        .mode = decode                           ? T5_TOKENIZE_DECODE
+                : stats                          ? T5_TOKENIZE_STATS
                 : strcmp(to, "safetensors") == 0 ? T5_TOKENIZE_PACK
-                                                : T5_TOKENIZE_JSONL,
+                                                 : T5_TOKENIZE_JSONL,
         .format = format_of(input_format),
         .source = source,
         .target = target,
@@ -165,8 +174,7 @@ static int run(const struct t5_list *files, const struct t5_template *pattern, s
     };
     int library = strcmp(segmentation, "sentencepiece") == 0;
     struct t5_tokenize_counts counts;
-    if (t5_tokenizer_open(&tokenizer, spiece, library ? &t5_spm_library : NULL,
-                          special, err))
+    if (t5_tokenizer_open(&tokenizer, spiece, library ? &t5_spm_library : NULL, special, err))
         return -1;
     t5_progress_start(&progress, program.name, "records", 0);
     int rc = t5_tokenize(&counts, &o, tokenizer, files->items, files->n, err);
@@ -188,4 +196,7 @@ static int work(const struct t5_list *files, struct t5_err *err)
     return rc;
 }
 
-int main(int argc, char **argv) { return t5_program_main(&program, argc, argv, work); }
+int main(int argc, char **argv)
+{
+    return t5_program_main(&program, argc, argv, work);
+}

@@ -1,6 +1,6 @@
-/* memory.c - Linux's MemAvailable, VmRSS and VmHWM. Free pages alone would be next to nothing on a machine that has
- * just read a large model: its page cache is there to be taken. getrusage's peak would include what the caller held
- * before it became this program. */
+/* memory.c - Linux's MemAvailable, VmRSS and VmHWM. Free pages alone would be next to nothing on a
+ * machine that has just read a large model: its page cache is there to be taken. getrusage's peak
+ * would include what the caller held before it became this program. */
 /* SPDX-License-Identifier: MIT */
 #include "base/memory.h"
 
@@ -30,7 +30,10 @@ int64_t t5_memory_available(void)
     return from_proc("/proc/meminfo", "MemAvailable", free_pages);
 }
 
-int64_t t5_memory_resident(void) { return from_proc("/proc/self/status", "VmRSS", t5_memory_peak()); }
+int64_t t5_memory_resident(void)
+{
+    return from_proc("/proc/self/status", "VmRSS", t5_memory_peak());
+}
 
 int64_t t5_memory_peak(void)
 {

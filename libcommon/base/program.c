@@ -112,7 +112,10 @@ static void time_left(char out[32], double seconds)
         snprintf(out, 32, "%lld:%02lld left", s / 60, s % 60);
 }
 
-int t5_progress_due(const struct t5_progress *p) { return p->live && t5_now() - p->shown >= 0.1; }
+int t5_progress_due(const struct t5_progress *p)
+{
+    return p->live && t5_now() - p->shown >= 0.1;
+}
 
 void t5_progress_update(struct t5_progress *p, int64_t done, const char *note)
 {

@@ -43,9 +43,9 @@ struct t5_option {
 };
 
 struct t5_program {
-    const char *name;     /* "t5-tokenize" */
-    const char *purpose;  /* one line for --help */
-    const char *operands; /* "[FILE...]", "MODEL", "" */
+    const char *name;                /* "t5-tokenize" */
+    const char *purpose;             /* one line for --help */
+    const char *operands;            /* "[FILE...]", "MODEL", "" */
     const struct t5_option *options; /* --help and --version are added to every table */
 };
 
@@ -55,7 +55,7 @@ struct t5_program {
 int t5_program_parse(const struct t5_program *program, int argc, char **argv,
                      struct t5_list *operands, struct t5_err *err) T5_MUST_CHECK;
 void t5_list_free(struct t5_list *list);
-/* Whether text is a finite number, read as strictly as an option's, for numbers inside arguments. */
+/* Whether text is a finite number, read as strictly as an option's: for parts of arguments. */
 int t5_read_real(double *out, const char *text);
 
 /* The end of main(): flushes and checks standard output, prints the error's one line, and returns

@@ -26,7 +26,8 @@ struct t5_philox {
     uint32_t v[4];
 };
 
-T5_HOST_DEVICE static inline struct t5_philox t5_philox(const uint32_t counter[4], const uint32_t key[2])
+T5_HOST_DEVICE static inline struct t5_philox t5_philox(const uint32_t counter[4],
+                                                        const uint32_t key[2])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
@@ -45,7 +46,10 @@ T5_HOST_DEVICE static inline struct t5_philox t5_philox(const uint32_t counter[4
 }
 
 /* Uniform in [0, 1), 24 bits: exact in float. */
-T5_HOST_DEVICE static inline float t5_uniform(uint32_t bits) { return (float)(bits >> 8) * 0x1p-24f; }
+T5_HOST_DEVICE static inline float t5_uniform(uint32_t bits)
+{
+    return (float)(bits >> 8) * 0x1p-24f;
+}
 
 /* A 64-bit mixing step (SplitMix64's finaliser): folds `value` into `hash`. */
 uint64_t t5_mix(uint64_t hash, uint64_t value);

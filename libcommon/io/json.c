@@ -14,9 +14,9 @@ struct walk { /* one scan under way */
     const char *text;
     size_t at, n;
     int depth;
-    uint64_t objects;                   /* bit d: level d is an object, else an array */
-    uint32_t first_key[T5_JSON_DEPTH];  /* where the level's keys begin in scan->keys */
-    const char *noun;                   /* "record" or "text", for messages */
+    uint64_t objects;                  /* bit d: level d is an object, else an array */
+    uint32_t first_key[T5_JSON_DEPTH]; /* where the level's keys begin in scan->keys */
+    const char *noun;                  /* "record" or "text", for messages */
     struct t5_err *err;
 };
 
@@ -294,8 +294,7 @@ static int is_digit(const struct walk *w)
 static int digits(struct walk *w)
 {
     if (!is_digit(w))
-        return w->at >= w->n ? cut(w, "a number")
-                             : unexpected(w, "a digit");
+        return w->at >= w->n ? cut(w, "a number") : unexpected(w, "a digit");
     while (is_digit(w))
         w->at++;
     return 0;
@@ -479,7 +478,8 @@ int t5_json_scan(struct t5_json_scan *scan, const char *text, size_t n, int want
     scan->end = w.at;
     skip_space(&w);
     if (w.at < n)
-        return bad(&w, w.at, want_record ? "more text after the record" : "more text after the value");
+        return bad(&w, w.at,
+                   want_record ? "more text after the record" : "more text after the value");
     return 0;
 }
 
@@ -529,7 +529,8 @@ int t5_json_quote(struct t5_buf *out, const char *text, size_t n, struct t5_err 
                      : t5_buf_append(out, "\xef\xbf\xbd", 3, err);
             i += len ? len : 1;
         } else {
-            const char *from = "\"\\\b\f\n\r\t", *to = "\"\\bfnrt", *hit = c ? strchr(from, c) : NULL;
+            const char *from = "\"\\\b\f\n\r\t", *to = "\"\\bfnrt",
+                       *hit = c ? strchr(from, c) : NULL;
             rc = hit ? t5_buf_printf(out, err, "\\%c", to[hit - from])
                      : t5_buf_printf(out, err, "\\u%04x", c);
             i++;

@@ -1,6 +1,7 @@
 /* peft.h - LoRA adapters as PEFT stores them: adapter_config.json and adapter_model.safetensors
- * (adapter_model.bin is read too, never written). PEFT loads what this writes and this loads what PEFT writes; features not supported here (DoRA,
- * rank_pattern, modules_to_save, bias, fan_in_fan_out, other peft_types) are refused by name. */
+ * (adapter_model.bin is read too, never written). PEFT loads what this writes and this loads what
+ * PEFT writes; features not supported here (DoRA, rank_pattern, modules_to_save, bias,
+ * fan_in_fan_out, other peft_types) are refused by name. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_IO_PEFT_H
 #define T5_IO_PEFT_H

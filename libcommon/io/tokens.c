@@ -18,8 +18,8 @@ struct t5_tokens_reader {
     struct t5_tokens_options options;
     const char *const *paths;
     int n_paths, next_path;
-    struct t5_jsonl *lines;   /* the open file, where it is JSONL */
-    struct t5_packed packed;  /* where it is packed: packed.file is set */
+    struct t5_jsonl *lines;  /* the open file, where it is JSONL */
+    struct t5_packed packed; /* where it is packed: packed.file is set */
     int64_t next_packed;
     struct t5_record record;
     struct t5_buf input, labels, mask;
@@ -74,8 +74,8 @@ static int limit_length(int32_t *ids, int64_t *n, int64_t max, const char *name,
     if (max == 0 || *n <= max)
         return 0;
     if (!truncate)
-        return t5_token_record_fail(record, err, "\"%s\": %lld tokens, at most %lld are taken", name,
-                                    (long long)*n, (long long)max);
+        return t5_token_record_fail(record, err, "\"%s\": %lld tokens, at most %lld are taken",
+                                    name, (long long)*n, (long long)max);
     if (ids[*n - 1] == EOS)
         ids[max - 1] = EOS;
     *n = max;
@@ -149,9 +149,8 @@ static int read_record(struct t5_tokens_reader *r, struct t5_token_record *out, 
                                     .index = r->index - 1};
     if (out->n_input == 0 && !o->allow_empty_input)
         return t5_token_record_fail(out, err, "\"input_ids\" is empty");
-    if (check_mask(r, out, err) ||
-        limit_length((int32_t *)r->input.data, &out->n_input, o->max_input, "input_ids",
-                     o->truncate, out, err))
+    if (check_mask(r, out, err) || limit_length((int32_t *)r->input.data, &out->n_input,
+                                                o->max_input, "input_ids", o->truncate, out, err))
         return -1;
     return read_labels(r, out, err);
 }
@@ -178,7 +177,8 @@ static int read_packed(struct t5_tokens_reader *r, struct t5_token_record *out, 
     if (t5_packed_ids(&r->labels, &r->packed.labels, i, out, o->vocab, err))
         return -1;
     if (r->labels.n == 0) /* how a packed file says that a record has none */
-        return o->labels == T5_LABELS_REQUIRED ? t5_token_record_fail(out, err, "no \"labels\"") : 0;
+        return o->labels == T5_LABELS_REQUIRED ? t5_token_record_fail(out, err, "no \"labels\"")
+                                               : 0;
     out->labels = (const int32_t *)r->labels.data;
     out->n_labels = (int64_t)(r->labels.n / sizeof(int32_t));
     if (limit_length((int32_t *)r->labels.data, &out->n_labels, o->max_labels, "labels",

@@ -36,7 +36,8 @@ int t5_constraints_any(const struct t5_constraints *c)
     return c->penalty != 1 || c->no_repeat > 0 || c->min_new > 0 || (c->bans && c->bans->n > 0);
 }
 
-/* Adds id once: `in` remembers the round that an id was last added in, so that nothing is ever cleared. */
+/* Adds id once: `in` remembers the round that an id was last added in, so that nothing is ever
+ * cleared. */
 static void add(int32_t *list, int64_t *n, uint32_t *in, uint32_t round, int32_t id)
 {
     if (in[id] == round)
@@ -45,8 +46,8 @@ static void add(int32_t *list, int64_t *n, uint32_t *in, uint32_t round, int32_t
     list[(*n)++] = id;
 }
 
-/* Every place where the sequence's last size - 1 tokens stood before bans the token that followed there. Size 1
- * bans all that was said. */
+/* Every place where the sequence's last size - 1 tokens stood before bans the token that followed
+ * there. Size 1 bans all that was said. */
 static void ban_ngrams(struct t5_constraints *c, const int32_t *sequence, int64_t n)
 {
     int64_t head = c->no_repeat - 1;

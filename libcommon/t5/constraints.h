@@ -1,6 +1,6 @@
-/* constraints.h - what a sequence may not or should not say next: the ban on repeated n-grams, banned sequences
- * (bad_words_ids), the repetition penalty, the least length. As transformers' processors of those names; the start
- * token counts as part of the sequence, as it does there. */
+/* constraints.h - what a sequence may not or should not say next: the ban on repeated n-grams,
+ * banned sequences (bad_words_ids), the repetition penalty, the least length. As transformers'
+ * processors of those names; the start token counts as part of the sequence, as it does there. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_T5_CONSTRAINTS_H
 #define T5_T5_CONSTRAINTS_H
@@ -14,7 +14,7 @@ struct t5_constraints {
     float penalty;     /* repetition penalty; 1: none */
     int64_t no_repeat; /* n-gram size; 0: no ban */
     int64_t min_new;   /* no eos before so many new tokens */
-    const struct t5_id_lists *bans; /* sequences never completed, none empty; NULL: none; borrowed */
+    const struct t5_id_lists *bans; /* sequences never completed, none empty; NULL: none */
     int32_t eos;
     /* of the sequence given last; owned */
     int32_t *penalised, *banned; /* distinct ids */

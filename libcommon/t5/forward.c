@@ -77,12 +77,12 @@ struct stream {
 
 /* x_out = x + drop(delta); returns norm(x_out), in `kept` or ws.y */
 static const act *enter(const struct t5_run *run, struct stream *s, float *x_out, act *kept,
-                  const struct t5_norm *norm, const struct t5_pack *pack)
+                        const struct t5_norm *norm, const struct t5_pack *pack)
 {
     struct t5_model *m = run->m;
     act *y = kept ? kept : m->ws.y;
-    m->ops->norm_fwd(m->dev, x_out, y, s->x, s->delta, norm->w, pack->n_tokens,
-                     m->config.d_model, m->config.eps, pack, &s->drop, NULL);
+    m->ops->norm_fwd(m->dev, x_out, y, s->x, s->delta, norm->w, pack->n_tokens, m->config.d_model,
+                     m->config.eps, pack, &s->drop, NULL);
     s->x = x_out;
     return y;
 }

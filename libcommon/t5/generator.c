@@ -15,9 +15,9 @@ struct t5_generator {
     struct t5_search_options options;
     int64_t batch_tokens, target; /* target: positions that a source's rows take */
     struct t5_search *search;
-    int64_t sources, source_tokens;  /* what the search holds; 0 before the first run */
-    int32_t *ids, *offsets;          /* a batch, packed: (source_tokens), (sources + 1) */
-    int32_t *adapter;                /* (sources) */
+    int64_t sources, source_tokens;   /* what the search holds; 0 before the first run */
+    int32_t *ids, *offsets;           /* a batch, packed: (source_tokens), (sources + 1) */
+    int32_t *adapter;                 /* (sources) */
     struct t5_hypothesis *hypotheses; /* (sources, returned) */
     int64_t failed;                   /* the prompt that a run failed at, or -1 */
 };
@@ -53,8 +53,8 @@ static int open_search(struct t5_generator *g, int64_t sources, int64_t source_t
     g->ids = t5_alloc((size_t)source_tokens, sizeof *g->ids, "a batch", err);
     g->offsets = t5_alloc((size_t)sources + 1, sizeof *g->offsets, "a batch", err);
     g->adapter = t5_alloc((size_t)sources, sizeof *g->adapter, "a batch", err);
-    g->hypotheses = t5_alloc((size_t)(sources * g->options.returned), sizeof *g->hypotheses,
-                             "a batch", err);
+    g->hypotheses =
+        t5_alloc((size_t)(sources * g->options.returned), sizeof *g->hypotheses, "a batch", err);
     if (!g->ids || !g->offsets || !g->adapter || !g->hypotheses)
         return -1;
     return t5_search_open(&g->search, g->model, &g->options, sources, source_tokens, err);
@@ -110,7 +110,10 @@ const struct t5_search_options *t5_generator_options(const struct t5_generator *
     return &g->options;
 }
 
-int64_t t5_generator_batch_tokens(const struct t5_generator *g) { return g->batch_tokens; }
+int64_t t5_generator_batch_tokens(const struct t5_generator *g)
+{
+    return g->batch_tokens;
+}
 
 static int longer_first(const void *a, const void *b)
 {
@@ -155,9 +158,8 @@ static int64_t cut_batches(const struct t5_generator *g, struct cut *cuts, struc
     return n_cuts;
 }
 
-static int run_batch(struct t5_generator *g, const struct t5_prompt *prompts,
-                     struct sorted *order, const struct cut *cut, t5_answer *answer,
-                     void *context, struct t5_err *err)
+static int run_batch(struct t5_generator *g, const struct t5_prompt *prompts, struct sorted *order,
+                     const struct cut *cut, t5_answer *answer, void *context, struct t5_err *err)
 {
     int64_t n = cut->end - cut->begin;
     qsort(order + cut->begin, (size_t)n, sizeof *order, by_adapter);
@@ -174,12 +176,13 @@ static int run_batch(struct t5_generator *g, const struct t5_prompt *prompts,
         return -1;
     }
     for (int64_t i = 0; i < n; i++)
-        if (answer(context, order[cut->begin + i].which, g->hypotheses + i * g->options.returned, err))
+        if (answer(context, order[cut->begin + i].which, g->hypotheses + i * g->options.returned,
+                   err))
             return -1;
     return 0;
 }
 
-/* Makes room for the largest of the batches; what there was room for stays, for the next like it. */
+/* Makes room for the largest of the batches; what there was room for stays for the next one. */
 static int reserve(struct t5_generator *g, const struct sorted *order, const struct cut *cuts,
                    int64_t n_cuts, struct t5_err *err)
 {
@@ -223,4 +226,7 @@ out:
     return rc;
 }
 
-int64_t t5_generator_failed(const struct t5_generator *g) { return g->failed; }
+int64_t t5_generator_failed(const struct t5_generator *g)
+{
+    return g->failed;
+}

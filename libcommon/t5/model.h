@@ -91,10 +91,10 @@ int t5_model_reserve(struct t5_model *model, const struct t5_pass_limits *limits
                      struct t5_err *err) T5_MUST_CHECK;
 
 struct t5_pass {
-    float loss_scale;    /* gradient of loss_scale x sum of token losses: 1 / target tokens of the
-                            whole batch */
+    float loss_scale;      /* gradient of loss_scale x sum of token losses: 1 / target tokens of the
+                              whole batch */
     float label_smoothing; /* share of each target that goes to all tokens alike; 0: none */
-    float model_dropout; /* T5's own; 0: none */
+    float model_dropout;   /* T5's own; 0: none */
     float lora_dropout;
     uint64_t seed, epoch; /* key the draws */
 };
@@ -115,9 +115,8 @@ int t5_model_logits(struct t5_model *model, const struct t5_batch *batch, float 
 
 /* ---- the memory plan ---- */
 struct t5_plan_row {
-    const char
-        *what; /* "weights", "parameters", "gradients", "optimiser", "activations", "logits",
-                  "device", ... */
+    const char *what; /* "weights", "parameters", "gradients", "optimiser", "activations", "logits",
+                         "device", ... */
     int64_t bytes;
     int64_t taken; /* already, of these: by opening the device */
 };

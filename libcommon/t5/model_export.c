@@ -50,7 +50,8 @@ static int write_weights(struct t5_atomic *file, const struct t5_model *model, e
                          const struct t5_token_settings *tokens, struct t5_err *err)
 {
     /* transformers asks for "format" */
-    struct t5_metadata metadata[2 + T5_TOKEN_SETTINGS] = {{"format", "pt"}, {"t5_tools", t5_version}};
+    struct t5_metadata metadata[2 + T5_TOKEN_SETTINGS] = {{"format", "pt"},
+                                                          {"t5_tools", t5_version}};
     int n_metadata = 2 + t5_token_settings_rows(metadata + 2, tokens);
     struct t5_safetensors_writer *w = NULL;
     struct t5_err ignored;

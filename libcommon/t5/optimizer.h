@@ -50,9 +50,9 @@ struct t5_optimizer {
     struct t5_optimizer_tensor *tensors; /* owned */
     int n_tensors;
     struct t5_optimizer_place *places; /* owned: one a parameter tensor */
-    float *maps;         /* device: t5_dynamic_maps, where there are 8 bits; or NULL */
-    double *sums;        /* device (T5_SUMS) */
-    int64_t step;        /* updates made */
+    float *maps;  /* device: t5_dynamic_maps, where there are 8 bits; or NULL */
+    double *sums; /* device (T5_SUMS) */
+    int64_t step; /* updates made */
 };
 
 /* Betas 0.9 and 0.999, eps 1e-8. On failure too t5_optimizer_free must be called. */

@@ -10,8 +10,8 @@ struct pass {
 
 static int fits(const struct pass *p, int64_t input, int64_t labels, int64_t micro_tokens)
 {
-    return p->seqs == 0 || (p->seqs < p->most->seqs &&
-                            p->input + p->labels + input + labels <= micro_tokens);
+    return p->seqs == 0 ||
+           (p->seqs < p->most->seqs && p->input + p->labels + input + labels <= micro_tokens);
 }
 
 static void add(struct pass *p, const struct t5_dataset *data, int64_t record, int64_t micro_tokens)

@@ -90,11 +90,10 @@ static int64_t larger(int64_t a, int64_t b)
 /* Room grows with what batches need: a few short records do not take the memory of a full batch. */
 static int make_room(struct t5_scorer *s, const struct t5_pass_limits *need, struct t5_err *err)
 {
-    struct t5_pass_limits most = {.input_tokens =
-                                      larger(need->input_tokens, s->limits.input_tokens),
-                                  .label_tokens =
-                                      larger(need->label_tokens, s->limits.label_tokens),
-                                  .seqs = larger(need->seqs, s->limits.seqs)};
+    struct t5_pass_limits most = {
+        .input_tokens = larger(need->input_tokens, s->limits.input_tokens),
+        .label_tokens = larger(need->label_tokens, s->limits.label_tokens),
+        .seqs = larger(need->seqs, s->limits.seqs)};
     if (most.input_tokens == s->limits.input_tokens &&
         most.label_tokens == s->limits.label_tokens && most.seqs == s->limits.seqs)
         return 0;

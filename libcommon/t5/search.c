@@ -1,9 +1,10 @@
 /* search.c - steps a decoder over a batch of sources until every sequence is finished.
  *
- * All sources start together, so all rows of a step stand at the same position. Every source starts as one row;
- * its first step branches into its beams or samples. A row is rebuilt for each step from its parent: the tokens
- * so far and, for the caches, which slot holds which position (a slot's positions are never written twice, so that
- * beams share what they have in common). Rows of finished sequences are not rebuilt: the batch shrinks. */
+ * All sources start together, so all rows of a step stand at the same position. Every source starts
+ * as one row; its first step branches into its beams or samples. A row is rebuilt for each step
+ * from its parent: the tokens so far and, for the caches, which slot holds which position (a slot's
+ * positions are never written twice, so that beams share what they have in common). Rows of
+ * finished sequences are not rebuilt: the batch shrinks. */
 /* SPDX-License-Identifier: MIT */
 #include "t5/search.h"
 
@@ -15,15 +16,16 @@
 #include "t5/constraints.h"
 #include "t5/decoder.h"
 
-/* Candidates asked of the device at a time; where a search needs more it takes all logits and sorts here. */
+/* Candidates asked of the device at a time; where a search needs more it takes all logits and sorts
+ * here. */
 #define DEVICE_CANDIDATES 1024
 
 struct rows {
     int64_t n;
     int32_t *token, *source, *lane; /* (rows); lane: which of the source's rows, and of its slots */
     int32_t *sequence;              /* (rows, max_new + 1), the start token first */
-    float *logprobs;                /* (rows, max_new + 1), of the sequence's tokens; none of the start's */
-    int32_t *history;               /* (rows, max_new): slot that holds a position */
+    float *logprobs;  /* (rows, max_new + 1), of the sequence's tokens; none of the start's */
+    int32_t *history; /* (rows, max_new): slot that holds a position */
 };
 
 struct ranked {
@@ -37,17 +39,17 @@ struct t5_search {
     struct t5_decoder *decoder;
     struct t5_constraints constraints;
     struct t5_beam_rules beam_rules;
-    struct t5_beam *beams; /* (sources), beam search only */
-    int64_t lanes;         /* rows a source */
+    struct t5_beam *beams;           /* (sources), beam search only */
+    int64_t lanes;                   /* rows a source */
     int64_t sources, max_rows, most; /* most candidates of a row */
     struct rows now, next;
     int32_t *position, *slot; /* (rows) */
     int64_t n_edits;
-    int32_t *edit_row, *edit_id; /* (rows x edits a row) */
-    float *value, *lse;          /* (rows, most), (rows) */
-    int32_t *id;                 /* (rows, most) */
-    float *logits;               /* (rows, V), where most is beyond DEVICE_CANDIDATES */
-    struct ranked *ranked;       /* (V), likewise */
+    int32_t *edit_row, *edit_id;          /* (rows x edits a row) */
+    float *value, *lse;                   /* (rows, most), (rows) */
+    int32_t *id;                          /* (rows, most) */
+    float *logits;                        /* (rows, V), where most is beyond DEVICE_CANDIDATES */
+    struct ranked *ranked;                /* (V), likewise */
     struct t5_beam_candidate *candidates; /* (lanes x most) */
     double *p;                            /* (most) */
     struct t5_beam_candidate *on;         /* (lanes), likewise beam search only */
@@ -57,7 +59,10 @@ struct t5_search {
     int64_t failed;                       /* the source that the last batch failed at, or -1 */
 };
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
 
 int64_t t5_search_rows(const struct t5_search_options *o)
 {
@@ -65,12 +70,18 @@ int64_t t5_search_rows(const struct t5_search_options *o)
 }
 
 /* A penalty below 1 raises scores, so any id may come out on top. */
-static int raises(const struct t5_search *s) { return s->o.repetition_penalty < 1; }
+static int raises(const struct t5_search *s)
+{
+    return s->o.repetition_penalty < 1;
+}
 
-static int64_t n_bans(const struct t5_search *s) { return s->o.bans ? s->o.bans->n : 0; }
+static int64_t n_bans(const struct t5_search *s)
+{
+    return s->o.bans ? s->o.bans->n : 0;
+}
 
-/* The most candidates that a row's choice may need. Beam search scores candidates after its rules, which act on
- * log-probabilities: it asks for as many more as the rules can push down. */
+/* The most candidates that a row's choice may need. Beam search scores candidates after its rules,
+ * which act on log-probabilities: it asks for as many more as the rules can push down. */
 static int64_t most_candidates(const struct t5_search *s)
 {
     int64_t vocab = s->config->vocab, words = s->o.max_new + 1;
@@ -81,7 +92,8 @@ static int64_t most_candidates(const struct t5_search *s)
     if (raises(s))
         return vocab;
     return least(2 * s->o.beams + (s->o.repetition_penalty != 1 ? words : 0) +
-                     (s->o.no_repeat ? words : 0) + (s->o.min_new ? 1 : 0) + n_bans(s), vocab);
+                     (s->o.no_repeat ? words : 0) + (s->o.min_new ? 1 : 0) + n_bans(s),
+                 vocab);
 }
 
 static int rows_init(struct rows *r, int64_t n, int64_t length, struct t5_err *err)
@@ -108,10 +120,11 @@ static void rows_free(struct rows *r)
 
 static int alloc_beams(struct t5_search *s, struct t5_err *err)
 {
-    s->beam_rules = (struct t5_beam_rules){s->o.beams, s->o.max_new, s->o.length_penalty, s->o.early,
-                                           s->config->eos};
+    s->beam_rules = (struct t5_beam_rules){s->o.beams, s->o.max_new, s->o.length_penalty,
+                                           s->o.early, s->config->eos};
     s->beams = t5_alloc_zeroed((size_t)s->sources, sizeof *s->beams, "beams", err);
-    s->candidates = t5_alloc((size_t)(s->lanes * s->most), sizeof *s->candidates, "candidates", err);
+    s->candidates =
+        t5_alloc((size_t)(s->lanes * s->most), sizeof *s->candidates, "candidates", err);
     s->on = t5_alloc((size_t)s->lanes, sizeof *s->on, "candidates", err);
     if (!s->beams || !s->candidates || !s->on)
         return -1;
@@ -191,9 +204,10 @@ void t5_search_close(struct t5_search *s)
         t5_beam_free(&s->beams[i]);
     rows_free(&s->now);
     rows_free(&s->next);
-    void *const owned[] = {s->beams, s->position, s->slot, s->edit_row, s->edit_id, s->value,
-                           s->lse, s->id, s->logits, s->ranked, s->candidates, s->p,
-                           s->on, s->hash, s->results, s->result_logprobs};
+    void *const owned[] = {s->beams,   s->position, s->slot,       s->edit_row,
+                           s->edit_id, s->value,    s->lse,        s->id,
+                           s->logits,  s->ranked,   s->candidates, s->p,
+                           s->on,      s->hash,     s->results,    s->result_logprobs};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
     free(s);
@@ -215,9 +229,9 @@ static void start(struct t5_search *s, const int32_t *ids, const int32_t *offset
     }
 }
 
-/* Adds to the next step the row that continues row `parent` of this one, which stood at position t. */
-static void push_row(struct t5_search *s, int64_t parent, int32_t token, float logprob, int64_t lane,
-                     int64_t t)
+/* Adds to the next step the row that continues row `parent` of this one, which stood at t. */
+static void push_row(struct t5_search *s, int64_t parent, int32_t token, float logprob,
+                     int64_t lane, int64_t t)
 {
     struct rows *to = &s->next;
     const struct rows *from = &s->now;
@@ -242,8 +256,12 @@ static int step(struct t5_search *s, int64_t t, struct t5_err *err)
         s->position[i] = (int32_t)t;
         s->slot[i] = (int32_t)(r->source[i] * s->lanes + r->lane[i]);
     }
-    struct t5_decoder_rows rows = {.n_rows = r->n, .token = r->token, .position = s->position,
-                                   .slot = s->slot, .source = r->source, .history = r->history};
+    struct t5_decoder_rows rows = {.n_rows = r->n,
+                                   .token = r->token,
+                                   .position = s->position,
+                                   .slot = s->slot,
+                                   .source = r->source,
+                                   .history = r->history};
     return t5_decoder_step(s->decoder, &rows, err);
 }
 
@@ -255,7 +273,8 @@ static void add_edits(struct t5_search *s, int64_t row, const int32_t *ids, int6
     }
 }
 
-/* Greedy search and sampling: the rules act on logits, on the device, as transformers' processors do there. */
+/* Greedy search and sampling: the rules act on logits, on the device, as transformers' processors
+ * do there. */
 static void edit_logits(struct t5_search *s, int64_t t)
 {
     struct t5_constraints *c = &s->constraints;
@@ -328,8 +347,8 @@ static int rank_on_host(struct t5_search *s, int64_t k, struct t5_err *err)
     return 0;
 }
 
-/* A best candidate of minus infinity: all are banned. A sum that is not finite: the weights are not, or the compute
- * type overflowed. */
+/* A best candidate of minus infinity: all are banned. A sum that is not finite: the weights are
+ * not, or the compute type overflowed. */
 static int check_logits(struct t5_search *s, int64_t k, int64_t t, struct t5_err *err)
 {
     for (int64_t i = 0; i < s->now.n; i++) {
@@ -338,7 +357,8 @@ static int check_logits(struct t5_search *s, int64_t k, int64_t t, struct t5_err
             return t5_fail(err, "new token %lld: every token is banned by the rules",
                            (long long)t + 1);
         if (!isfinite(s->lse[i]))
-            return t5_fail(err, "new token %lld: the model's logits are not finite", (long long)t + 1);
+            return t5_fail(err, "new token %lld: the model's logits are not finite",
+                           (long long)t + 1);
     }
     s->failed = -1;
     return 0;
@@ -352,8 +372,8 @@ static int rank(struct t5_search *s, int64_t k, int64_t t, struct t5_err *err)
     return rc ? -1 : check_logits(s, k, t, err);
 }
 
-/* The token that position t is forced to, or -1. Like transformers', what is forced beats every ban and has a
- * log-probability of 0. */
+/* The token that position t is forced to, or -1. Like transformers', what is forced beats every ban
+ * and has a log-probability of 0. */
 static int32_t forced_token(const struct t5_search *s, int64_t t)
 {
     if (t < s->o.n_prefix)
@@ -426,7 +446,8 @@ static void collect(struct t5_search *s, struct t5_hypothesis *out, int64_t sour
     }
 }
 
-/* The continuations of row `row`, the source's running beam `which`, with their scores after the rules. */
+/* The continuations of row `row`, the source's running beam `which`, with their scores after the
+ * rules. */
 static int64_t beam_row(struct t5_search *s, struct t5_beam_candidate *to, int64_t row,
                         int64_t which, int64_t k, int64_t t)
 {
@@ -480,7 +501,8 @@ static int find_candidates(struct t5_search *s, int64_t *k, int64_t t, struct t5
     return rank(s, *k, t, err);
 }
 
-static int search_step(struct t5_search *s, struct t5_hypothesis *out, int64_t t, struct t5_err *err)
+static int search_step(struct t5_search *s, struct t5_hypothesis *out, int64_t t,
+                       struct t5_err *err)
 {
     int64_t k;
     if (step(s, t, err) || find_candidates(s, &k, t, err))
@@ -511,4 +533,7 @@ int t5_search_batch(struct t5_search *s, struct t5_hypothesis *out, const int32_
     return 0;
 }
 
-int64_t t5_search_failed(const struct t5_search *s) { return s->failed; }
+int64_t t5_search_failed(const struct t5_search *s)
+{
+    return s->failed;
+}

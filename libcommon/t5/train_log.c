@@ -105,19 +105,19 @@ int t5_train_log_head(struct t5_train_log *log, const char *event, const struct 
                                             [T5_RECOMPUTE_NORMS] = "\"recompute\":\"norms\",",
                                             [T5_RECOMPUTE_BLOCKS] = "\"recompute\":\"blocks\","};
     struct t5_buf line = {0};
-    int rc = t5_buf_printf(&line, err, "{") || put_strings(&line, event, h, err) ||
-             t5_buf_printf(
-                 &line, err,
-                 ",\"trainable\":%lld,\"parameters\":%lld,\"trainable_percent\":%.4f,"
-                 "\"records\":%lld,\"eval_records\":%lld,\"steps\":%lld,"
-                 "\"steps_per_epoch\":%lld,\"micro_tokens\":%lld,\"input_tokens\":%lld,"
-                 "\"label_tokens\":%lld,%s%s\"checkpoint_bytes\":%lld,\"memory\":{",
-                 (long long)p->trainable, (long long)p->parameters,
-                 100 * (double)p->trainable / (double)p->parameters, (long long)h->records,
-                 (long long)h->eval_records, (long long)h->steps, (long long)h->epoch_steps,
-                 (long long)p->micro_tokens, (long long)p->limits.input_tokens,
-                 (long long)p->limits.label_tokens, p->compact ? "\"compact\":true," : "",
-                 recompute[p->limits.recompute], (long long)h->checkpoint_bytes);
+    int rc =
+        t5_buf_printf(&line, err, "{") || put_strings(&line, event, h, err) ||
+        t5_buf_printf(&line, err,
+                      ",\"trainable\":%lld,\"parameters\":%lld,\"trainable_percent\":%.4f,"
+                      "\"records\":%lld,\"eval_records\":%lld,\"steps\":%lld,"
+                      "\"steps_per_epoch\":%lld,\"micro_tokens\":%lld,\"input_tokens\":%lld,"
+                      "\"label_tokens\":%lld,%s%s\"checkpoint_bytes\":%lld,\"memory\":{",
+                      (long long)p->trainable, (long long)p->parameters,
+                      100 * (double)p->trainable / (double)p->parameters, (long long)h->records,
+                      (long long)h->eval_records, (long long)h->steps, (long long)h->epoch_steps,
+                      (long long)p->micro_tokens, (long long)p->limits.input_tokens,
+                      (long long)p->limits.label_tokens, p->compact ? "\"compact\":true," : "",
+                      recompute[p->limits.recompute], (long long)h->checkpoint_bytes);
     for (int i = 0; rc == 0 && i < p->n_rows; i++)
         rc =
             t5_buf_printf(&line, err, "\"%s\":%lld,", p->rows[i].what, (long long)p->rows[i].bytes);

@@ -38,9 +38,9 @@ struct t5_train_plan {
 };
 
 /* Where the run does not fit, norms' outputs are made again; then weights stay compact; then
- * micro_tokens shrinks, to one record at a time at the least, but not with keep: a resumed run's must
- * not change; then blocks are recomputed, with as large a micro_tokens as that allows. Where nothing
- * helps, the plan is the uncut one. */
+ * micro_tokens shrinks, to one record at a time at the least, but not with keep: a resumed run's
+ * must not change; then blocks are recomputed, with as large a micro_tokens as that allows. Where
+ * nothing helps, the plan is the uncut one. */
 int t5_train_plan_make(struct t5_train_plan *plan, const struct t5_train_shape *shape,
                        int64_t micro_tokens, int keep, struct t5_err *err) T5_MUST_CHECK;
 

@@ -43,12 +43,12 @@ struct t5_train_position {
 };
 
 struct t5_step_report {
-    int64_t step;                 /* from 1 */
-    double epoch;                 /* epochs done after it */
-    double loss;                  /* mean over the batch's label tokens */
-    double lr, grad_norm;         /* norm before clipping */
+    int64_t step;                          /* from 1 */
+    double epoch;                          /* epochs done after it */
+    double loss;                           /* mean over the batch's label tokens */
+    double lr, grad_norm;                  /* norm before clipping */
     int64_t records, tokens, label_tokens; /* tokens: inputs and labels */
-    int passed_over;              /* loss or gradients were not finite and nothing was changed */
+    int passed_over; /* loss or gradients were not finite and nothing was changed */
 };
 
 struct t5_trainer;

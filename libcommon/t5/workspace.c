@@ -23,7 +23,8 @@ static act *lay_norm(struct t5_arena *a, const struct t5_model *m, const struct 
                      int64_t n, int keep)
 {
     int read = m->mode == T5_TRAIN_FULL || next->ranks > 0;
-    return keep == T5_KEEP_ALL && read ? t5_arena_take(a, n * m->config.d_model, m->act_size) : NULL;
+    return keep == T5_KEEP_ALL && read ? t5_arena_take(a, n * m->config.d_model, m->act_size)
+                                       : NULL;
 }
 
 /* First in memory, and alike on host and device. */
@@ -226,9 +227,7 @@ void t5_packed_fill(struct t5_packed *p, const struct t5_packed *host, const str
         longest = larger(longest, offsets[b + 1] - offsets[b]);
         for (int64_t i = offsets[b]; i < offsets[b + 1]; i++) {
             host->seq[i] = (int32_t)b;
-            host->ids[i] = !shift             ? ids[i]
-                           : i == offsets[b] ? m->config.decoder_start
-                                              : ids[i - 1];
+            host->ids[i] = !shift ? ids[i] : i == offsets[b] ? m->config.decoder_start : ids[i - 1];
         }
     }
     p->pack = (struct t5_pack){.n_tokens = n,

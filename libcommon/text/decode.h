@@ -1,5 +1,5 @@
-/* decode.h - token ids back to text, from the model file alone: for programs that make no ids of text
- * and so have no tokenizer. */
+/* decode.h - token ids back to text, from the model file alone: for programs that make no ids of
+ * text and so have no tokenizer. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TEXT_DECODE_H
 #define T5_TEXT_DECODE_H

@@ -16,23 +16,23 @@ enum t5_tokenize_mode {
 };
 
 enum t5_tokenize_long { /* a text of more tokens than its limit */
-    T5_LONG_TRUNCATE,
-    T5_LONG_DROP, /* its record is left out, and counted */
-    T5_LONG_ERROR /* its record is bad */
+                        T5_LONG_TRUNCATE,
+                        T5_LONG_DROP, /* its record is left out, and counted */
+                        T5_LONG_ERROR /* its record is bad */
 };
 
 struct t5_tokenize_options {
     enum t5_tokenize_mode mode;
     enum t5_input_format format;
-    const char *source, *target; /* field names */
-    const char *prefix;          /* put before each source; valid UTF-8 */
+    const char *source, *target;       /* field names */
+    const char *prefix;                /* put before each source; valid UTF-8 */
     const struct t5_template *pattern; /* NULL, or what makes the source text of fields, in place
                                           of source and prefix; its tail is never cut away */
-    int64_t max_source, max_target; /* tokens, </s> included */
-    enum t5_tokenize_long on_long;  /* not with STATS and DECODE: they cut nothing */
+    int64_t max_source, max_target;    /* tokens, </s> included */
+    enum t5_tokenize_long on_long;     /* not with STATS and DECODE: they cut nothing */
     size_t max_line;
     int threads;
-    const char *output; /* a file, or NULL: standard output */
+    const char *output;     /* a file, or NULL: standard output */
     const char *report_unk; /* a file for the characters that become <unk>, or NULL; not with DECODE
                                and a tokenizer of T5_SEGMENT_LIBRARY */
     /* Called in order, one call at a time, for each bad record; 1: go on behind it, 0: stop. */

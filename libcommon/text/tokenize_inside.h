@@ -48,7 +48,8 @@ struct t5_counts {
 struct t5_stats {
     struct t5_counts source, target;
 };
-int t5_stats_add(struct t5_stats *stats, const char *bytes, size_t n, struct t5_err *err) T5_MUST_CHECK;
+int t5_stats_add(struct t5_stats *stats, const char *bytes, size_t n,
+                 struct t5_err *err) T5_MUST_CHECK;
 int t5_stats_print(struct t5_buf *out, const struct t5_stats *stats,
                    const struct t5_tokenize_options *options, struct t5_err *err) T5_MUST_CHECK;
 void t5_stats_free(struct t5_stats *stats);
@@ -56,7 +57,8 @@ void t5_stats_free(struct t5_stats *stats);
 /* A packed token file in the making: see tokenize_pack.c. Holds ids in unnamed temporary files. */
 struct t5_pack;
 int t5_pack_open(struct t5_pack **out, struct t5_err *err) T5_MUST_CHECK;
-int t5_pack_add(struct t5_pack *pack, const char *bytes, size_t n, struct t5_err *err) T5_MUST_CHECK;
+int t5_pack_add(struct t5_pack *pack, const char *bytes, size_t n,
+                struct t5_err *err) T5_MUST_CHECK;
 int t5_pack_finish(struct t5_pack *pack, struct t5_atomic *file,
                    const struct t5_tokenize_options *options, const struct t5_tokenizer *tokenizer,
                    struct t5_err *err) T5_MUST_CHECK;

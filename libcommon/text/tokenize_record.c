@@ -52,13 +52,13 @@ static int cut_before_tail(struct t5_buf *ids, const struct t5_buf *tail, int64_
 {
     const int32_t end = T5_EOS;
     ids->n = (size_t)(max - 1) * sizeof end - tail->n;
-    return t5_buf_append(ids, tail->data, tail->n, err) ||
-                   t5_buf_append(ids, &end, sizeof end, err)
+    return t5_buf_append(ids, tail->data, tail->n, err) || t5_buf_append(ids, &end, sizeof end, err)
                ? -1
                : 0;
 }
 
-/* Finds the characters behind the <unk> of ids, which w->text gave; cut: behind it came the tail. */
+/* Finds the characters behind the <unk> of ids, which w->text gave; cut: behind it came the tail.
+ */
 static int find_unknown(struct t5_tokenize_worker *w, const struct t5_buf *ids,
                         const struct t5_buf *tail, int cut, struct t5_err *err)
 {
@@ -192,12 +192,14 @@ static int encode_record(struct t5_buf *out, struct t5_tokenize_worker *w, struc
 
 /* ---- ids to text -------------------------------------------------------------------------- */
 
-static int decode_list(struct t5_tokenize_worker *w, const struct t5_field *field, struct t5_err *err)
+static int decode_list(struct t5_tokenize_worker *w, const struct t5_field *field,
+                       struct t5_err *err)
 {
     if (t5_field_ids(&w->input, &w->record, field, t5_tokenizer_vocab(w->tokenizer), err))
         return -1;
     w->text.n = 0;
-    if (t5_decode(&w->text, w->tokenizer, (int32_t *)w->input.data, w->input.n / sizeof(int32_t), err))
+    if (t5_decode(&w->text, w->tokenizer, (int32_t *)w->input.data, w->input.n / sizeof(int32_t),
+                  err))
         return -1;
     return t5_json_quote(&w->members, w->text.data, w->text.n, err);
 }
@@ -210,7 +212,8 @@ static const char *skip_space(const char *p)
 }
 
 /* A list of lists (t5-generate -n) gives a list of texts. The scanner has passed the brackets. */
-static int decode_lists(struct t5_tokenize_worker *w, const struct t5_field *field, struct t5_err *err)
+static int decode_lists(struct t5_tokenize_worker *w, const struct t5_field *field,
+                        struct t5_err *err)
 {
     const char *p = skip_space(field->value + 1);
     int first = 1;

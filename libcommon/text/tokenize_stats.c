@@ -55,8 +55,8 @@ static double percentile(const struct t5_counts *c, int64_t total, double p)
     return t < 0.5 ? a + (b - a) * t : b - (b - a) * (1 - t); /* numpy's two forms of one line */
 }
 
-static int print_counts(struct t5_buf *out, const struct t5_counts *c, const char *name, int64_t max,
-                        struct t5_err *err)
+static int print_counts(struct t5_buf *out, const struct t5_counts *c, const char *name,
+                        int64_t max, struct t5_err *err)
 {
     static const int percents[] = {50, 85, 90, 95, 99};
     int64_t total = 0, tokens = 0, longest = 0, cut = 0;
@@ -70,13 +70,15 @@ static int print_counts(struct t5_buf *out, const struct t5_counts *c, const cha
         t5_buf_printf(out, err, ",\"count\":%lld,\"mean\":", (long long)total))
         return -1;
     if (total == 0)
-        return t5_buf_printf(out, err, "null,\"p50\":null,\"p85\":null,\"p90\":null,\"p95\":null,"
-                                       "\"p99\":null,\"max\":null,\"limit\":%lld,\"truncated\":null}",
+        return t5_buf_printf(out, err,
+                             "null,\"p50\":null,\"p85\":null,\"p90\":null,\"p95\":null,"
+                             "\"p99\":null,\"max\":null,\"limit\":%lld,\"truncated\":null}",
                              (long long)max);
     if (t5_buf_printf(out, err, "%.17g", (double)tokens / (double)total))
         return -1;
     for (size_t i = 0; i < sizeof percents / sizeof *percents; i++)
-        if (t5_buf_printf(out, err, ",\"p%d\":%.17g", percents[i], percentile(c, total, percents[i])))
+        if (t5_buf_printf(out, err, ",\"p%d\":%.17g", percents[i],
+                          percentile(c, total, percents[i])))
             return -1;
     return t5_buf_printf(out, err, ",\"max\":%lld,\"limit\":%lld,\"truncated\":%.17g}",
                          (long long)longest, (long long)max, (double)cut / (double)total);
@@ -86,7 +88,9 @@ int t5_stats_print(struct t5_buf *out, const struct t5_stats *stats,
                    const struct t5_tokenize_options *options, struct t5_err *err)
 {
     if (t5_buf_append(out, "{\"source\":", 10, err) ||
-        print_counts(out, &stats->source, options->pattern ? options->pattern->given : options->source, options->max_source, err) ||
+        print_counts(out, &stats->source,
+                     options->pattern ? options->pattern->given : options->source,
+                     options->max_source, err) ||
         t5_buf_append(out, ",\"target\":", 10, err) ||
         print_counts(out, &stats->target, options->target, options->max_target, err))
         return -1;

@@ -64,7 +64,10 @@ void t5_tokenizer_close(struct t5_tokenizer *tokenizer)
     free(tokenizer);
 }
 
-int32_t t5_tokenizer_size(const struct t5_tokenizer *tokenizer) { return tokenizer->size; }
+int32_t t5_tokenizer_size(const struct t5_tokenizer *tokenizer)
+{
+    return tokenizer->size;
+}
 
 int32_t t5_tokenizer_vocab(const struct t5_tokenizer *tokenizer)
 {
@@ -76,7 +79,10 @@ int t5_tokenizer_has_library(const struct t5_tokenizer *tokenizer)
     return tokenizer->library != NULL;
 }
 
-int t5_tokenizer_special(const struct t5_tokenizer *tokenizer) { return tokenizer->special; }
+int t5_tokenizer_special(const struct t5_tokenizer *tokenizer)
+{
+    return tokenizer->special;
+}
 
 void t5_tokenizer_digest(char out[65], const struct t5_tokenizer *tokenizer)
 {
@@ -147,7 +153,8 @@ static struct slot *slot_of(struct t5_encoder *e, const char *word, size_t n)
     return &e->slots[(h ^ h >> 29) >> 17 & (SLOTS - 1)];
 }
 
-static void remember(struct slot *slot, const char *word, size_t n, const int32_t *ids, size_t n_ids)
+static void remember(struct slot *slot, const char *word, size_t n, const int32_t *ids,
+                     size_t n_ids)
 {
     if (n_ids > SLOT_IDS)
         return;
@@ -162,7 +169,10 @@ static void remember(struct slot *slot, const char *word, size_t n, const int32_
 
 static const char mark[] = "\xe2\x96\x81"; /* U+2581 stands for the space before a word */
 
-static int is_mark(const char *p, size_t n) { return n >= 3 && memcmp(p, mark, 3) == 0; }
+static int is_mark(const char *p, size_t n)
+{
+    return n >= 3 && memcmp(p, mark, 3) == 0;
+}
 
 /* A run without white space: U+2581 in front unless it is there, then cut before each. */
 static int encode_normal(struct t5_buf *out, struct t5_encoder *e, const char *text, size_t n,
@@ -245,8 +255,8 @@ static int encode_text(struct t5_buf *out, struct t5_encoder *e, const char *tex
         size_t start = i;
         while (i < n && !delimiter[(unsigned char)text[i]])
             i++;
-        if (i > start && encode_word(out, e, text + start, i - start,
-                                     start > 0 && text[start - 1] == ' ', err))
+        if (i > start &&
+            encode_word(out, e, text + start, i - start, start > 0 && text[start - 1] == ' ', err))
             return -1;
     }
     return 0;
@@ -300,8 +310,8 @@ static int encode_special(struct t5_buf *out, struct t5_encoder *e, const char *
     return out->n < enough ? encode_text(out, e, text + start, n - start, enough, err) : 0;
 }
 
-int t5_encode(struct t5_buf *out, struct t5_encoder *encoder, const char *text, size_t n, size_t max,
-              struct t5_err *err)
+int t5_encode(struct t5_buf *out, struct t5_encoder *encoder, const char *text, size_t n,
+              size_t max, struct t5_err *err)
 {
     const int32_t end = T5_EOS;
     size_t enough = max ? (max - 1) * sizeof(int32_t) : SIZE_MAX;

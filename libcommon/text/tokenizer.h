@@ -26,8 +26,8 @@ struct t5_encoder;   /* a thread's own scratch and word memory */
  * one (NULL: ours segments). special: "</s>", "<pad>", "<unk>" and "<extra_id_N>" in text are those
  * ids, as transformers does it; else they are text like any other. */
 int t5_tokenizer_open(struct t5_tokenizer **out, const char *path,
-                      const struct t5_segment_library *library, int special, struct t5_err *err)
-    T5_MUST_CHECK;
+                      const struct t5_segment_library *library, int special,
+                      struct t5_err *err) T5_MUST_CHECK;
 void t5_tokenizer_close(struct t5_tokenizer *tokenizer);
 /* Ids that have text or are a sentinel: pieces, and 100 sentinels where the model has none of its
  * own. */
@@ -47,8 +47,8 @@ int t5_encoder_open(struct t5_encoder **out, const struct t5_tokenizer *tokenize
 void t5_encoder_close(struct t5_encoder *encoder);
 /* Sets out to the ids (int32_t, out->n in bytes) of valid UTF-8 text, </s> at the end. With max > 0
  * at most max ids: the first max - 1 and </s>. */
-int t5_encode(struct t5_buf *out, struct t5_encoder *encoder, const char *text, size_t n, size_t max,
-              struct t5_err *err) T5_MUST_CHECK;
+int t5_encode(struct t5_buf *out, struct t5_encoder *encoder, const char *text, size_t n,
+              size_t max, struct t5_err *err) T5_MUST_CHECK;
 
 /* The same, and appends to unknown the characters (struct t5_unknown, after normalisation) that
  * became T5_UNK among these ids. Slower, and not with a library. */
@@ -58,7 +58,7 @@ int t5_encode_unknown(struct t5_buf *unknown, struct t5_buf *out, struct t5_enco
 /* Appends the text of ids, which lie in [0, t5_tokenizer_vocab): special ids and ids without text
  * are left out, and spaces before punctuation are closed up as transformers'
  * clean_up_tokenization_spaces does. */
-int t5_decode(struct t5_buf *out, const struct t5_tokenizer *tokenizer, const int32_t *ids, size_t n,
-              struct t5_err *err) T5_MUST_CHECK;
+int t5_decode(struct t5_buf *out, const struct t5_tokenizer *tokenizer, const int32_t *ids,
+              size_t n, struct t5_err *err) T5_MUST_CHECK;
 
 #endif
