@@ -132,6 +132,42 @@ __device__ inline void fetch_tile(const tiles &x, int tile)
     fetch_matrix(to + TILE_BYTES, x.b, x.ldb, tile * TILE, x.n);
 }
 
+/* The keys and values of a block's (sequence, head), behind the bias table */
+__device__ inline tiles tiles_of_keys(const bf16 *k, int64_t ldk, const bf16 *v, int64_t ldv,
+                                      const place &at, const shape64 &s)
+{
+    return {k + at.k0 * ldk + at.head * HEAD,
+            v + at.k0 * ldv + at.head * HEAD,
+            ldk,
+            ldv,
+            at.nk,
+            parts(at.nk, TILE),
+            shared_address(shared_bytes) + s.table_bytes};
+}
+
+/* Requests the first tiles of `end`. again: the block has read others that may still be in use. */
+__device__ inline void fetch_first(const tiles &x, int end, bool again)
+{
+    if (again)
+        __syncthreads();
+#pragma unroll 1
+    for (int i = 0; i < AHEAD; i++) {
+        if (i < end)
+            fetch_tile(x, i);
+        copy_commit();
+    }
+}
+
+/* Waits for a tile and requests the one that takes the place of the tile before it. */
+__device__ inline void await_tile(const tiles &x, int tile, int end)
+{
+    copy_wait<AHEAD - 1>();
+    __syncthreads();
+    if (tile + AHEAD < end)
+        fetch_tile(x, tile + AHEAD);
+    copy_commit();
+}
+
 /* ---- fragments ---- */
 
 struct lane_map {

@@ -86,30 +86,16 @@ __global__ void __launch_bounds__(THREADS, 3)
     float *table = reinterpret_cast<float *>(shared_bytes);
     const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
     statistics += at.head * statistics_rows + statistics_row(at.q0, at.b);
-    tiles keys = {k + at.k0 * ldk + at.head * HEAD,
-                  v + at.k0 * ldv + at.head * HEAD,
-                  ldk,
-                  ldv,
-                  at.nk,
-                  parts(at.nk, TILE),
-                  shared_address(table) + s.table_bytes};
+    tiles keys = tiles_of_keys(k, ldk, v, ldv, at, s);
     bool resident = keys.count <= SLOTS;
     uint32_t record = DROP ? s.record[at.b] : 0;
     for (int group = blockIdx.z; group * WARPS < strips; group += gridDim.z) {
         bool first = group == (int)blockIdx.z, load = first || !resident;
         int end = s.causal && !resident ? min(keys.count, group + 1) : keys.count;
-        if (load) {
-            if (!first)
-                __syncthreads(); /* the last group's tiles are still read */
-#pragma unroll 1
-            for (int i = 0; i < AHEAD; i++) {
-                if (i < end)
-                    fetch_tile(keys, i);
-                copy_commit();
-            }
-            if (first)
-                fill_table(table, s, at.head);
-        }
+        if (load)
+            fetch_first(keys, end, !first);
+        if (first)
+            fill_table(table, s, at.head);
         int strip = group * WARPS + first_warp(), n = at.nq - STRIP * strip;
         int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
         int64_t row = at.q0 + STRIP * strip;
@@ -125,13 +111,8 @@ __global__ void __launch_bounds__(THREADS, 3)
         float sum[8][4];
         clear(sum);
         for (int tile = 0; tile < end; tile++) {
-            if (load) {
-                copy_wait<AHEAD - 1>();
-                __syncthreads();
-                if (tile + AHEAD < end)
-                    fetch_tile(keys, tile + AHEAD);
-                copy_commit();
-            }
+            if (load)
+                await_tile(keys, tile, end);
             uint32_t slot = slot_address(keys, tile);
 #pragma unroll 1
             for (int pair = 4 * tile; pair < min(4 * tile + 4, end_pair); pair++) {

@@ -87,30 +87,16 @@ __global__ void __launch_bounds__(THREADS, 3)
     lane_map m = map_lanes();
     float *table = reinterpret_cast<float *>(shared_bytes);
     const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
-    tiles keys = {k + at.k0 * ldk + at.head * HEAD,
-                  v + at.k0 * ldv + at.head * HEAD,
-                  ldk,
-                  ldv,
-                  at.nk,
-                  parts(at.nk, TILE),
-                  shared_address(table) + s.table_bytes};
+    tiles keys = tiles_of_keys(k, ldk, v, ldv, at, s);
     bool resident = keys.count <= SLOTS;
     uint32_t record = DROP ? s.record[at.b] : 0;
     for (int group = blockIdx.z; group * WARPS < strips; group += gridDim.z) {
         bool first = group == (int)blockIdx.z, load = first || !resident;
         int end = s.causal && !resident ? min(keys.count, group + 1) : keys.count;
-        if (load) {
-            if (!first)
-                __syncthreads(); /* the last group's tiles are still read */
-#pragma unroll 1
-            for (int i = 0; i < AHEAD; i++) {
-                if (i < end)
-                    fetch_tile(keys, i);
-                copy_commit();
-            }
-            if (first)
-                fill_table(table, s, at.head);
-        }
+        if (load)
+            fetch_first(keys, end, !first);
+        if (first)
+            fill_table(table, s, at.head);
         int strip = group * WARPS + first_warp();
         int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
         uint32_t rows_q[4][4];
@@ -120,13 +106,8 @@ __global__ void __launch_bounds__(THREADS, 3)
         softmax_rows rows = {{-INFINITY, -INFINITY}, {0, 0}};
         clear(sum);
         for (int tile = 0; tile < end; tile++) {
-            if (load) {
-                copy_wait<AHEAD - 1>();
-                __syncthreads();
-                if (tile + AHEAD < end)
-                    fetch_tile(keys, tile + AHEAD);
-                copy_commit();
-            }
+            if (load)
+                await_tile(keys, tile, end);
             if (4 * tile < end_pair)
                 forward_tile<DROP>(sum, rows, rows_q, slot_address(keys, tile), strip, tile,
                                    end_pair, bias, record, at, s, m);
