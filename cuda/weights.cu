@@ -1,6 +1,7 @@
 /* weights.cu - matrices on the device: frozen ones in the activation type (int8 as they came where
- * no gradient goes through them, or with T5_USE_COMPACT), trainable ones as views of their f32
- * masters with a copy in the activation type. */
+ * no gradient goes through them, or with T5_USE_COMPACT; with 8-bit products e4m3, which is
+ * weights_fp8.cu's), trainable ones as views of their f32 masters with a copy in the activation
+ * type. */
 /* SPDX-License-Identifier: MIT */
 #include "fp8.h"
 #include "load.h"
