@@ -257,7 +257,7 @@ static enum t5_compute choose_compute(const struct t5_checkpoint *checkpoint)
 {
     if (compute)
         return t5_compute_named(compute);
-    if (strncmp(t5_device_resolve(device), "cuda", 4) == 0)
+    if (t5_device_is_gpu(device))
         return T5_COMPUTE_BF16;
     int native = 0;
 #ifdef __x86_64__

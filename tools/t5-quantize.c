@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/program.h"
+#include "io/atomic.h"
 #include "io/list.h"
 #include "io/quantize.h"
 #include "t5/compare_files.h"
@@ -151,12 +152,6 @@ static int quote_command(struct t5_buf *out, int argc, char **argv, struct t5_er
     return t5_buf_append(out, "", 1, err);
 }
 
-static int same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 static int check_not_input(const struct run *r, const char *option, const char *path,
                            struct t5_err *err)
 {
@@ -217,7 +212,7 @@ static int open_inputs(struct run *r, struct t5_err *err)
         t5_warn(program.name, "%s", t5_checkpoint_warning(r->model));
     if (load_merges(r, err))
         return -1;
-    if (to_dir && same_file(to_dir, r->path))
+    if (to_dir && t5_same_file(to_dir, r->path))
         return usage(err, "--to-dir: this is the model's own directory");
     if ((!to_dir && check_not_input(r, "--output", output, err)) ||
         (report && check_not_input(r, "--report", report, err)))

@@ -1,13 +1,13 @@
 /* t5-tokenize.c - text of records to token ids, and ids back to text. */
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/ordered.h"
 #include "base/program.h"
 #include "base/skip.h"
 #include "base/utf8.h"
+#include "io/atomic.h"
 #include "text/spm.h"
 #include "text/tokenize.h"
 
@@ -55,20 +55,13 @@ static const struct t5_program program = {
     "t5-tokenize", "Turn the text of records into T5's token ids, or ids into text.", "[FILE...]",
     options};
 
-static int same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
-           x.st_ino == y.st_ino;
-}
-
 static int check_report(struct t5_err *err)
 {
     if (decode || strcmp(segmentation, "viterbi") != 0)
         return t5_fail_as(err, T5_USAGE,
                           "--report-unk excludes --decode and --segmentation sentencepiece");
     if (strcmp(report_unk, "-") == 0 ||
-        (output && (strcmp(output, report_unk) == 0 || same_file(output, report_unk))))
+        (output && (strcmp(output, report_unk) == 0 || t5_same_file(output, report_unk))))
         return t5_fail_as(err, T5_USAGE, "--report-unk needs a file of its own");
     return 0;
 }
@@ -90,9 +83,9 @@ static int check_options(const struct t5_list *files, struct t5_err *err)
     if (!template && strcmp(source, target) == 0)
         return t5_fail_as(err, T5_USAGE, "--source and --target name the same field");
     for (int i = 0; i < files->n; i++)
-        if (output && same_file(files->items[i], output))
+        if (output && t5_same_file(files->items[i], output))
             return t5_fail_as(err, T5_USAGE, "--output is an input, too");
-        else if (report_unk && same_file(files->items[i], report_unk))
+        else if (report_unk && t5_same_file(files->items[i], report_unk))
             return t5_fail_as(err, T5_USAGE, "--report-unk is an input, too");
     return report_unk ? check_report(err) : 0;
 }

@@ -343,6 +343,8 @@ struct t5_backend_handle {
 /* What "auto" stands for: "cuda" where there are an NVIDIA driver and t5-cuda.so, else "cpu". Other
  * names are returned as they are. */
 const char *t5_device_resolve(const char *device);
+/* Whether that is a GPU, which is made for bf16. */
+int t5_device_is_gpu(const char *device);
 int t5_backend_open(struct t5_backend_handle *out, const char *device,
                     const struct t5_device_options *options, struct t5_err *err) T5_MUST_CHECK;
 void t5_backend_close(struct t5_backend_handle *handle);

@@ -97,6 +97,11 @@ const char *t5_device_resolve(const char *device)
     return card && find_library("cuda", 0, path, sizeof path) ? "cuda" : "cpu";
 }
 
+int t5_device_is_gpu(const char *device)
+{
+    return strncmp(t5_device_resolve(device), "cuda", 4) == 0;
+}
+
 int t5_backend_open(struct t5_backend_handle *out, const char *device,
                     const struct t5_device_options *options, struct t5_err *err)
 {

@@ -315,3 +315,11 @@ int t5_dir_lock(int *out, const char *dir, struct t5_err *err)
         *out = fd;
     return rc;
 }
+
+int t5_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 &&
+           (S_ISREG(x.st_mode) || S_ISDIR(x.st_mode)) && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}

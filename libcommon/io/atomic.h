@@ -34,6 +34,9 @@ void t5_atomic_remove_all(void);
 int t5_atomic_save(const char *path, const void *bytes, size_t n, struct t5_err *err) T5_MUST_CHECK;
 /* Removes the temporary files that killed runs left in dir. */
 int t5_atomic_sweep(const char *dir, struct t5_err *err) T5_MUST_CHECK;
+/* Whether both paths lead to one file or directory: an output that would take an input's place.
+ * Devices and pipes are never one, nor is NULL. */
+int t5_same_file(const char *a, const char *b);
 /* Creates dir (one level) if needed and takes an exclusive flock on DIR/.lock for the process's
  * life. T5_ENVIRONMENT "DIR: in use by pid N" where another run holds it. Returns the descriptor in
  * *fd. */

@@ -3,16 +3,9 @@
 #include "t5/train_options.h"
 
 #include <string.h>
-#include <sys/stat.h>
 
+#include "io/atomic.h"
 #include "t5/keep.h"
-
-static int same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
-           x.st_ino == y.st_ino;
-}
 
 static int usage(struct t5_err *err, const char *text)
 {
@@ -81,7 +74,7 @@ int t5_train_options_check(struct t5_train_options *o, int n_files, struct t5_er
         return usage(err, "one of --model and --from-config is needed");
     if (!o->output && !o->dry_run)
         return usage(err, "--output is missing");
-    if (same_file(o->output, o->model) || same_file(o->output, o->init))
+    if (t5_same_file(o->output, o->model) || t5_same_file(o->output, o->init))
         return usage(err, "--output is also an input");
     if (o->model && strcmp(o->model, "-") == 0 && (n_files == 0 || o->resume))
         return usage(err, "a model on standard input leaves no room for records there");

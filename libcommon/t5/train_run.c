@@ -14,7 +14,7 @@ static const char *compute_name(const struct t5_train_options *o)
 {
     if (o->compute)
         return o->compute;
-    return strncmp(t5_device_resolve(o->device), "cuda", 4) == 0 ? "bf16" : "f32";
+    return t5_device_is_gpu(o->device) ? "bf16" : "f32";
 }
 
 static int open_device(struct t5_train_run *run, struct t5_err *err)
