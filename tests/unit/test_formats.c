@@ -2,10 +2,10 @@
  * the same from a file and from reads of one and three bytes; limits at the limit and one above;
  * what is taken for what. */
 /* SPDX-License-Identifier: MIT */
+#include "feed.h"
 #include "files.h"
 
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "io/jsonl.h"
@@ -53,26 +53,6 @@ static void read_all(struct t5_buf *out, const char *path, enum t5_input_format 
     }
     t5_jsonl_close(r);
     assert_int_equal(t5_buf_append(out, "", 1, &err), 0);
-}
-
-/* Standard input becomes a socket whose every packet, and so every read, is `step` bytes. */
-static pid_t feed(const char *bytes, size_t n, size_t step)
-{
-    int fd[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fd), 0);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        close(fd[1]);
-        for (size_t i = 0; i < n; i += step)
-            if (write(fd[0], bytes + i, n - i < step ? n - i : step) < 0)
-                _exit(1);
-        _exit(0);
-    }
-    close(fd[0]);
-    assert_int_equal(dup2(fd[1], 0), 0);
-    close(fd[1]);
-    return pid;
 }
 
 static void expect(const struct row *row, enum t5_input_format format, size_t max)

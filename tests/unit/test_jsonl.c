@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "feed.h"
 #include "io/jsonl.h"
 
 #define TEXT(s) s, sizeof(s) - 1
@@ -47,26 +47,6 @@ static void save(const char *path, const char *bytes, size_t n)
     assert_non_null(f);
     assert_int_equal(fwrite(bytes, 1, n, f), n);
     assert_int_equal(fclose(f), 0);
-}
-
-/* Standard input becomes a socket whose every packet, and so every read, is `step` bytes. */
-static pid_t feed(const char *bytes, size_t n, size_t step)
-{
-    int fd[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fd), 0);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        close(fd[1]);
-        for (size_t i = 0; i < n; i += step)
-            if (write(fd[0], bytes + i, n - i < step ? n - i : step) < 0)
-                _exit(1);
-        _exit(0);
-    }
-    close(fd[0]);
-    assert_int_equal(dup2(fd[1], 0), 0);
-    close(fd[1]);
-    return pid;
 }
 
 static void replace_stdin_name(struct t5_buf *b, const char *name)
