@@ -61,5 +61,6 @@ fi
 exec 3> >(exec cat >&2)
 job='"$@" 2>&3; status=$?; cat > /dev/null; exit $status'
 [ -z "$hosts" ] || job=${job/ 2>&3/}
-exec parallel --will-cite --quote --pipe -N "$records" --block 64M --keep-order --halt now,fail=1 -j "$jobs" \
+# Otherwise a host runs the job with the shell in its SHELL, which may be fish, or unset: then nothing runs, with status 0.
+PARALLEL_SHELL=/bin/sh exec parallel --will-cite --quote --pipe -N "$records" --block 64M --keep-order --halt now,fail=1 -j "$jobs" \
     ${hosts:+--sshlogin "$hosts" --workdir "$PWD"} sh -c "$job" sh "${command[@]}"

@@ -51,8 +51,10 @@ END
         'echo "$1" >> "$HOSTS"' '[ "$2" = -- ] || exit 255' 'shift 2; exec sh -c "$*"' > ssh
     chmod +x ssh
     t5-generate -m "$demo/base" --sample "$tokens" > whole
-    HOSTS=$PWD/hosts PARALLEL_SSH="$PWD/ssh" "$shards" -n 30 -j 1 -S node1,node2 "$tokens" -m "$demo/base" --sample |
-        cmp whole -
+    for shell in SHELL=/bin/sh SHELL=/bin/false --unset=SHELL; do
+        env "$shell" HOSTS="$PWD/hosts" PARALLEL_SSH="$PWD/ssh" \
+            "$shards" -n 30 -j 1 -S node1,node2 "$tokens" -m "$demo/base" --sample | cmp whole -
+    done
     [ "$(sort -u hosts | tr '\n' ' ')" = "node1 node2 " ]
 }
 
