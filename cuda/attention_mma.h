@@ -50,9 +50,9 @@ struct shape64 { /* what the kernels take of a t5_attention */
     int heads, max_distance, causal;
     int reach; /* a multiple of 16: pairs so far from a strip lie beyond max_distance whole */
     int table_bytes;
-    uint32_t site, threshold; /* 16 bits below threshold drop */
-    uint32_t keys[10][2];     /* of each Philox round: as constants they cost nothing */
-    float keep;               /* 1 / (1 - p) */
+    uint32_t site, threshold;            /* 16 bits below threshold drop */
+    uint32_t keys[T5_DROPOUT_ROUNDS][2]; /* of each Philox round: as constants they cost nothing */
+    float keep;                          /* 1 / (1 - p) */
 };
 
 struct place { /* a block's work */
@@ -353,10 +353,9 @@ __device__ inline void hide_keys(float (&x)[2][4], int strip, int pair, int nk, 
 __device__ inline struct t5_philox draw(const shape64 &s, uint32_t record, int query, int head,
                                         int key)
 {
-    uint32_t c0 = record, c1 = (uint32_t)query, c2 = (uint32_t)(head * 8192 + key / 8),
-             c3 = s.site;
+    uint32_t c0 = record, c1 = (uint32_t)query, c2 = (uint32_t)(head * 8192 + key / 8), c3 = s.site;
 #pragma unroll
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < T5_DROPOUT_ROUNDS; i++) {
         uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
         c0 = (uint32_t)(p1 >> 32) ^ c1 ^ s.keys[i][0];
         c2 = (uint32_t)(p0 >> 32) ^ c3 ^ s.keys[i][1];
@@ -415,7 +414,7 @@ static inline shape64 shape_of(const t5_attention *shape)
     s.reach = parts(s.max_distance + STRIP, STRIP) * STRIP;
     s.table_bytes = parts((2 * (s.reach + STRIP) - 1) * 4, 128) * 128;
     s.site = shape->dropout.site;
-    for (uint32_t i = 0; i < 10; i++) {
+    for (uint32_t i = 0; i < T5_DROPOUT_ROUNDS; i++) {
         s.keys[i][0] = shape->dropout.key[0] + i * 0x9E3779B9u;
         s.keys[i][1] = shape->dropout.key[1] + i * 0xBB67AE85u;
     }

@@ -77,7 +77,7 @@ __device__ inline struct t5_philox lora_draw(const lora_group &g, int m, lora_pl
                                              uint32_t octet)
 {
     uint32_t counter[4] = {at.record, at.position, octet, g.side[m].site};
-    return t5_philox(counter, g.key);
+    return t5_philox_rounds(counter, g.key, T5_DROPOUT_ROUNDS);
 }
 
 /* place[k] of the pass's row first + k, k < count, by the whole block; the caller synchronises */

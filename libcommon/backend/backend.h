@@ -66,7 +66,7 @@ struct t5_pack {
 };
 
 /* Inverted dropout (p 0: none). Element (record r, position t in the sequence, column c) survives
- * where bits c % 2 * 16 .. + 15 of philox({r, t, c / 8, site}, key).v[c % 8 / 2] are not below
+ * where bits c % 2 * 16 .. + 15 of philox7({r, t, c / 8, site}, key).v[c % 8 / 2] are not below
  * p x 2^16, rounded, and is then divided by 1 - p, the same p: dropout.h.
  * For attention weights (head h, query position t, key position s): c = h * 65536 + s. */
 struct t5_dropout {

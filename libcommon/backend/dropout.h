@@ -24,13 +24,17 @@ T5_HOST_DEVICE static inline float t5_dropout_keep(float p)
     return 65536.0f / (float)(65536 - t5_dropout_threshold(p));
 }
 
+/* Dropout draws more than anything else does, in the middle of the training step: the fewest rounds
+ * that are known to be good. */
+#define T5_DROPOUT_ROUNDS 7
+
 /* The draws for columns 8 * octet .. 8 * octet + 7 of (record, position), two in each word, the
  * lower half first. */
 T5_HOST_DEVICE static inline struct t5_philox
 t5_dropout_draw(const struct t5_dropout *d, uint32_t record, uint32_t position, uint32_t octet)
 {
     uint32_t counter[4] = {record, position, octet, d->site};
-    return t5_philox(counter, d->key);
+    return t5_philox_rounds(counter, d->key, T5_DROPOUT_ROUNDS);
 }
 
 /* 0, or 1 / (1 - p): what element (record, position, column) is multiplied by. */

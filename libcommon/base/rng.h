@@ -1,4 +1,4 @@
-/* rng.h - counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as
+/* rng.h - counter-based random numbers: Philox4x32 (Salmon et al., "Parallel random numbers: as
  * easy as 1, 2, 3", SC 2011, section 3.3) and what is drawn from it. No state: the same key and
  * counter give the same draw on every backend, thread count and resume point. */
 /* SPDX-License-Identifier: MIT */
@@ -26,12 +26,14 @@ struct t5_philox {
     uint32_t v[4];
 };
 
-T5_HOST_DEVICE static inline struct t5_philox t5_philox(const uint32_t counter[4],
-                                                        const uint32_t key[2])
+/* Philox4x32-R. R: 7 is the least that passes every test of BigCrush (there, table 2), 10 is usual.
+ */
+T5_HOST_DEVICE static inline struct t5_philox t5_philox_rounds(const uint32_t counter[4],
+                                                               const uint32_t key[2], int rounds)
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
-    for (int round = 0; round < 10; round++) {
+    for (int round = 0; round < rounds; round++) {
         uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
         uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
         c0 = n0;
@@ -43,6 +45,12 @@ T5_HOST_DEVICE static inline struct t5_philox t5_philox(const uint32_t counter[4
     }
     struct t5_philox draw = {{c0, c1, c2, c3}};
     return draw;
+}
+
+T5_HOST_DEVICE static inline struct t5_philox t5_philox(const uint32_t counter[4],
+                                                        const uint32_t key[2])
+{
+    return t5_philox_rounds(counter, key, 10);
 }
 
 /* Uniform in [0, 1), 24 bits: exact in float. */

@@ -101,13 +101,13 @@ INLINE void multiply(vu *high, vu *low, vu a, uint32_t by)
     *high = (vu)(even >> 32 | (odd & ~half));
 }
 
-/* t5_philox for VL counters {record, position, octet, site} at once: v, one vector behind the
+/* t5_dropout_draw for VL counters {record, position, octet, site} at once: v, one vector behind the
  * other, holds the four words of each octet. */
 INLINE void philox(vu v[4], const struct t5_dropout *drop, struct t5_place at, vu octet)
 {
     uint32_t k0 = drop->key[0], k1 = drop->key[1];
     vu c0 = (vu){0} + at.record, c1 = (vu){0} + at.position, c2 = octet, c3 = (vu){0} + drop->site;
-    for (int round = 0; round < 10; round++) {
+    for (int round = 0; round < T5_DROPOUT_ROUNDS; round++) {
         vu high0, low0, high1, low1;
         multiply(&high0, &low0, c0, 0xD2511F53u);
         multiply(&high1, &low1, c2, 0xCD9E8D57u);
