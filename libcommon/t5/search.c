@@ -6,94 +6,16 @@
  * positions are never written twice, so that beams share what they have in common). Rows of
  * finished sequences are not rebuilt: the batch shrinks. */
 /* SPDX-License-Identifier: MIT */
-#include "t5/search.h"
+#include "t5/search_inside.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
-#include "t5/constraints.h"
-#include "t5/decoder.h"
-
-/* Candidates asked of the device at a time; where a search needs more it takes all logits and sorts
- * here. */
-#define DEVICE_CANDIDATES 1024
-
-struct rows {
-    int64_t n;
-    int32_t *token, *source, *lane; /* (rows); lane: which of the source's rows, and of its slots */
-    int32_t *sequence;              /* (rows, max_new + 1), the start token first */
-    float *logprobs;  /* (rows, max_new + 1), of the sequence's tokens; none of the start's */
-    int32_t *history; /* (rows, max_new): slot that holds a position */
-};
-
-struct ranked {
-    float value;
-    int32_t id;
-};
-
-struct t5_search {
-    struct t5_search_options o;
-    const struct t5_config *config;
-    struct t5_decoder *decoder;
-    struct t5_constraints constraints;
-    struct t5_beam_rules beam_rules;
-    struct t5_beam *beams;           /* (sources), beam search only */
-    int64_t lanes;                   /* rows a source */
-    int64_t sources, max_rows, most; /* most candidates of a row */
-    struct rows now, next;
-    int32_t *position, *slot; /* (rows) */
-    int64_t n_edits;
-    int32_t *edit_row, *edit_id;          /* (rows x edits a row) */
-    float *value, *lse;                   /* (rows, most), (rows) */
-    int32_t *id;                          /* (rows, most) */
-    float *logits;                        /* (rows, V), where most is beyond DEVICE_CANDIDATES */
-    struct ranked *ranked;                /* (V), likewise */
-    struct t5_beam_candidate *candidates; /* (lanes x most) */
-    double *p;                            /* (most) */
-    struct t5_beam_candidate *on;         /* (lanes), likewise beam search only */
-    uint64_t *hash;                       /* (sources) */
-    int32_t *results;                     /* (sources x lanes, max_new), greedy and sampling */
-    float *result_logprobs;               /* likewise */
-    int64_t failed;                       /* the source that the last batch failed at, or -1 */
-};
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
 
 int64_t t5_search_rows(const struct t5_search_options *o)
 {
     return o->kind == T5_BEAM ? o->beams : o->kind == T5_SAMPLE ? o->returned : 1;
-}
-
-/* A penalty below 1 raises scores, so any id may come out on top. */
-static int raises(const struct t5_search *s)
-{
-    return s->o.repetition_penalty < 1;
-}
-
-static int64_t n_bans(const struct t5_search *s)
-{
-    return s->o.bans ? s->o.bans->n : 0;
-}
-
-/* The most candidates that a row's choice may need. Beam search scores candidates after its rules,
- * which act on log-probabilities: it asks for as many more as the rules can push down. */
-static int64_t most_candidates(const struct t5_search *s)
-{
-    int64_t vocab = s->config->vocab, words = s->o.max_new + 1;
-    if (s->o.kind == T5_GREEDY)
-        return 1;
-    if (s->o.kind == T5_SAMPLE)
-        return s->o.sampling.top_k ? least(s->o.sampling.top_k + T5_SAMPLING_EQUALS, vocab) : vocab;
-    if (raises(s))
-        return vocab;
-    return least(2 * s->o.beams + (s->o.repetition_penalty != 1 ? words : 0) +
-                     (s->o.no_repeat ? words : 0) + (s->o.min_new ? 1 : 0) + n_bans(s),
-                 vocab);
 }
 
 static int rows_init(struct rows *r, int64_t n, int64_t length, struct t5_err *err)
@@ -137,7 +59,7 @@ static int alloc_beams(struct t5_search *s, struct t5_err *err)
 static int alloc_arrays(struct t5_search *s, struct t5_err *err)
 {
     size_t rows = (size_t)s->max_rows, most = (size_t)s->most, vocab = (size_t)s->config->vocab;
-    size_t edits = rows * ((size_t)s->o.max_new + 2 + (size_t)n_bans(s));
+    size_t edits = rows * ((size_t)s->o.max_new + 2 + (size_t)t5_search_n_bans(s));
     if (rows_init(&s->now, s->max_rows, s->o.max_new, err) ||
         rows_init(&s->next, s->max_rows, s->o.max_new, err) ||
         t5_constraints_init(&s->constraints, s->config->vocab, s->o.max_new + 1, err) ||
@@ -174,18 +96,19 @@ int t5_search_open(struct t5_search **out, struct t5_model *model,
     s->lanes = t5_search_rows(options);
     s->sources = sources;
     s->max_rows = sources * s->lanes;
-    s->most = most_candidates(s);
+    s->most = t5_search_most_candidates(s);
     s->constraints = (struct t5_constraints){.penalty = (float)options->repetition_penalty,
                                              .no_repeat = options->no_repeat,
                                              .min_new = options->min_new,
                                              .bans = options->bans,
                                              .eos = s->config->eos};
-    struct t5_decoder_limits limits = {.rows = s->max_rows,
-                                       .slots = s->max_rows,
-                                       .length = options->max_new,
-                                       .sources = sources,
-                                       .source_tokens = source_tokens,
-                                       .candidates = least(s->most, DEVICE_CANDIDATES)};
+    struct t5_decoder_limits limits = {
+        .rows = s->max_rows,
+        .slots = s->max_rows,
+        .length = options->max_new,
+        .sources = sources,
+        .source_tokens = source_tokens,
+        .candidates = s->most < DEVICE_CANDIDATES ? s->most : DEVICE_CANDIDATES};
     if (alloc_arrays(s, err) || t5_decoder_open(&s->decoder, model, &limits, err)) {
         t5_search_close(s);
         return -1;
@@ -265,131 +188,6 @@ static int step(struct t5_search *s, int64_t t, struct t5_err *err)
     return t5_decoder_step(s->decoder, &rows, err);
 }
 
-static void add_edits(struct t5_search *s, int64_t row, const int32_t *ids, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++, s->n_edits++) {
-        s->edit_row[s->n_edits] = (int32_t)row;
-        s->edit_id[s->n_edits] = ids[i];
-    }
-}
-
-/* Greedy search and sampling: the rules act on logits, on the device, as transformers' processors
- * do there. */
-static void edit_logits(struct t5_search *s, int64_t t)
-{
-    struct t5_constraints *c = &s->constraints;
-    int64_t length = s->o.max_new + 1;
-    for (int ban = 0; ban <= 1; ban++) {
-        s->n_edits = 0;
-        for (int64_t i = 0; i < s->now.n; i++) {
-            t5_constraints_set(c, s->now.sequence + i * length, t + 1);
-            if (ban)
-                add_edits(s, i, c->banned, c->n_banned);
-            else
-                add_edits(s, i, c->penalised, c->n_penalised);
-        }
-        if (s->n_edits)
-            t5_decoder_edit(s->decoder, s->edit_row, s->edit_id, s->n_edits, ban ? 0 : c->penalty);
-    }
-}
-
-/* How many candidates this step's rows need of beam search: see most_candidates. */
-static int64_t beam_candidates(struct t5_search *s, int64_t t)
-{
-    struct t5_constraints *c = &s->constraints;
-    int64_t pushed = 0;
-    if (raises(s))
-        return s->most;
-    for (int64_t i = 0; i < s->now.n && t5_constraints_any(c); i++) {
-        t5_constraints_set(c, s->now.sequence + i * (s->o.max_new + 1), t + 1);
-        if (c->n_penalised + c->n_banned > pushed)
-            pushed = c->n_penalised + c->n_banned;
-    }
-    return least(2 * s->o.beams + pushed, s->config->vocab);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const struct ranked *x = a, *y = b;
-    if (x->value != y->value)
-        return x->value > y->value ? -1 : 1;
-    return x->id < y->id ? -1 : x->id > y->id;
-}
-
-static float log_sum_exp(const float *x, int64_t n)
-{
-    double top = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        top = (double)x[i] > top ? (double)x[i] : top;
-    for (int64_t i = 0; i < n; i++)
-        sum += exp((double)x[i] - top);
-    return (float)(top + log(sum));
-}
-
-/* What t5_decoder_topk gives, from all logits. */
-static int rank_on_host(struct t5_search *s, int64_t k, struct t5_err *err)
-{
-    int64_t vocab = s->config->vocab;
-    if (t5_decoder_logits(s->decoder, s->logits, err))
-        return -1;
-    for (int64_t row = 0; row < s->now.n; row++) {
-        const float *logits = s->logits + row * vocab;
-        s->lse[row] = log_sum_exp(logits, vocab);
-        for (int64_t i = 0; i < vocab; i++)
-            s->ranked[i] = (struct ranked){logits[i], (int32_t)i};
-        if (isfinite(s->lse[row]))
-            qsort(s->ranked, (size_t)vocab, sizeof *s->ranked, by_value);
-        for (int64_t i = 0; i < k; i++) {
-            s->value[row * k + i] = s->ranked[i].value;
-            s->id[row * k + i] = s->ranked[i].id;
-        }
-    }
-    return 0;
-}
-
-/* A best candidate of minus infinity: all are banned. A sum that is not finite: the weights are
- * not, or the compute type overflowed. */
-static int check_logits(struct t5_search *s, int64_t k, int64_t t, struct t5_err *err)
-{
-    for (int64_t i = 0; i < s->now.n; i++) {
-        s->failed = s->now.source[i];
-        if (s->value[i * k] == -INFINITY && t5_constraints_any(&s->constraints))
-            return t5_fail(err, "new token %lld: every token is banned by the rules",
-                           (long long)t + 1);
-        if (!isfinite(s->lse[i]))
-            return t5_fail(err, "new token %lld: the model's logits are not finite",
-                           (long long)t + 1);
-    }
-    s->failed = -1;
-    return 0;
-}
-
-/* The k best of each row into value, id (rows, k), lse (rows). */
-static int rank(struct t5_search *s, int64_t k, int64_t t, struct t5_err *err)
-{
-    int rc = k <= DEVICE_CANDIDATES ? t5_decoder_topk(s->decoder, s->value, s->id, s->lse, k, err)
-                                    : rank_on_host(s, k, err);
-    return rc ? -1 : check_logits(s, k, t, err);
-}
-
-/* The token that position t is forced to, or -1. Like transformers', what is forced beats every ban
- * and has a log-probability of 0. */
-static int32_t forced_token(const struct t5_search *s, int64_t t)
-{
-    if (t < s->o.n_prefix)
-        return s->o.prefix[t];
-    return s->o.force_eos && t + 1 == s->o.max_new ? s->config->eos : -1;
-}
-
-/* What rank() gives where there is nothing to choose: one candidate a row. */
-static void force(struct t5_search *s, int32_t token)
-{
-    for (int64_t row = 0; row < s->now.n; row++) {
-        s->id[row] = token;
-        s->value[row] = s->lse[row] = 0;
-    }
-}
-
 /* Ends or continues the sequence of `row` by its candidate `which` of k. */
 static void take(struct t5_search *s, struct t5_hypothesis *out, int64_t row, int64_t lane,
                  int64_t which, int64_t k, int64_t t)
@@ -452,7 +250,7 @@ static int64_t beam_row(struct t5_search *s, struct t5_beam_candidate *to, int64
                         int64_t which, int64_t k, int64_t t)
 {
     float sum = s->beams[s->now.source[row]].running[which], lse = s->lse[row];
-    int ruled = t5_constraints_any(&s->constraints) && forced_token(s, t) < 0;
+    int ruled = t5_constraints_any(&s->constraints) && t5_search_forced(s, t) < 0;
     if (ruled)
         t5_constraints_set(&s->constraints, s->now.sequence + row * (s->o.max_new + 1), t + 1);
     for (int64_t i = 0; i < k; i++) {
@@ -484,28 +282,11 @@ static void advance_beams(struct t5_search *s, struct t5_hypothesis *out, int64_
     }
 }
 
-/* The candidates of each row, *k of them. */
-static int find_candidates(struct t5_search *s, int64_t *k, int64_t t, struct t5_err *err)
-{
-    int32_t forced = forced_token(s, t);
-    if (forced >= 0) {
-        *k = 1;
-        force(s, forced);
-        return 0;
-    }
-    *k = s->most;
-    if (s->o.kind == T5_BEAM)
-        *k = beam_candidates(s, t);
-    else if (t5_constraints_any(&s->constraints))
-        edit_logits(s, t);
-    return rank(s, *k, t, err);
-}
-
 static int search_step(struct t5_search *s, struct t5_hypothesis *out, int64_t t,
                        struct t5_err *err)
 {
     int64_t k;
-    if (step(s, t, err) || find_candidates(s, &k, t, err))
+    if (step(s, t, err) || t5_search_candidates(s, &k, t, err))
         return -1;
     s->next.n = 0;
     if (s->o.kind == T5_BEAM)
