@@ -385,10 +385,11 @@ OP t5_cuda_embed_fwd(t5_device *, float *, const t5_weight *, const int32_t *, c
 OP t5_cuda_embed_bwd(t5_device *, float *, const float *, const int32_t *, int64_t, int64_t,
                      const t5_pack *, const t5_dropout *);
 OP t5_cuda_norm_fwd(t5_device *, float *, act *, const float *, const act *, const float *, int64_t,
-                    int64_t, float, const t5_pack *, const t5_dropout *, const t5_dropout *);
+                    int64_t, float, const t5_pack *, const t5_dropout *, const t5_dropout *,
+                    const t5_reader *);
 OP t5_cuda_norm_bwd(t5_device *, float *, act *, float *, const act *, const float *, const float *,
                     int64_t, int64_t, float, const t5_pack *, const t5_dropout *,
-                    const t5_dropout *);
+                    const t5_dropout *, const t5_reader *);
 OP t5_cuda_linear_fwd(t5_device *, act *, int64_t, const act *, int64_t, const t5_weight *,
                       int64_t);
 OP t5_cuda_logits_fwd(t5_device *, float *, const act *, int64_t, const t5_weight *, int64_t,
@@ -414,9 +415,9 @@ bool t5_cuda_attention_bwd_64(t5_device *, act *, int64_t, act *, int64_t, act *
                               const act *, const act *, const float *, const act *, int64_t,
                               const act *, int64_t, const act *, int64_t, const t5_attention *);
 OP t5_cuda_glu_fwd(t5_device *, act *, const act *, int64_t, int64_t, t5_glu, int, const t5_pack *,
-                   const t5_dropout *);
+                   const t5_dropout *, const t5_reader *);
 OP t5_cuda_glu_bwd(t5_device *, act *, const act *, const act *, int64_t, int64_t, t5_glu, int,
-                   const t5_pack *, const t5_dropout *);
+                   const t5_pack *, const t5_dropout *, const t5_reader *);
 OP t5_cuda_cross_entropy(t5_device *, float *, act *, const float *, const int32_t *, int64_t,
                          int64_t, float, float);
 OP t5_cuda_sum(t5_device *, double *, const float *, int64_t, int);

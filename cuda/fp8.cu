@@ -2,8 +2,6 @@
  * by the operator before. Bound by memory: 2 bytes read, 1 written an element; a row waits in
  * registers between its maximum and its rounding. */
 /* SPDX-License-Identifier: MIT */
-#include <unordered_map>
-
 #include "fp8.h"
 
 /* Up to VECTORS x 8 elements a thread; any alignment and distance where not whole. */
@@ -81,14 +79,14 @@ static void quantise(t5_device *dev, t5_fp8_rows out, const bf16 *x, int64_t ldx
     T5_LAUNCHED(dev);
 }
 
-/* ---- what was left behind, and whose product made what ---- */
+/* ---- what was left behind ---- */
 
 struct t5_fp8_state {
     const act *x; /* NULL: nothing */
     const float *fold;
     int64_t n, cols;
+    int alone;      /* x itself was not written */
     uint64_t calls; /* t5_device.calls when it was left */
-    std::unordered_map<const void *, const t5_weight *> makers;
 };
 
 static t5_fp8_state *state(t5_device *dev)
@@ -98,33 +96,6 @@ static t5_fp8_state *state(t5_device *dev)
     return dev->fp8;
 }
 
-void t5_cuda_fp8_made(t5_device *dev, const act *y, const t5_weight *w)
-{
-    if (w->e4m3)
-        state(dev)->makers[y] = w;
-}
-
-const t5_weight *t5_cuda_fp8_maker(const t5_device *dev, const void *key)
-{
-    if (!dev->fp8)
-        return nullptr;
-    auto found = dev->fp8->makers.find(key);
-    return found == dev->fp8->makers.end() ? nullptr : found->second;
-}
-
-void t5_cuda_fp8_passed(t5_device *dev, const float *key, const act *y)
-{
-    const t5_weight *w = t5_cuda_fp8_maker(dev, y);
-    if (w)
-        dev->fp8->makers[key] = w;
-}
-
-void t5_cuda_fp8_forget(t5_device *dev)
-{
-    if (dev->fp8)
-        dev->fp8->makers.clear();
-}
-
 void t5_cuda_fp8_close(t5_device *dev)
 {
     delete dev->fp8;
@@ -132,10 +103,10 @@ void t5_cuda_fp8_close(t5_device *dev)
     cudaFree(dev->rows8);
 }
 
-void t5_cuda_fp8_left(t5_device *dev, const act *x, const float *fold, int64_t n, int64_t cols)
+void t5_cuda_fp8_left(t5_device *dev, const act *x, const float *fold, int64_t n, int64_t cols,
+                      int alone)
 {
-    t5_fp8_state *s = state(dev);
-    s->x = x, s->fold = fold, s->n = n, s->cols = cols, s->calls = dev->calls;
+    *state(dev) = {x, fold, n, cols, alone, dev->calls};
 }
 
 /* Where (n, cols) and its scales go. Grows as t5_cuda_scratch does. */
@@ -156,9 +127,10 @@ static t5_fp8_rows room(t5_device *dev, int64_t n, int64_t cols)
     return {(fp8_q *)dev->rows8 + scales, (float *)dev->rows8};
 }
 
-t5_fp8_rows t5_cuda_fp8_offer(t5_device *dev, int64_t n, int64_t cols)
+/* few_rows.cu reads bf16. */
+t5_fp8_rows t5_cuda_fp8_offer(t5_device *dev, const t5_reader *reader, int64_t n, int64_t cols)
 {
-    if (dev->compute != T5_COMPUTE_FP8 || cols % 16 != 0)
+    if (!reader || !reader->w->e4m3 || (reader->w->few && n <= T5_FEW_ROWS))
         return {nullptr, nullptr};
     return room(dev, n, cols);
 }
@@ -170,6 +142,8 @@ t5_fp8_rows t5_cuda_fp8_rows(t5_device *dev, const bf16 *x, int64_t ldx, const f
     const bool ready = s->x == x && s->fold == fold && s->n == n && s->cols == cols &&
                        ldx == cols && s->calls == dev->calls;
     t5_fp8_rows out = room(dev, n, cols);
+    if (s->x == x && s->alone && !ready && !dev->failure.text[0])
+        t5_fail(&dev->failure, "rows that were to be read in 8 bits at once were not");
     s->x = nullptr;
     if (ready || !out.q || n == 0)
         return out;

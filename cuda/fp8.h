@@ -59,23 +59,15 @@ struct t5_fp8_rows { /* (n, cols), rows one behind the other; the device's own m
 t5_fp8_rows t5_cuda_fp8_rows(t5_device *dev, const bf16 *x, int64_t ldx, const float *fold,
                              int64_t n, int64_t cols);
 
-/* An operator that has a row in registers can leave it in 8 bits beside the bf16 that it writes, so
- * that the product behind it need not read it again. It asks where to (q NULL: not wanted), writes
- * what t5_cuda_fp8_rows would make of the bf16, bit for bit, and says so after its launch. The next
- * t5_cuda_fp8_rows takes it if it is for the same rows and fold and nothing at all was asked of
- * the device in between; otherwise it is forgotten. Whether it is taken never shows in a result. */
-t5_fp8_rows t5_cuda_fp8_offer(t5_device *dev, int64_t n, int64_t cols);
-void t5_cuda_fp8_left(t5_device *dev, const act *x, const float *fold, int64_t n, int64_t cols);
-
-/* In the backward pass the rows take the scales of the weight they will be multiplied with, which
- * the operator before does not know. It guesses: a gradient goes to the weight that made the value.
- * made: this weight's product wrote y. passed: what lies at y went into the norm with weights
- * `key`. maker: whose product wrote what lies or went there, or NULL. forget: a weight is gone. A
- * wrong guess costs time, no more: the fold is compared when the rows are taken. */
-void t5_cuda_fp8_made(t5_device *dev, const act *y, const t5_weight *w);
-void t5_cuda_fp8_passed(t5_device *dev, const float *key, const act *y);
-const t5_weight *t5_cuda_fp8_maker(const t5_device *dev, const void *key);
-void t5_cuda_fp8_forget(t5_device *dev);
+/* An operator that has a row in registers can leave it in 8 bits, so that the product behind it
+ * need not read it again. It asks where to (q NULL: its reader takes none), writes what
+ * t5_cuda_fp8_rows would make of the bf16, bit for bit, and says so after its launch. alone: the
+ * bf16 itself was not written. The next t5_cuda_fp8_rows takes them if it is for the same rows and
+ * fold and nothing at all was asked of the device in between; otherwise they are forgotten, which
+ * is a failure where they were alone. Whether they are taken never shows in a result. */
+t5_fp8_rows t5_cuda_fp8_offer(t5_device *dev, const t5_reader *reader, int64_t n, int64_t cols);
+void t5_cuda_fp8_left(t5_device *dev, const act *x, const float *fold, int64_t n, int64_t cols,
+                      int alone);
 void t5_cuda_fp8_close(t5_device *dev);
 
 /* ---- weights ---- */

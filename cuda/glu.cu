@@ -1,6 +1,6 @@
 /* glu.cu - h = drop(f(g0) g1) and its gradient; f is ReLU, gelu_new (arXiv:1606.08415, tanh form)
  * or SiLU. Bound by memory: 3 elements moved a result forward, 5 back. With 8-bit products a block
- * takes a row and leaves its result in 8 bits too (fp8.h). */
+ * takes a row and leaves its result in 8 bits, too or alone (fp8.h). */
 /* SPDX-License-Identifier: MIT */
 #include "activation.h"
 #include "dependent.h"
@@ -79,7 +79,7 @@ template <typename T> __global__ void glu_backward(T *dg, const T *dh, const T *
         store_octet(dg + first + f, c, f, s.whole, dup);
 }
 
-/* ---- a row a block, left in 8 bits too; gated, whole ---- */
+/* ---- a row a block, left in 8 bits; h or dg NULL: those alone; gated, whole ---- */
 
 #define ROW_THREADS 640 /* twice 8 columns each are FLAN-T5-XXL's 10240 */
 #define EACH(k) for (int k = 0; k < VECTORS; k++)
@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(ROW_THREADS, 2)
         octet out = forward_octet<bf16>(unpack(gate[k]), unpack(up[k]), s);
         drop(out, dropped, COLUMN(k));
         gate[k] = pack(out);
-        if (COLUMN(k) < f)
+        if (h && COLUMN(k) < f)
             *reinterpret_cast<uint4 *>(h + i * f + COLUMN(k)) = gate[k];
         largest = largest_of(unpack(gate[k]), largest);
     }
@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(ROW_THREADS, 2)
         drop(x, dropped, COLUMN(k));
         up[k] = pack(backward_octet<bf16>(x, unpack(gate[k]), unpack(up[k]), s));
         gate[k] = pack(x);
-        if (COLUMN(k) < f) {
+        if (dg && COLUMN(k) < f) {
             *reinterpret_cast<uint4 *>(dg + first + COLUMN(k)) = gate[k];
             *reinterpret_cast<uint4 *>(dg + first + f + COLUMN(k)) = up[k];
         }
@@ -196,19 +196,18 @@ static bool row_fits(const glu_shape *s)
 /* ---- launchers ---- */
 
 OP t5_cuda_glu_fwd(t5_device *dev, act *h, const act *g, int64_t n, int64_t f, t5_glu kind,
-                   int gated, const t5_pack *pack, const t5_dropout *drop)
+                   int gated, const t5_pack *pack, const t5_dropout *drop, const t5_reader *reader)
 {
     if (n == 0)
         return;
     const glu_shape s = {n, (int)f, kind, gated, view(pack), value(drop), f % 8 == 0};
-    t5_fp8_rows h8 = {nullptr, nullptr};
-    if (row_fits(&s))
-        h8 = t5_cuda_fp8_offer(dev, n, f);
+    const t5_fp8_rows h8 = t5_cuda_fp8_offer(dev, row_fits(&s) ? reader : nullptr, n, f);
     if (h8.q) {
+        bf16 *wide = reader->alone ? nullptr : (bf16 *)h;
         WITH_ROW(f, launch_dependent(dev, glu_forward_row<VECTORS>, dim3((unsigned)n), threads, 0,
-                                     (bf16 *)h, h8, (const bf16 *)g, s));
+                                     wide, h8, (const bf16 *)g, s));
         T5_LAUNCHED(dev);
-        t5_cuda_fp8_left(dev, h, nullptr, n, f);
+        t5_cuda_fp8_left(dev, h, nullptr, n, f, reader->alone);
         return;
     }
     T5_WITH_ACT(dev, launch_dependent(dev, glu_forward<T>, dim3(blocks_for(n * ((f + 7) / 8), 256)),
@@ -217,20 +216,20 @@ OP t5_cuda_glu_fwd(t5_device *dev, act *h, const act *g, int64_t n, int64_t f, t
 }
 
 OP t5_cuda_glu_bwd(t5_device *dev, act *dg, const act *dh, const act *g, int64_t n, int64_t f,
-                   t5_glu kind, int gated, const t5_pack *pack, const t5_dropout *drop)
+                   t5_glu kind, int gated, const t5_pack *pack, const t5_dropout *drop,
+                   const t5_reader *reader)
 {
     if (n == 0)
         return;
     const glu_shape s = {n, (int)f, kind, gated, view(pack), value(drop), f % 8 == 0};
-    const t5_weight *next = row_fits(&s) ? t5_cuda_fp8_maker(dev, g) : nullptr;
-    t5_fp8_rows dg8 = {nullptr, nullptr};
-    if (next && next->rows == 2 * f)
-        dg8 = t5_cuda_fp8_offer(dev, n, 2 * f);
+    const t5_fp8_rows dg8 = t5_cuda_fp8_offer(dev, row_fits(&s) ? reader : nullptr, n, 2 * f);
     if (dg8.q) {
+        const float *fold = reader->w->row_scale;
+        bf16 *wide = reader->alone ? nullptr : (bf16 *)dg;
         WITH_ROW(f, glu_backward_row<VECTORS><<<(unsigned)n, threads, 0, dev->stream>>>(
-                        (bf16 *)dg, dg8, next->row_scale, (const bf16 *)dh, (const bf16 *)g, s));
+                        wide, dg8, fold, (const bf16 *)dh, (const bf16 *)g, s));
         T5_LAUNCHED(dev);
-        t5_cuda_fp8_left(dev, dg, next->row_scale, n, 2 * f);
+        t5_cuda_fp8_left(dev, dg, fold, n, 2 * f, reader->alone);
         return;
     }
     T5_WITH_ACT(dev, glu_backward<T><<<blocks_for(n * ((f + 7) / 8), 256), 256, 0, dev->stream>>>(

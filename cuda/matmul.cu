@@ -175,7 +175,6 @@ static void linear_fp8(t5_device *dev, act *y, int64_t ldy, const act *x, int64_
 {
     t5_fp8_rows rows = t5_cuda_fp8_rows(dev, (const bf16 *)x, ldx, nullptr, n, w->cols);
     t5_cuda_matmul_fp8(dev, y, ldy, 0, rows, {w->e4m3, w->row_scale}, n, w->rows, w->cols, 1, 0);
-    t5_cuda_fp8_made(dev, y, w);
 }
 
 OP t5_cuda_linear_fwd(t5_device *dev, act *y, int64_t ldy, const act *x, int64_t ldx,

@@ -1,7 +1,8 @@
 /* norm.cu - residual + dropout + RMSNorm (+ dropout) in one pass over the row, and back.
  *   x_out = x_in + drop(delta);  y = drop(x_out rsqrt(mean(x_out^2) + eps) w)      arXiv:1910.07467
  * Bound by memory: forward reads x and delta and writes x and y once; a row waits in registers, all
- * of its loads in flight at once. With 8-bit products the result is left in 8 bits too (fp8.h). */
+ * of its loads in flight at once. For an 8-bit product the result is left in 8 bits, too or alone
+ * (fp8.h). */
 /* SPDX-License-Identifier: MIT */
 #include "dependent.h"
 #include "fp8.h"
@@ -33,6 +34,7 @@ __device__ inline void leave_row(const t5_fp8_rows &to, int64_t i, const octet *
         to.scale[i] = s;
 }
 
+/* y NULL: its 8 bits alone. */
 template <typename T, int VECTORS, bool EIGHT>
 __global__ void norm_forward(float *x_out, T *y, t5_fp8_rows y8, const float *x_in, const T *delta,
                              const float *w, norm_shape s)
@@ -72,7 +74,8 @@ __global__ void norm_forward(float *x_out, T *y, t5_fp8_rows y8, const float *x_
         for (int e = 0; e < 8; e++)
             x[k].v[e] *= r * g.v[e];
         drop(x[k], dy, COLUMN(k));
-        store_octet(y + i * d, COLUMN(k), d, s.whole, x[k]);
+        if (!EIGHT || y)
+            store_octet(y + i * d, COLUMN(k), d, s.whole, x[k]);
         if (EIGHT)
             x[k] = unpack(pack(x[k]));
     }
@@ -80,7 +83,8 @@ __global__ void norm_forward(float *x_out, T *y, t5_fp8_rows y8, const float *x_
         leave_row<VECTORS>(y8, i, x, d);
 }
 
-/* dx += r w g - x r^3 / d sum(g w x), g = drop'(dy); ddelta = drop'(dx). fold: of ddelta's 8 bits */
+/* dx += r w g - x r^3 / d sum(g w x), g = drop'(dy); ddelta = drop'(dx). fold: of ddelta's 8 bits.
+ * ddelta NULL: those alone, or nothing. */
 template <typename T, int VECTORS, bool EIGHT>
 __global__ void norm_backward(float *dx, T *ddelta, t5_fp8_rows ddelta8, const float *fold,
                               float *inverse, const T *dy, const float *x, const float *w,
@@ -117,10 +121,10 @@ __global__ void norm_backward(float *dx, T *ddelta, t5_fp8_rows ddelta8, const f
         for (int e = 0; e < 8; e++)
             out[k].v[e] += r * g[k].v[e] - xs[k].v[e] * back;
         store_octet(dx + i * d, COLUMN(k), d, s.whole, out[k]);
-        if (ddelta) {
+        if (EIGHT || ddelta)
             drop(out[k], dd, COLUMN(k));
+        if (ddelta)
             store_octet(ddelta + i * d, COLUMN(k), d, s.whole, out[k]);
-        }
         if (EIGHT) {
             const octet f = load_octet(fold, COLUMN(k), d, true);
             out[k] = unpack(pack(out[k]));
@@ -164,28 +168,23 @@ static norm_launch launch_for(t5_device *dev, int64_t d)
         }                                                                                          \
     } while (0)
 
-/* y is left in 8 bits too, except where there is no delta: then it is made again for LoRA's sake,
- * and no product follows. */
 OP t5_cuda_norm_fwd(t5_device *dev, float *x_out, act *y, const float *x_in, const act *delta,
                     const float *w, int64_t n, int64_t d, float eps, const t5_pack *pack,
-                    const t5_dropout *drop_delta, const t5_dropout *drop_y)
+                    const t5_dropout *drop_delta, const t5_dropout *drop_y, const t5_reader *reader)
 {
     if (n == 0)
         return;
     const norm_shape s = {(int)d, eps, view(pack), value(drop_delta), value(drop_y), d % 8 == 0};
     const norm_launch l = launch_for(dev, d);
     const unsigned blocks = (unsigned)n;
-    t5_fp8_rows y8 = {nullptr, nullptr};
-    if (delta) {
-        t5_cuda_fp8_passed(dev, w, delta);
-        y8 = t5_cuda_fp8_offer(dev, n, d);
-    }
+    const t5_fp8_rows y8 = t5_cuda_fp8_offer(dev, reader, n, d);
     if (y8.q) {
-        WITH_VECTORS(l.vectors, launch_dependent(dev, norm_forward<bf16, VECTORS, true>, blocks,
-                                                 l.threads, 0, x_out, (bf16 *)y, y8, x_in,
-                                                 (const bf16 *)delta, w, s));
+        bf16 *wide = reader->alone ? nullptr : (bf16 *)y;
+        WITH_VECTORS(l.vectors,
+                     launch_dependent(dev, norm_forward<bf16, VECTORS, true>, blocks, l.threads, 0,
+                                      x_out, wide, y8, x_in, (const bf16 *)delta, w, s));
         T5_LAUNCHED(dev);
-        t5_cuda_fp8_left(dev, y, nullptr, n, d);
+        t5_cuda_fp8_left(dev, y, nullptr, n, d, reader->alone);
         return;
     }
     T5_WITH_ACT(dev, WITH_VECTORS(l.vectors,
@@ -215,29 +214,29 @@ __global__ void norm_weight_gradient(float *dw, const float *inverse, const T *d
         dw[c + k] += sum[k];
 }
 
-/* ddelta goes to the weight that made delta: its 8 bits take that one's scales. */
+/* The 8 bits of a gradient take the scales of the weight that it is multiplied by. */
 OP t5_cuda_norm_bwd(t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy,
                     const float *x, const float *w, int64_t n, int64_t d, float eps,
-                    const t5_pack *pack, const t5_dropout *drop_delta, const t5_dropout *drop_y)
+                    const t5_pack *pack, const t5_dropout *drop_delta, const t5_dropout *drop_y,
+                    const t5_reader *reader)
 {
     if (n == 0)
         return;
     const norm_shape s = {(int)d, eps, view(pack), value(drop_delta), value(drop_y), d % 8 == 0};
     const norm_launch l = launch_for(dev, d);
     const unsigned blocks = (unsigned)n;
-    const t5_weight *next = ddelta && !dw ? t5_cuda_fp8_maker(dev, w) : nullptr;
-    t5_fp8_rows d8 = {nullptr, nullptr};
     float *inverse = dw ? t5_cuda_scratch(dev, (size_t)n * sizeof *inverse) : nullptr;
     if (dw && !inverse)
         return;
-    if (next && next->rows == d)
-        d8 = t5_cuda_fp8_offer(dev, n, d);
+    const t5_fp8_rows d8 = t5_cuda_fp8_offer(dev, ddelta && !dw ? reader : nullptr, n, d);
     if (d8.q) {
+        const float *fold = reader->w->row_scale;
+        bf16 *wide = reader->alone ? nullptr : (bf16 *)ddelta;
         WITH_VECTORS(l.vectors, norm_backward<bf16, VECTORS, true>
                      <<<blocks, l.threads, 0, dev->stream>>>(
-                         dx, (bf16 *)ddelta, d8, next->row_scale, nullptr, (const bf16 *)dy, x, w, s));
+                         dx, wide, d8, fold, nullptr, (const bf16 *)dy, x, w, s));
         T5_LAUNCHED(dev);
-        t5_cuda_fp8_left(dev, ddelta, next->row_scale, n, d);
+        t5_cuda_fp8_left(dev, ddelta, fold, n, d, reader->alone);
         return;
     }
     T5_WITH_ACT(dev, WITH_VECTORS(l.vectors, norm_backward<T, VECTORS, false>

@@ -176,7 +176,6 @@ void t5_cuda_weight_free(t5_device *dev, t5_weight *w)
     cudaFree(w->owned);
     cudaFree(w->q);
     cudaFree(w->scale);
-    t5_cuda_fp8_forget(dev);
     cudaFree(w->e4m3);
     cudaFree(w->e4m3_t);
     cudaFree(w->row_scale);

@@ -127,6 +127,15 @@ struct t5_adafactor {
 #define T5_BLOCK8 256 /* elements that share a scale in 8-bit optimiser states */
 #define T5_MAP 256    /* values of a code */
 
+/* The product that reads an operator's result next, nothing else being asked of the device in
+ * between: with w, linear_fwd or linear_add of it, or linear_bwd_input where it is a gradient.
+ * alone: nobody reads the result after that product either; a backend that keeps it in the type of
+ * the product's operands need not write the result itself, whose memory then holds anything. */
+struct t5_reader {
+    const struct t5_weight *w;
+    int alone;
+};
+
 /* Rows of a decode step; all arrays on the device. */
 struct t5_decode_rows {
     int64_t n_rows;
@@ -195,7 +204,7 @@ struct t5_backend {
     int64_t (*weight_bytes)(const struct t5_device *dev, enum t5_dtype type, int64_t rows,
                             int64_t cols, unsigned use);
 
-    /* ---- forward ---- */
+    /* ---- forward; reader: of the result, or NULL ---- */
     /* x = drop(table[ids]);  x f32 (N, D), ids (N) */
     void (*embed_fwd)(struct t5_device *dev, float *x, const struct t5_weight *table,
                       const int32_t *ids, const struct t5_pack *pack,
@@ -207,7 +216,7 @@ struct t5_backend {
     void (*norm_fwd)(struct t5_device *dev, float *x_out, act *y, const float *x_in,
                      const act *delta, const float *w, int64_t n, int64_t d, float eps,
                      const struct t5_pack *pack, const struct t5_dropout *drop_delta,
-                     const struct t5_dropout *drop_y);
+                     const struct t5_dropout *drop_y, const struct t5_reader *reader);
     /* y = x w^T;  y act (n, rows of w), x act (n, cols of w) */
     void (*linear_fwd)(struct t5_device *dev, act *y, int64_t ldy, const act *x, int64_t ldx,
                        const struct t5_weight *w, int64_t n);
@@ -227,7 +236,7 @@ struct t5_backend {
      * F).  h act (n, F) */
     void (*glu_fwd)(struct t5_device *dev, act *h, const act *g, int64_t n, int64_t f,
                     enum t5_glu kind, int gated, const struct t5_pack *pack,
-                    const struct t5_dropout *drop);
+                    const struct t5_dropout *drop, const struct t5_reader *reader);
     /* nll[i] = logsumexp(logits[i]) - q . logits[i];  dlogits = scale x (softmax - q), act (n, V),
      * or NULL for none; may be the logits' own memory where act is float. nll f32 (n). q is the
      * label's one hot x (1 - smoothing) + smoothing / V (arXiv:1512.00567 7, HF LabelSmoother). */
@@ -235,7 +244,7 @@ struct t5_backend {
                           const int32_t *labels, int64_t n, int64_t v, float scale,
                           float smoothing);
 
-    /* ---- backward ---- */
+    /* ---- backward; reader: of dg or ddelta, or NULL ---- */
     /* dtable f32 (V, D), added to: drop'(dx) at row ids[i] */
     void (*embed_bwd)(struct t5_device *dev, float *dtable, const float *dx, const int32_t *ids,
                       int64_t v, int64_t d, const struct t5_pack *pack,
@@ -245,7 +254,7 @@ struct t5_backend {
     void (*norm_bwd)(struct t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy,
                      const float *x, const float *w, int64_t n, int64_t d, float eps,
                      const struct t5_pack *pack, const struct t5_dropout *drop_delta,
-                     const struct t5_dropout *drop_y);
+                     const struct t5_dropout *drop_y, const struct t5_reader *reader);
     /* dx (= or, with accumulate, +=) dy w;  dx act (n, cols), dy act (n, rows) */
     void (*linear_bwd_input)(struct t5_device *dev, act *dx, int64_t lddx, const act *dy,
                              int64_t lddy, const struct t5_weight *w, int64_t n, int accumulate);
@@ -265,7 +274,7 @@ struct t5_backend {
     /* dg act, as g */
     void (*glu_bwd)(struct t5_device *dev, act *dg, const act *dh, const act *g, int64_t n,
                     int64_t f, enum t5_glu kind, int gated, const struct t5_pack *pack,
-                    const struct t5_dropout *drop);
+                    const struct t5_dropout *drop, const struct t5_reader *reader);
 
     /* ---- whole buffers ---- */
     /* *out f64 on the device = (accumulate ? *out : 0) + sum of x, in a fixed order */

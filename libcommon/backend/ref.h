@@ -44,10 +44,11 @@ void ref_embed_fwd(struct t5_device *dev, float *x, const struct t5_weight *tabl
                    const int32_t *ids, const struct t5_pack *pack, const struct t5_dropout *drop);
 void ref_norm_fwd(struct t5_device *dev, float *x_out, act *y, const float *x_in, const act *delta,
                   const float *w, int64_t n, int64_t d, float eps, const struct t5_pack *pack,
-                  const struct t5_dropout *drop_delta, const struct t5_dropout *drop_y);
+                  const struct t5_dropout *drop_delta, const struct t5_dropout *drop_y,
+                  const struct t5_reader *reader);
 void ref_glu_fwd(struct t5_device *dev, act *h, const act *g, int64_t n, int64_t f,
                  enum t5_glu kind, int gated, const struct t5_pack *pack,
-                 const struct t5_dropout *drop);
+                 const struct t5_dropout *drop, const struct t5_reader *reader);
 void ref_cross_entropy(struct t5_device *dev, float *nll, act *dlogits, const float *logits,
                        const int32_t *labels, int64_t n, int64_t v, float scale, float smoothing);
 void ref_embed_bwd(struct t5_device *dev, float *dtable, const float *dx, const int32_t *ids,
@@ -55,10 +56,10 @@ void ref_embed_bwd(struct t5_device *dev, float *dtable, const float *dx, const 
 void ref_norm_bwd(struct t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy,
                   const float *x, const float *w, int64_t n, int64_t d, float eps,
                   const struct t5_pack *pack, const struct t5_dropout *drop_delta,
-                  const struct t5_dropout *drop_y);
+                  const struct t5_dropout *drop_y, const struct t5_reader *reader);
 void ref_glu_bwd(struct t5_device *dev, act *dg, const act *dh, const act *g, int64_t n, int64_t f,
                  enum t5_glu kind, int gated, const struct t5_pack *pack,
-                 const struct t5_dropout *drop);
+                 const struct t5_dropout *drop, const struct t5_reader *reader);
 void ref_sum(struct t5_device *dev, double *out, const float *x, int64_t n, int accumulate);
 void ref_spoil(struct t5_device *dev, double *value, const double *guard);
 void ref_sum_squares(struct t5_device *dev, double *out, const float *x, int64_t n);

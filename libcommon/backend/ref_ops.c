@@ -36,9 +36,11 @@ static double inverse_rms(const float *x, int64_t d, float eps)
 
 void ref_norm_fwd(struct t5_device *dev, float *x_out, act *y, const float *x_in, const act *delta,
                   const float *w, int64_t n, int64_t d, float eps, const struct t5_pack *pack,
-                  const struct t5_dropout *drop_delta, const struct t5_dropout *drop_y)
+                  const struct t5_dropout *drop_delta, const struct t5_dropout *drop_y,
+                  const struct t5_reader *reader)
 {
     (void)dev;
+    (void)reader;
     for (int64_t i = 0; i < n; i++) {
         float *x = x_out + i * d, *yi = (float *)y + i * d;
         for (int64_t c = 0; c < d; c++) {
@@ -57,9 +59,10 @@ void ref_norm_fwd(struct t5_device *dev, float *x_out, act *y, const float *x_in
 void ref_norm_bwd(struct t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy,
                   const float *x, const float *w, int64_t n, int64_t d, float eps,
                   const struct t5_pack *pack, const struct t5_dropout *drop_delta,
-                  const struct t5_dropout *drop_y)
+                  const struct t5_dropout *drop_y, const struct t5_reader *reader)
 {
     (void)dev;
+    (void)reader;
     for (int64_t i = 0; i < n; i++) {
         const float *xi = x + i * d, *dyi = (const float *)dy + i * d;
         double r = inverse_rms(xi, d, eps), sum = 0;
@@ -111,9 +114,10 @@ static double activate_slope(double x, enum t5_glu kind)
 
 void ref_glu_fwd(struct t5_device *dev, act *h, const act *g, int64_t n, int64_t f,
                  enum t5_glu kind, int gated, const struct t5_pack *pack,
-                 const struct t5_dropout *drop)
+                 const struct t5_dropout *drop, const struct t5_reader *reader)
 {
     (void)dev;
+    (void)reader;
     for (int64_t i = 0; i < n; i++) {
         const float *gi = (const float *)g + i * f * (gated ? 2 : 1);
         for (int64_t c = 0; c < f; c++)
@@ -125,9 +129,10 @@ void ref_glu_fwd(struct t5_device *dev, act *h, const act *g, int64_t n, int64_t
 
 void ref_glu_bwd(struct t5_device *dev, act *dg, const act *dh, const act *g, int64_t n, int64_t f,
                  enum t5_glu kind, int gated, const struct t5_pack *pack,
-                 const struct t5_dropout *drop)
+                 const struct t5_dropout *drop, const struct t5_reader *reader)
 {
     (void)dev;
+    (void)reader;
     int64_t ld = f * (gated ? 2 : 1);
     for (int64_t i = 0; i < n; i++) {
         const float *gi = (const float *)g + i * ld;

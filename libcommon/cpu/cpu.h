@@ -84,18 +84,19 @@ void cpu_embed_bwd(struct t5_device *dev, float *dtable, const float *dx, const 
 
 void cpu_norm_fwd(struct t5_device *dev, float *x_out, act *y, const float *x_in, const act *delta,
                   const float *w, int64_t n, int64_t d, float eps, const struct t5_pack *pack,
-                  const struct t5_dropout *drop_delta, const struct t5_dropout *drop_y);
+                  const struct t5_dropout *drop_delta, const struct t5_dropout *drop_y,
+                  const struct t5_reader *reader);
 void cpu_norm_bwd(struct t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy,
                   const float *x, const float *w, int64_t n, int64_t d, float eps,
                   const struct t5_pack *pack, const struct t5_dropout *drop_delta,
-                  const struct t5_dropout *drop_y);
+                  const struct t5_dropout *drop_y, const struct t5_reader *reader);
 
 void cpu_glu_fwd(struct t5_device *dev, act *h, const act *g, int64_t n, int64_t f,
                  enum t5_glu kind, int gated, const struct t5_pack *pack,
-                 const struct t5_dropout *drop);
+                 const struct t5_dropout *drop, const struct t5_reader *reader);
 void cpu_glu_bwd(struct t5_device *dev, act *dg, const act *dh, const act *g, int64_t n, int64_t f,
                  enum t5_glu kind, int gated, const struct t5_pack *pack,
-                 const struct t5_dropout *drop);
+                 const struct t5_dropout *drop, const struct t5_reader *reader);
 
 void cpu_attention_fwd(struct t5_device *dev, act *out, float *lse, const act *q, int64_t ldq,
                        const act *k, int64_t ldk, const act *v, int64_t ldv,

@@ -6,8 +6,9 @@ enum { ROWS = 8 };
 
 void cpu_glu_fwd(struct t5_device *dev, act *h, const act *g, int64_t n, int64_t f,
                  enum t5_glu kind, int gated, const struct t5_pack *pack,
-                 const struct t5_dropout *drop)
+                 const struct t5_dropout *drop, const struct t5_reader *reader)
 {
+    (void)reader;
     CPU_PARALLEL_FOR(dev, n * f > 8192)
     for (int64_t from = 0; from < n; from += ROWS)
         for (int64_t i = from; i < n && i < from + ROWS; i++) {
@@ -21,8 +22,9 @@ void cpu_glu_fwd(struct t5_device *dev, act *h, const act *g, int64_t n, int64_t
 
 void cpu_glu_bwd(struct t5_device *dev, act *dg, const act *dh, const act *g, int64_t n, int64_t f,
                  enum t5_glu kind, int gated, const struct t5_pack *pack,
-                 const struct t5_dropout *drop)
+                 const struct t5_dropout *drop, const struct t5_reader *reader)
 {
+    (void)reader;
     size_t stride;
     float *work = cpu_work(dev, dev->threads, (size_t)f, &stride);
     if (!work)

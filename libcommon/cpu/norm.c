@@ -86,8 +86,10 @@ static void norm_row(struct t5_device *dev, float *x, float *y, const float *x_i
 
 void cpu_norm_fwd(struct t5_device *dev, float *x_out, act *y, const float *x_in, const act *delta,
                   const float *w, int64_t n, int64_t d, float eps, const struct t5_pack *pack,
-                  const struct t5_dropout *drop_delta, const struct t5_dropout *drop_y)
+                  const struct t5_dropout *drop_delta, const struct t5_dropout *drop_y,
+                  const struct t5_reader *reader)
 {
+    (void)reader;
     const int drawn = t5_dropout_active(drop_delta) || t5_dropout_active(drop_y);
     CPU_PARALLEL_FOR(dev, n * d > 32768)
     for (int64_t from = 0; from < n; from += ROWS)
@@ -124,8 +126,9 @@ static void weight_gradient(struct t5_device *dev, float *dw, const float *dy, c
 void cpu_norm_bwd(struct t5_device *dev, float *dx, act *ddelta, float *dw, const act *dy,
                   const float *x, const float *w, int64_t n, int64_t d, float eps,
                   const struct t5_pack *pack, const struct t5_dropout *drop_delta,
-                  const struct t5_dropout *drop_y)
+                  const struct t5_dropout *drop_y, const struct t5_reader *reader)
 {
+    (void)reader;
     const int drawn = t5_dropout_active(drop_delta) || t5_dropout_active(drop_y);
     size_t stride;
     /* a masked row for each thread, then every row's 1 / rms */

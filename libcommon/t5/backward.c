@@ -35,19 +35,22 @@ static const act *norm_again(const struct t5_run *run, const struct t5_norm *nor
         return kept;
     if (needed)
         m->ops->norm_fwd(m->dev, x, m->ws.y, x, NULL, norm->w, n, m->config.d_model, m->config.eps,
-                         NULL, NULL, NULL);
+                         NULL, NULL, NULL, NULL);
     return m->ws.y;
 }
 
 /* Back through a norm: ws.dx is the stream's gradient; ws.delta becomes that of the sub-layer
- * below, whose output was dropped at `below` (NULL: there is none below). */
+ * below, whose output was dropped at `below` (NULL: there is none below). made_by: the product
+ * that made that output, where nothing comes before its own way back; else NULL. */
 static void norm_backward(const struct t5_run *run, const struct t5_norm *norm, const float *x,
                           const act *dy, const struct t5_pack *pack, const struct t5_dropout *below,
-                          const struct t5_dropout *on_y)
+                          const struct t5_linear *made_by, const struct t5_dropout *on_y)
 {
     struct t5_model *m = run->m;
+    struct t5_reader reader = made_by ? t5_reader_of(made_by) : (struct t5_reader){0};
     m->ops->norm_bwd(m->dev, m->ws.dx, below ? m->ws.delta : NULL, norm->dw, dy, x, norm->w,
-                     pack->n_tokens, m->config.d_model, m->config.eps, pack, below, on_y);
+                     pack->n_tokens, m->config.d_model, m->config.eps, pack, below, on_y,
+                     made_by ? &reader : NULL);
 }
 
 static void feed_forward(const struct t5_run *run, struct t5_stack *stack, int64_t layer,
@@ -58,18 +61,20 @@ static void feed_forward(const struct t5_run *run, struct t5_stack *stack, int64
     struct t5_block *b = &stack->blocks[layer];
     int64_t n = pack->n_tokens, F = m->config.d_ff;
     enum t5_glu kind = t5_glu_kind(&m->config);
+    struct t5_reader reader = t5_reader_of(&b->wi);
     struct t5_dropout inner_drop = t5_run_dropout(run, stack, layer, T5_SITE_FF_INNER);
     struct t5_dropout below =
         t5_run_dropout(run, stack, layer, stack->is_decoder ? T5_SITE_CROSS_OUT : T5_SITE_SELF_OUT);
     if (trained(&b->wo))
-        m->ops->glu_fwd(m->dev, ws->h, t->g, n, F, kind, m->config.gated, pack, &inner_drop);
+        m->ops->glu_fwd(m->dev, ws->h, t->g, n, F, kind, m->config.gated, pack, &inner_drop, NULL);
     linear_backward(run, &b->wo, ws->dsmall, 0, ws->delta, m->config.d_model, t->u_wo, ws->h, n,
                     pack);
-    m->ops->glu_bwd(m->dev, ws->dbig, ws->dsmall, t->g, n, F, kind, m->config.gated, pack,
-                    &inner_drop);
     const act *y = norm_again(run, &b->ff_norm, t->x_ff, t->y_ff, n, trained(&b->wi));
+    m->ops->glu_bwd(m->dev, ws->dbig, ws->dsmall, t->g, n, F, kind, m->config.gated, pack,
+                    &inner_drop, &reader);
     linear_backward(run, &b->wi, ws->dy, 0, ws->dbig, b->wi.rows, t->u_wi, y, n, pack);
-    norm_backward(run, &b->ff_norm, t->x_ff, ws->dy, pack, &below, NULL);
+    norm_backward(run, &b->ff_norm, t->x_ff, ws->dy, pack, &below,
+                  stack->is_decoder ? &b->cross_o : &b->self_o, NULL);
 }
 
 static void cross_attention(const struct t5_run *run, struct t5_stack *stack, int64_t layer,
@@ -94,7 +99,15 @@ static void cross_attention(const struct t5_run *run, struct t5_stack *stack, in
                     t->u_cross_kv, ws->encoder.hidden, src->n_tokens, src);
     const act *y = norm_again(run, &b->cross_norm, t->x_cross, t->y_cross, n, trained(&b->cross_q));
     linear_backward(run, &b->cross_q, ws->dy, 0, dq, inner, t->u_cross_q, y, n, pack);
-    norm_backward(run, &b->cross_norm, t->x_cross, ws->dy, pack, &below, NULL);
+    norm_backward(run, &b->cross_norm, t->x_cross, ws->dy, pack, &below, &b->self_o, NULL);
+}
+
+/* The product that made a feed-forward sub-layer's output; NULL where its input is made again
+ * before its way back, or there is no such layer. */
+static const struct t5_linear *feed_out(const struct t5_stack *stack, int64_t layer)
+{
+    const struct t5_linear *wo = layer < 0 ? NULL : &stack->blocks[layer].wo;
+    return wo && !trained(wo) ? wo : NULL;
 }
 
 /* Returns with the gradient of the embedding in ws.dx where it is wanted. */
@@ -118,7 +131,8 @@ static void self_attention(const struct t5_run *run, struct t5_stack *stack, int
     linear_backward(run, &b->qkv, more_below ? ws->dy : NULL, 0, ws->dbig, 3 * inner, t->u_qkv, y,
                     n, pack);
     if (more_below)
-        norm_backward(run, &b->self_norm, t->x_self, ws->dy, pack, layer > 0 ? &below : NULL, NULL);
+        norm_backward(run, &b->self_norm, t->x_self, ws->dy, pack, layer > 0 ? &below : NULL,
+                      ws->keep == T5_KEEP_STREAM ? NULL : feed_out(stack, layer - 1), NULL);
 }
 
 /* From the gradient of the stack's hidden (dy) to its parameters. */
@@ -131,7 +145,8 @@ static void backward_stack(const struct t5_run *run, struct t5_stack *stack, str
     struct t5_dropout last = t5_run_dropout(run, stack, 0, T5_SITE_FINAL);
     struct t5_dropout below = t5_run_dropout(run, stack, stack->n_blocks - 1, T5_SITE_FF_OUT);
     m->ops->zero(m->dev, m->ws.dx, (size_t)(pack->n_tokens * D) * sizeof(float));
-    norm_backward(run, &stack->final_norm, tape->x_final, dy, pack, &below, &last);
+    norm_backward(run, &stack->final_norm, tape->x_final, dy, pack, &below,
+                  feed_out(stack, stack->n_blocks - 1), &last);
     for (int64_t layer = stack->n_blocks - 1; layer >= 0; layer--) {
         struct t5_tape_block *t = &tape->blocks[layer];
         if (m->ws.keep == T5_KEEP_STREAM && layer < stack->n_blocks - 1) /* the top one is there */

@@ -236,17 +236,18 @@ static void enter(struct t5_decoder *d, const struct t5_run *run, const struct t
     struct t5_model *m = d->m;
     const struct t5_backend *ops = m->ops;
     enum t5_glu kind = t5_glu_kind(&m->config);
+    struct t5_reader reader = t5_reader_of(l), behind = t5_reader_of(next);
     int64_t D = m->config.d_model;
     if (ops->norm_linear && !d->pending && !is_adapted(m, l) &&
         ops->norm_linear(m->dev, y, d->x, norm->w, m->config.eps, l->w, d->n_rows, end, kind, 1,
                          next->w))
         return;
     ops->norm_fwd(m->dev, d->x, d->y, d->x, d->pending ? d->delta : NULL, norm->w, d->n_rows, D,
-                  m->config.eps, NULL, NULL, NULL);
+                  m->config.eps, NULL, NULL, NULL, &reader);
     d->pending = 0;
     t5_linear_run(run, l, end == T5_STEP_GATED ? d->g : y, l->rows, d->u, d->y, D, &d->step);
     if (end == T5_STEP_GATED)
-        ops->glu_fwd(m->dev, y, d->g, d->n_rows, m->config.d_ff, kind, 1, NULL, NULL);
+        ops->glu_fwd(m->dev, y, d->g, d->n_rows, m->config.d_ff, kind, 1, NULL, NULL, &behind);
 }
 
 /* Adds l(a) to x, now or, pending, as delta when x is next read. */
@@ -285,9 +286,10 @@ static void step_block(struct t5_decoder *d, const struct t5_run *run, int64_t l
     if (m->config.gated)
         enter(d, run, &b->ff_norm, &b->wi, d->h, T5_STEP_GATED, &b->wo);
     else {
+        struct t5_reader reader = t5_reader_of(&b->wo);
         enter(d, run, &b->ff_norm, &b->wi, d->g, T5_STEP_ACT, &b->wo);
         ops->glu_fwd(m->dev, d->h, d->g, d->n_rows, m->config.d_ff, t5_glu_kind(&m->config), 0,
-                     NULL, NULL);
+                     NULL, NULL, &reader);
     }
     leave(d, run, &b->wo, d->h, behind);
 }
@@ -305,7 +307,7 @@ static void queue_logits(struct t5_decoder *d)
                          T5_GLU_RELU, scale, m->decoder.blocks[0].qkv.w))
         return;
     ops->norm_fwd(m->dev, d->x, d->y, d->x, d->pending ? d->delta : NULL, norm, d->n_rows, D,
-                  m->config.eps, NULL, NULL, NULL);
+                  m->config.eps, NULL, NULL, NULL, NULL);
     ops->logits_fwd(m->dev, d->logits, d->y, D, w, d->n_rows, scale);
 }
 

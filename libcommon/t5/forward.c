@@ -75,14 +75,16 @@ struct stream {
     struct t5_dropout drop;
 };
 
-/* x_out = x + drop(delta); returns norm(x_out), in `kept` or ws.y */
+/* x_out = x + drop(delta); returns norm(x_out), for `next` to read, in `kept` or ws.y */
 static const act *enter(const struct t5_run *run, struct stream *s, float *x_out, act *kept,
-                        const struct t5_norm *norm, const struct t5_pack *pack)
+                        const struct t5_norm *norm, const struct t5_linear *next,
+                        const struct t5_pack *pack)
 {
     struct t5_model *m = run->m;
+    struct t5_reader reader = t5_reader_of(next);
     act *y = kept ? kept : m->ws.y;
     m->ops->norm_fwd(m->dev, x_out, y, s->x, s->delta, norm->w, pack->n_tokens, m->config.d_model,
-                     m->config.eps, pack, &s->drop, NULL);
+                     m->config.eps, pack, &s->drop, NULL, &reader);
     s->x = x_out;
     return y;
 }
@@ -102,7 +104,7 @@ static void self_attention(const struct t5_run *run, struct t5_stack *stack, int
     const struct t5_pack *pack = &in->pack;
     int64_t D = m->config.d_model, inner = m->inner;
     struct t5_attention shape = t5_attention_shape(run, stack, layer, 0, pack, pack);
-    const act *y = enter(run, s, t->x_self, t->y_self, &b->self_norm, pack);
+    const act *y = enter(run, s, t->x_self, t->y_self, &b->self_norm, &b->qkv, pack);
     t5_linear_run(run, &b->qkv, t->qkv, 3 * inner, t->u_qkv, y, D, in);
     m->ops->attention_fwd(m->dev, t->self_out, t->self_lse, t->qkv, 3 * inner,
                           t5_at(m, t->qkv, inner), 3 * inner, t5_at(m, t->qkv, 2 * inner),
@@ -119,7 +121,7 @@ static void cross_attention(const struct t5_run *run, struct t5_stack *stack, in
     const struct t5_packed *src = &m->ws.src;
     int64_t D = m->config.d_model, inner = m->inner;
     struct t5_attention shape = t5_attention_shape(run, stack, layer, 1, &in->pack, &src->pack);
-    const act *y = enter(run, s, t->x_cross, t->y_cross, &b->cross_norm, &in->pack);
+    const act *y = enter(run, s, t->x_cross, t->y_cross, &b->cross_norm, &b->cross_q, &in->pack);
     t5_linear_run(run, &b->cross_q, t->cross_q, inner, t->u_cross_q, y, D, in);
     t5_linear_run(run, &b->cross_kv, t->cross_kv, 2 * inner, t->u_cross_kv, m->ws.encoder.hidden, D,
                   src);
@@ -134,7 +136,7 @@ static void feed_in(const struct t5_run *run, struct t5_block *b, struct t5_tape
                     struct stream *s, const struct t5_packed *in)
 {
     struct t5_model *m = run->m;
-    const act *y = enter(run, s, t->x_ff, t->y_ff, &b->ff_norm, &in->pack);
+    const act *y = enter(run, s, t->x_ff, t->y_ff, &b->ff_norm, &b->wi, &in->pack);
     t5_linear_run(run, &b->wi, t->g, b->wi.rows, t->u_wi, y, m->config.d_model, in);
 }
 
@@ -146,9 +148,10 @@ static void feed_forward(const struct t5_run *run, struct t5_stack *stack, int64
     const struct t5_pack *pack = &in->pack;
     int64_t D = m->config.d_model, F = m->config.d_ff;
     struct t5_dropout inner_drop = t5_run_dropout(run, stack, layer, T5_SITE_FF_INNER);
+    struct t5_reader reader = t5_reader_of(&b->wo);
     feed_in(run, b, t, s, in);
     m->ops->glu_fwd(m->dev, m->ws.h, t->g, pack->n_tokens, F, t5_glu_kind(&m->config),
-                    m->config.gated, pack, &inner_drop);
+                    m->config.gated, pack, &inner_drop, &reader);
     t5_linear_run(run, &b->wo, run->delta, D, t->u_wo, m->ws.h, F, in);
     leave(run, s, stack, layer, T5_SITE_FF_OUT);
 }
@@ -170,7 +173,7 @@ static void forward_stack(const struct t5_run *run, struct t5_stack *stack, stru
         feed_forward(run, stack, layer, t, &s, in);
     }
     m->ops->norm_fwd(m->dev, tape->x_final, tape->hidden, s.x, s.delta, stack->final_norm.w,
-                     pack->n_tokens, m->config.d_model, m->config.eps, pack, &s.drop, &last);
+                     pack->n_tokens, m->config.d_model, m->config.eps, pack, &s.drop, &last, NULL);
 }
 
 void t5_block_again(const struct t5_run *run, struct t5_stack *stack, int64_t layer,

@@ -213,6 +213,12 @@ static inline act *t5_at(const struct t5_model *m, const act *p, int64_t element
 {
     return (char *)p + elements * (int64_t)m->act_size;
 }
+/* l's product as the reader of what an operator before it writes: alone where no adapter and no
+ * gradient of the weight itself reads that too. */
+static inline struct t5_reader t5_reader_of(const struct t5_linear *l)
+{
+    return (struct t5_reader){.w = l->w, .alone = l->ranks == 0 && !l->dw};
+}
 static inline enum t5_glu t5_glu_kind(const struct t5_config *c)
 {
     return c->activation == T5_RELU   ? T5_GLU_RELU

@@ -78,17 +78,17 @@ static void launch(struct bench *x, const struct work *k)
         break;
     case NORM:
         o->norm_fwd(x->b.dev, k->stream, k->y, k->stream, k->x, k->gain, k->n, D, 1e-6f, &k->pack,
-                    &k->drop, NULL);
+                    &k->drop, NULL, NULL);
         break;
     case NORM_BACK:
         o->norm_bwd(x->b.dev, (float *)k->dy, k->x, NULL, k->y, k->stream, k->gain, k->n, D, 1e-6f,
-                    &k->pack, &k->drop, NULL);
+                    &k->pack, &k->drop, NULL, NULL);
         break;
     case GLU:
-        o->glu_fwd(x->b.dev, k->y, k->x, k->n, F, T5_GLU_GELU_NEW, 1, &k->pack, &k->drop);
+        o->glu_fwd(x->b.dev, k->y, k->x, k->n, F, T5_GLU_GELU_NEW, 1, &k->pack, &k->drop, NULL);
         break;
     default:
-        o->glu_bwd(x->b.dev, k->dy, k->y, k->x, k->n, F, T5_GLU_GELU_NEW, 1, &k->pack, &k->drop);
+        o->glu_bwd(x->b.dev, k->dy, k->y, k->x, k->n, F, T5_GLU_GELU_NEW, 1, &k->pack, &k->drop, NULL);
     }
 }
 

@@ -204,9 +204,9 @@ static void check_together(const struct case_of *c, int n)
     uint16_t *half = fresh((size_t)(ins + outs) * 2);
     freeze(&w, c);
     float *gx = up(x, (size_t)ins * 4), *gn = up(norm, (size_t)c->cols * 4);
-    ref->norm_fwd(ref_dev, x, y, x, NULL, norm, n, c->cols, 1e-6f, NULL, NULL, NULL);
+    ref->norm_fwd(ref_dev, x, y, x, NULL, norm, n, c->cols, 1e-6f, NULL, NULL, NULL, NULL);
     ref->linear_fwd(ref_dev, want, c->rows, y, c->cols, w.ref, n);
-    ref->glu_fwd(ref_dev, h, want, n, c->rows / 2, T5_GLU_GELU_NEW, 1, NULL, NULL);
+    ref->glu_fwd(ref_dev, h, want, n, c->rows / 2, T5_GLU_GELU_NEW, 1, NULL, NULL, NULL);
     for (int end = T5_STEP_ACT; end <= T5_STEP_LOGITS; end++) {
         int logits = end == T5_STEP_LOGITS, gated = end == T5_STEP_GATED;
         size_t results = (size_t)outs / (gated ? 2 : 1), each = logits ? 4 : 2;

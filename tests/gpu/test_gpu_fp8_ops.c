@@ -132,80 +132,149 @@ static void test_fp8(void **state)
                       k % 2 ? T5_USE_COMPACT : 0);
 }
 
-/* A product of what an operator just wrote must have the bytes of the same product of a copy: the
- * 8 bits left behind are those that would be made. y: room for both results, made before: nothing
- * may come between an operator and its product. */
-static void same_of_copy(void *const y[2], void *x, int64_t x_elements, const struct t5_weight *w,
-                         int64_t n, int64_t in, int64_t out, int back, const char *what)
+/* ---- what an operator leaves in 8 bits for the product behind it ---- */
+
+enum left_op { NORM_FWD, GLU_FWD, GLU_BWD, NORM_BWD, LEFT_OPS };
+static const char *const left_names[] = {"norm_fwd", "glu_fwd", "glu_bwd", "norm_bwd"};
+
+struct left {
+    const struct batch *b;
+    int64_t n, d, f;
+    struct t5_weight *wi, *wo;    /* (2F, D), (D, F) */
+    float *x, *dx, *x_out, *gain; /* dx: norm_bwd adds to what it is each time */
+    void *delta, *g, *dh, *dy;
+};
+
+static int64_t left_width(const struct left *t, enum left_op op)
 {
-    void *copy = NULL;
-    uint16_t *host[2] = {fresh((size_t)(n * out) * 2), fresh((size_t)(n * out) * 2)};
-    for (int i = 0; i < 2; i++) {
-        if (i == 1) {
-            uint16_t *bits = fresh((size_t)x_elements * 2);
-            OK(gpu.ops.download(gpu.dev, bits, x, (size_t)x_elements * 2, &err));
-            copy = up(bits, (size_t)x_elements * 2);
-            free(bits);
-        }
-        if (back)
-            gpu.ops.linear_bwd_input(gpu.dev, y[i], out, i ? copy : x, in, w, n, 0);
-        else
-            gpu.ops.linear_fwd(gpu.dev, y[i], out, i ? copy : x, in, w, n);
-    }
-    for (int i = 0; i < 2; i++)
-        OK(gpu.ops.download(gpu.dev, host[i], y[i], (size_t)(n * out) * 2, &err));
-    if (memcmp(host[0], host[1], (size_t)(n * out) * 2) != 0)
-        fail_msg("%s: what was left in 8 bits is not what would have been made", what);
-    free(host[0]);
-    free(host[1]);
-    drop_dev(copy);
+    return op == NORM_FWD || op == NORM_BWD ? t->d : op == GLU_FWD ? t->f : 2 * t->f;
 }
 
-/* norm and glu, forward and back, each with the product behind it; then a row that changes between
- * the two. */
-static void check_left(struct batch *b, int64_t d, int64_t f)
+/* Runs op into `to`, then the product that reads it into y, and returns y's bits: owned. */
+static uint16_t *left_run(const struct left *t, enum left_op op, void *to,
+                          const struct t5_reader *reader, void *y, int64_t *elements)
 {
-    int64_t n = b->host.n_tokens;
+    const struct t5_pack *pack = &t->b->dev;
     struct t5_dropout drop = dropout(0.2f, 5);
-    float *wi = acts(2 * f * d, 1, 0.1f), *wo = acts(d * f, 2, 0.1f), *gain = floats(d, 3, 1);
-    float *x = floats(n * d, 4, 1), *delta = acts(n * d, 5, 1), *dh = acts(n * f, 6, 1);
-    struct t5_matrix mi = {wi, T5_F32, NULL, 2 * f, d, NULL};
-    struct t5_matrix mo = {wo, T5_F32, NULL, d, f, NULL};
-    struct t5_weight *gi, *go;
-    unsigned use = T5_USE_FORWARD | T5_USE_INPUT_GRAD;
-    OK(gpu.ops.weight_freeze(gpu.dev, &gi, &mi, 1, use, &err));
-    OK(gpu.ops.weight_freeze(gpu.dev, &go, &mo, 1, use, &err));
-    float *gx = up_f(x, n * d), *gdx = up_f(x, n * d), *ggain = up_f(gain, d);
-    void *gh = up_act(dh, n * f), *gdelta = up_act(delta, n * d), *gy = poison(act_bytes(n * d));
-    void *gg = poison(act_bytes(n * 2 * f)), *gdh = up_act(dh, n * f),
-         *gdg = poison(act_bytes(n * 2 * f));
-    void *const y[2] = {poison(act_bytes(n * 2 * f)), poison(act_bytes(n * 2 * f))};
-    gpu.ops.linear_fwd(gpu.dev, gdelta, d, gh, f, go, n); /* delta is wo's */
-    gpu.ops.norm_fwd(gpu.dev, gx, gy, gx, gdelta, ggain, n, d, 1e-6f, &b->dev, &drop, &drop);
-    same_of_copy(y, gy, n * d, gi, n, d, 2 * f, 0, "norm_fwd");
-    gpu.ops.linear_fwd(gpu.dev, gg, 2 * f, gy, d, gi, n);
-    gpu.ops.glu_fwd(gpu.dev, gh, gg, n, f, T5_GLU_GELU_NEW, 1, &b->dev, &drop);
-    same_of_copy(y, gh, n * f, go, n, f, d, 0, "glu_fwd");
-    gpu.ops.glu_bwd(gpu.dev, gdg, gdh, gg, n, f, T5_GLU_GELU_NEW, 1, &b->dev, &drop);
-    same_of_copy(y, gdg, n * 2 * f, gi, n, 2 * f, d, 1, "glu_bwd");
-    gpu.ops.norm_bwd(gpu.dev, gdx, gdelta, NULL, gy, gx, ggain, n, d, 1e-6f, &b->dev, &drop, &drop);
-    same_of_copy(y, gdelta, n * d, go, n, d, f, 1, "norm_bwd");
-    gpu.ops.norm_fwd(gpu.dev, gx, gy, gx, gdelta, ggain, n, d, 1e-6f, &b->dev, &drop, &drop);
-    gpu.ops.zero(gpu.dev, gy, act_bytes(n * d));
-    gpu.ops.linear_fwd(gpu.dev, gg, 2 * f, gy, d, gi, n);
-    float *got = down_act(gg, n * 2 * f);
-    for (int64_t i = 0; i < n * 2 * f; i++)
+    int64_t n = t->n, d = t->d, f = t->f, width = left_width(t, op);
+    int64_t out = op == NORM_FWD ? 2 * f : op == NORM_BWD ? f : d;
+    float *dx = up_f(t->dx, n * d);
+    if (op == NORM_FWD)
+        gpu.ops.norm_fwd(gpu.dev, t->x_out, to, t->x, t->delta, t->gain, n, d, 1e-6f, pack, &drop,
+                         &drop, reader);
+    else if (op == GLU_FWD)
+        gpu.ops.glu_fwd(gpu.dev, to, t->g, n, f, T5_GLU_GELU_NEW, 1, pack, &drop, reader);
+    else if (op == GLU_BWD)
+        gpu.ops.glu_bwd(gpu.dev, to, t->dh, t->g, n, f, T5_GLU_GELU_NEW, 1, pack, &drop, reader);
+    else
+        gpu.ops.norm_bwd(gpu.dev, dx, to, NULL, t->dy, t->x, t->gain, n, d, 1e-6f, pack, &drop,
+                         &drop, reader);
+    const struct t5_weight *w = op == NORM_FWD || op == GLU_BWD ? t->wi : t->wo;
+    if (op == NORM_FWD || op == GLU_FWD)
+        gpu.ops.linear_fwd(gpu.dev, y, out, to, width, w, n);
+    else
+        gpu.ops.linear_bwd_input(gpu.dev, y, out, to, width, w, n, 0);
+    *elements = n * out;
+    uint16_t *bits = fresh((size_t)(n * out) * 2);
+    OK(gpu.ops.download(gpu.dev, bits, y, (size_t)(n * out) * 2, &err));
+    drop_dev(dx);
+    return bits;
+}
+
+/* Without a reader the rows go through bf16 and a pass of their own. With one, and with one that
+ * reads alone, into memory that holds NaN, the product must have the same bytes. */
+static void check_left_op(const struct left *t, enum left_op op)
+{
+    const struct t5_weight *w = op == NORM_FWD || op == GLU_BWD ? t->wi : t->wo;
+    struct t5_reader readers[2] = {{w, 0}, {w, 1}};
+    int64_t room = t->n * 2 * t->f, elements;
+    void *y = poison(act_bytes(room));
+    void *plain = poison(act_bytes(room));
+    uint16_t *want = left_run(t, op, plain, NULL, y, &elements);
+    for (int i = 0; i < 2; i++) {
+        void *to = poison(act_bytes(room));
+        uint16_t *got = left_run(t, op, to, &readers[i], y, &elements);
+        if (memcmp(want, got, (size_t)elements * 2) != 0)
+            fail_msg("%s%s: what was left in 8 bits is not what would have been made",
+                     left_names[op], i ? ", read alone" : "");
+        free(got);
+        drop_dev(to);
+    }
+    free(want);
+    drop_dev(plain);
+    drop_dev(y);
+}
+
+/* Rows that change between the operator and the product are not taken as they had been left. */
+static void check_changed(const struct left *t)
+{
+    struct t5_reader reader = {t->wi, 0};
+    struct t5_dropout none = {0};
+    int64_t n = t->n, d = t->d, out = 2 * t->f;
+    void *y = poison(act_bytes(n * d)), *g = poison(act_bytes(n * out));
+    gpu.ops.norm_fwd(gpu.dev, t->x_out, y, t->x, t->delta, t->gain, n, d, 1e-6f, &t->b->dev, &none,
+                     &none, &reader);
+    gpu.ops.zero(gpu.dev, y, act_bytes(n * d));
+    gpu.ops.linear_fwd(gpu.dev, g, out, y, d, t->wi, n);
+    float *got = down_act(g, n * out);
+    for (int64_t i = 0; i < n * out; i++)
         if (got[i] != 0)
             fail_msg("rows that changed since were taken as they had been left");
     free(got);
-    gpu.ops.weight_free(gpu.dev, gi);
-    gpu.ops.weight_free(gpu.dev, go);
-    void *const dev[] = {gx, gdx, ggain, gh, gdelta, gy, gg, gdh, gdg, y[0], y[1]};
-    void *const host[] = {wi, wo, gain, x, delta, dh};
-    for (int i = 0; i < 11; i++)
+    drop_dev(y);
+    drop_dev(g);
+}
+
+static struct t5_weight *frozen(float *values, int64_t rows, int64_t cols)
+{
+    struct t5_matrix m = {values, T5_F32, NULL, rows, cols, NULL};
+    struct t5_weight *w;
+    OK(gpu.ops.weight_freeze(gpu.dev, &w, &m, 1, T5_USE_FORWARD | T5_USE_INPUT_GRAD, &err));
+    free(values);
+    return w;
+}
+
+static void *up_acts(int64_t n, uint64_t seed)
+{
+    float *host = acts(n, seed, 1);
+    void *p = up_act(host, n);
+    free(host);
+    return p;
+}
+
+static float *up_floats(int64_t n, uint64_t seed)
+{
+    float *host = floats(n, seed, 1), *p = up_f(host, n);
+    free(host);
+    return p;
+}
+
+static void check_left(const struct batch *b, int64_t d, int64_t f)
+{
+    int64_t n = b->host.n_tokens;
+    struct left t = {.b = b,
+                     .n = n,
+                     .d = d,
+                     .f = f,
+                     .wi = frozen(acts(2 * f * d, 1, 0.1f), 2 * f, d),
+                     .wo = frozen(acts(d * f, 2, 0.1f), d, f),
+                     .x = up_floats(n * d, 4),
+                     .dx = floats(n * d, 8, 1),
+                     .x_out = poison((size_t)(n * d) * 4),
+                     .gain = up_floats(d, 3),
+                     .delta = up_acts(n * d, 5),
+                     .g = up_acts(n * 2 * f, 6),
+                     .dh = up_acts(n * f, 7),
+                     .dy = up_acts(n * d, 9)};
+    for (int op = 0; op < LEFT_OPS; op++)
+        check_left_op(&t, (enum left_op)op);
+    check_changed(&t);
+    gpu.ops.weight_free(gpu.dev, t.wi);
+    gpu.ops.weight_free(gpu.dev, t.wo);
+    void *const dev[] = {t.x, t.x_out, t.gain, t.delta, t.g, t.dh, t.dy};
+    for (size_t i = 0; i < sizeof dev / sizeof *dev; i++)
         drop_dev(dev[i]);
-    for (int i = 0; i < 6; i++)
-        free(host[i]);
+    free(t.dx);
 }
 
 static void test_left(void **state)

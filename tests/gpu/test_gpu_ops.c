@@ -19,12 +19,12 @@ static void check_norm(struct batch *b, int64_t d, float p)
     float *gxo = poison((size_t)(n * d) * 4);
     void *gdelta = up_act(delta, n * d), *gdy = up_act(dy, n * d), *gy = poison(act_bytes(n * d)),
          *gdd = poison(act_bytes(n * d));
-    ref->norm_fwd(ref_dev, x_out, y, x, delta, w, n, d, 1e-6f, &b->host, &d1, &d2);
-    gpu.ops.norm_fwd(gpu.dev, gxo, gy, gx, gdelta, gw, n, d, 1e-6f, &b->dev, &d1, &d2);
+    ref->norm_fwd(ref_dev, x_out, y, x, delta, w, n, d, 1e-6f, &b->host, &d1, &d2, NULL);
+    gpu.ops.norm_fwd(gpu.dev, gxo, gy, gx, gdelta, gw, n, d, 1e-6f, &b->dev, &d1, &d2, NULL);
     same(down_f(gxo, n * d), x_out, n * d, 0.01, "norm x_out");
     same(down_act(gy, n * d), y, n * d, 1, "norm y");
-    ref->norm_bwd(ref_dev, dx, dd, dw, dy, x_out, w, n, d, 1e-6f, &b->host, &d1, &d2);
-    gpu.ops.norm_bwd(gpu.dev, gdx, gdd, gdw, gdy, gxo, gw, n, d, 1e-6f, &b->dev, &d1, &d2);
+    ref->norm_bwd(ref_dev, dx, dd, dw, dy, x_out, w, n, d, 1e-6f, &b->host, &d1, &d2, NULL);
+    gpu.ops.norm_bwd(gpu.dev, gdx, gdd, gdw, gdy, gxo, gw, n, d, 1e-6f, &b->dev, &d1, &d2, NULL);
     same(down_f(gdx, n * d), dx, n * d, 0.1, "norm dx"); /* |dx| <= 5 */
     same(down_act(gdd, n * d), dd, n * d, 1, "norm ddelta");
     float *got = down_f(gdw, d);
@@ -58,11 +58,11 @@ static void check_glu(struct batch *b, int64_t f, enum t5_glu kind, int gated, f
     float *h = fresh((size_t)(n * f) * 4), *dg = fresh((size_t)(n * wide) * 4);
     void *gg = up_act(g, n * wide), *gdh = up_act(dh, n * f), *gh = poison(act_bytes(n * f)),
          *gdg = poison(act_bytes(n * wide));
-    ref->glu_fwd(ref_dev, h, g, n, f, kind, gated, &b->host, &d);
-    gpu.ops.glu_fwd(gpu.dev, gh, gg, n, f, kind, gated, &b->dev, &d);
+    ref->glu_fwd(ref_dev, h, g, n, f, kind, gated, &b->host, &d, NULL);
+    gpu.ops.glu_fwd(gpu.dev, gh, gg, n, f, kind, gated, &b->dev, &d, NULL);
     same(down_act(gh, n * f), h, n * f, 0.1, "glu h");
-    ref->glu_bwd(ref_dev, dg, dh, g, n, f, kind, gated, &b->host, &d);
-    gpu.ops.glu_bwd(gpu.dev, gdg, gdh, gg, n, f, kind, gated, &b->dev, &d);
+    ref->glu_bwd(ref_dev, dg, dh, g, n, f, kind, gated, &b->host, &d, NULL);
+    gpu.ops.glu_bwd(gpu.dev, gdg, gdh, gg, n, f, kind, gated, &b->dev, &d, NULL);
     same(down_act(gdg, n * wide), dg, n * wide, 0.1, "glu dg");
     void *const dev[] = {gg, gdh, gh, gdg}, *const host[] = {g, dh, h, dg};
     for (int i = 0; i < 4; i++)

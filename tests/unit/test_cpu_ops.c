@@ -148,11 +148,11 @@ static void check_norm(const struct batch *b, int64_t d, float p)
     for (int with = 0; with < 2; with++) {
         COMPARE("norm_fwd", 2 * n * d, POISON, 1e-6, 2e-6,
                 ops->norm_fwd(dev, out, out + n * d, x, with ? delta : NULL, w, n, d, 1e-6f,
-                              &b->pack, &delta_drop, &y_drop));
+                              &b->pack, &delta_drop, &y_drop, NULL));
         float *both = floats(2 * n * d, 1, 3); /* the first half is x: updated in place */
         COMPARE("norm_fwd in place", 2 * n * d, both, 1e-6, 2e-6,
                 ops->norm_fwd(dev, out, out + n * d, out, with ? delta : NULL, w, n, d, 1e-6f,
-                              &b->pack, &delta_drop, &y_drop));
+                              &b->pack, &delta_drop, &y_drop, NULL));
         free(both);
     }
     float *start = fresh((size_t)(2 * n * d + d) * sizeof *start); /* dx, ddelta, dw */
@@ -160,10 +160,10 @@ static void check_norm(const struct batch *b, int64_t d, float p)
     memcpy(start + 2 * n * d, dw, (size_t)d * sizeof *dw);
     COMPARE("norm_bwd", 2 * n * d + d, start, 1e-5, 1e-5,
             ops->norm_bwd(dev, out, out + n * d, out + 2 * n * d, dy, x, w, n, d, 1e-6f, &b->pack,
-                          &delta_drop, &y_drop));
+                          &delta_drop, &y_drop, NULL));
     COMPARE(
         "norm_bwd dx", n * d, dx, 1e-5, 1e-5,
-        ops->norm_bwd(dev, out, NULL, NULL, dy, x, w, n, d, 1e-6f, &b->pack, &delta_drop, &y_drop));
+        ops->norm_bwd(dev, out, NULL, NULL, dy, x, w, n, d, 1e-6f, &b->pack, &delta_drop, &y_drop, NULL));
     free(start);
     free(x);
     free(delta);
@@ -204,9 +204,9 @@ static void test_glu(void **state)
                         struct t5_dropout drop = dropout(p ? 0.1f : 0, 8);
                         float *g = floats(n * ld, 1, 12), *dh = floats(n * f, 2, 1);
                         COMPARE("glu_fwd", n * f, POISON, 2e-6, 2e-6,
-                                ops->glu_fwd(dev, out, g, n, f, kind, gated, &b.pack, &drop));
+                                ops->glu_fwd(dev, out, g, n, f, kind, gated, &b.pack, &drop, NULL));
                         COMPARE("glu_bwd", n * ld, POISON, 5e-6, 5e-6,
-                                ops->glu_bwd(dev, out, dh, g, n, f, kind, gated, &b.pack, &drop));
+                                ops->glu_bwd(dev, out, dh, g, n, f, kind, gated, &b.pack, &drop, NULL));
                         free(g);
                         free(dh);
                     }

@@ -76,7 +76,7 @@ static float x[N * D], delta[N * D], x_out[N * D], y[N * D], w[D];
 
 static double norm_loss(void)
 {
-    ops->norm_fwd(dev, x_out, y, x, delta, w, N, D, 1e-6f, &q_pack, &drop, &drop_y);
+    ops->norm_fwd(dev, x_out, y, x, delta, w, N, D, 1e-6f, &q_pack, &drop, &drop_y, NULL);
     /* the stream goes on below the norm too: both outputs count */
     return weigh(y, N * D) + 0.5 * weigh(x_out, N * D);
 }
@@ -93,7 +93,7 @@ static void test_norm(void **state)
     for (int i = 0; i < N * D; i++)
         dx[i] = 0.5f * dy[i];
     memset(ddelta, 0xff, sizeof ddelta); /* poisoned */
-    ops->norm_bwd(dev, dx, ddelta, dw, dy, x_out, w, N, D, 1e-6f, &q_pack, &drop, &drop_y);
+    ops->norm_bwd(dev, dx, ddelta, dw, dy, x_out, w, N, D, 1e-6f, &q_pack, &drop, &drop_y, NULL);
     check(norm_loss, x, dx, N * D, "norm x");
     check(norm_loss, delta, ddelta, N * D, "norm delta");
     check(norm_loss, w, dw, D, "norm w");
@@ -234,7 +234,7 @@ static int glu_gated;
 
 static double glu_loss(void)
 {
-    ops->glu_fwd(dev, h, g, N, F, glu_kind, glu_gated, &q_pack, &drop);
+    ops->glu_fwd(dev, h, g, N, F, glu_kind, glu_gated, &q_pack, &drop, NULL);
     return weigh(h, N * F);
 }
 
@@ -251,7 +251,7 @@ static void test_glu(void **state)
                 g[c] += g[c] < 0 ? -0.01f : 0.01f;
             weights(dh, N * F);
             memset(dg, 0xff, sizeof dg);
-            ops->glu_bwd(dev, dg, dh, g, N, F, glu_kind, glu_gated, &q_pack, &drop);
+            ops->glu_bwd(dev, dg, dh, g, N, F, glu_kind, glu_gated, &q_pack, &drop, NULL);
             check(glu_loss, g, dg, N * F * (glu_gated ? 2 : 1), "glu");
         }
 }
@@ -337,7 +337,7 @@ static void test_dropout(void **state)
     for (uint32_t run = 0; run < RUNS; run++) {
         struct t5_dropout d = {.p = 0.3f, .site = 2};
         t5_rng_key(d.key, 42, T5_RNG_DROPOUT, run);
-        ops->glu_fwd(dev, out, in, N, FF, T5_GLU_RELU, 0, &q_pack, &d);
+        ops->glu_fwd(dev, out, in, N, FF, T5_GLU_RELU, 0, &q_pack, &d, NULL);
         for (int i = 0; i < N * FF; i++) {
             dropped += out[i] == 0;
             mean[i] += (double)out[i] / RUNS;
@@ -358,8 +358,8 @@ static void test_dropout_is_keyed_by_record(void **state)
     struct t5_pack alone = {6, 1, 6, offsets, seq, alone_record};
     float in[N * F], packed[N * F], single[6 * F];
     randomise(in, N * F, 17);
-    ops->glu_fwd(dev, packed, in, N, F, T5_GLU_RELU, 0, &q_pack, &drop);
-    ops->glu_fwd(dev, single, in + 5 * F, 6, F, T5_GLU_RELU, 0, &alone, &drop);
+    ops->glu_fwd(dev, packed, in, N, F, T5_GLU_RELU, 0, &q_pack, &drop, NULL);
+    ops->glu_fwd(dev, single, in + 5 * F, 6, F, T5_GLU_RELU, 0, &alone, &drop, NULL);
     assert_memory_equal(single, packed + 5 * F, sizeof single);
 }
 
