@@ -135,16 +135,17 @@ OP t5_cuda_adafactor(t5_device *dev, float *p, const float *g, float *row, float
     factored f = {g, row, col, rows, cols, mean};
     int64_t n = rows * cols;
     if (col) {
-        follow_rows<<<(unsigned)rows, THREADS, 0, dev->stream>>>(row, g, cols, *how, sum_squares);
-        follow_columns<<<blocks_for(cols, TILE), dim3(TILE, DEEP), 0, dev->stream>>>(
-            col, g, rows, cols, *how, sum_squares);
-        mean_of_rows<<<1, THREADS, 0, dev->stream>>>(mean, row, rows);
+        launch_kernel(dev, follow_rows, (unsigned)rows, THREADS, 0, row, g, cols, *how,
+                      sum_squares);
+        launch_kernel(dev, follow_columns, blocks_for(cols, TILE), dim3(TILE, DEEP), 0, col, g,
+                      rows, cols, *how, sum_squares);
+        launch_kernel(dev, mean_of_rows, 1, THREADS, 0, mean, row, rows);
     } else {
-        follow_each<<<blocks_for(n, THREADS), THREADS, 0, dev->stream>>>(row, g, n, *how,
-                                                                         sum_squares);
+        launch_kernel(dev, follow_each, blocks_for(n, THREADS), THREADS, 0, row, g, n, *how,
+                      sum_squares);
     }
-    partial_squares<<<PARTS, THREADS, 0, dev->stream>>>(parts, f);
-    total_squares<<<1, THREADS, 0, dev->stream>>>(total, parts);
-    apply<<<blocks_for(n, THREADS), THREADS, 0, dev->stream>>>(p, f, *how, total, sum_squares);
+    launch_kernel(dev, partial_squares, PARTS, THREADS, 0, parts, f);
+    launch_kernel(dev, total_squares, 1, THREADS, 0, total, parts);
+    launch_kernel(dev, apply, blocks_for(n, THREADS), THREADS, 0, p, f, *how, total, sum_squares);
     T5_LAUNCHED(dev);
 }

@@ -74,7 +74,7 @@ OP t5_cuda_adamw8(t5_device *dev, float *p, const float *g, uint8_t *m, uint8_t 
                      (float)(1 / sqrt(1 - pow(b2, (double)how->step))),
                      how->eps,
                      how->clip};
-    adamw8<<<blocks_for(n, T5_BLOCK8), T5_BLOCK8, 0, dev->stream>>>(p, g, m, v, m_scale, v_scale, n,
-                                                                    maps, s, sum_squares);
+    launch_kernel(dev, adamw8, blocks_for(n, T5_BLOCK8), T5_BLOCK8, 0, p, g, m, v, m_scale, v_scale,
+                  n, maps, s, sum_squares);
     T5_LAUNCHED(dev);
 }

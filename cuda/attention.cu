@@ -4,6 +4,7 @@
  * comes here (f32, other head sizes, the bias table's gradient). */
 /* SPDX-License-Identifier: MIT */
 #include "device.h"
+#include "instructions.h"
 
 #define THREADS 128
 #define MAX_HEAD 256
@@ -147,9 +148,8 @@ OP t5_cuda_attention_fwd(t5_device *dev, act *out, float *lse, const act *q, int
     if (grid.x == 0 || too_wide(dev, shape) ||
         t5_cuda_attention_fwd_64(dev, out, lse, q, ldq, k, ldk, v, ldv, shape))
         return;
-    T5_WITH_ACT(dev, forward<T><<<grid, THREADS, 0, dev->stream>>>((T *)out, lse, mat<T>(q, ldq),
-                                                                   mat<T>(k, ldk), mat<T>(v, ldv),
-                                                                   view_of(shape)));
+    T5_WITH_ACT(dev, launch_kernel(dev, forward<T>, grid, THREADS, 0, (T *)out, lse, mat<T>(q, ldq),
+                                   mat<T>(k, ldk), mat<T>(v, ldv), view_of(shape)));
     T5_LAUNCHED(dev);
 }
 
@@ -240,7 +240,7 @@ __global__ void backward_key(T *dk, int64_t lddk, T *dv, int64_t lddv, backward_
 template <typename T>
 __global__ void backward_bias(float *dbias, backward_view<T> x, shape_view s, int n_seqs)
 {
-    extern __shared__ float sums[]; /* (buckets, THREADS) */
+    float *sums = dynamic_shared<float>(); /* (buckets, THREADS) */
     int h = blockIdx.x;
     for (int i = threadIdx.x; i < s.buckets * THREADS; i += THREADS)
         sums[i] = 0;
@@ -283,14 +283,15 @@ OP t5_cuda_attention_bwd(t5_device *dev, act *dq, int64_t lddq, act *dk, int64_t
         backward_view<T> x = {mat<T>(q, ldq),     mat<T>(k, ldk),      mat<T>(v, ldv),
                               mat<T>(out, width), mat<T>(dout, width), lse};
         if (queries.x)
-            backward_query<T>
-                <<<queries, THREADS, 0, dev->stream>>>((T *)dq, lddq, x, view_of(shape));
+            launch_kernel(dev, backward_query<T>, queries, THREADS, 0, (T *)dq, lddq, x,
+                          view_of(shape));
         if (keys.x)
-            backward_key<T><<<keys, THREADS, 0, dev->stream>>>((T *)dk, lddk, (T *)dv, lddv, x,
-                                                               view_of(shape));
+            launch_kernel(dev, backward_key<T>, keys, THREADS, 0, (T *)dk, lddk, (T *)dv, lddv, x,
+                          view_of(shape));
         if (dbias)
-            backward_bias<T><<<heads, THREADS, (size_t)shape->buckets * THREADS * 4, dev->stream>>>(
-                dbias, x, view_of(shape), (int)shape->q_pack->n_seqs);
+            launch_kernel(dev, backward_bias<T>, heads, THREADS,
+                          (size_t)shape->buckets * THREADS * 4, dbias, x, view_of(shape),
+                          (int)shape->q_pack->n_seqs);
     });
     T5_LAUNCHED(dev);
 }

@@ -78,8 +78,6 @@ __host__ __device__ inline int parts(int n, int each)
 
 /* ---- shared memory: the bias table, then the tiles ---- */
 
-extern __shared__ uint4 shared_bytes[];
-
 /* Bias at key - query = -(reach + 15) .. reach + 15 */
 __device__ inline void fill_table(float *table, const shape64 &s, int head)
 {
@@ -142,7 +140,7 @@ __device__ inline tiles tiles_of_keys(const bf16 *k, int64_t ldk, const bf16 *v,
             ldv,
             at.nk,
             parts(at.nk, TILE),
-            shared_address(shared_bytes) + s.table_bytes};
+            shared_address(dynamic_shared<char>()) + s.table_bytes};
 }
 
 /* Requests the first tiles of `end`. again: the block has read others that may still be in use. */

@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(THREADS, 3)
         return;
     lane_map m = map_lanes();
     int64_t width = (int64_t)s.heads * HEAD;
-    float *table = reinterpret_cast<float *>(shared_bytes);
+    float *table = dynamic_shared<float>();
     const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
     statistics += at.head * statistics_rows + statistics_row(at.q0, at.b);
     tiles keys = tiles_of_keys(k, ldk, v, ldv, at, s);
@@ -204,9 +204,9 @@ __global__ void __launch_bounds__(THREADS, 3)
         return;
     lane_map m = map_lanes();
     int64_t width = (int64_t)s.heads * HEAD;
-    float *table = reinterpret_cast<float *>(shared_bytes);
+    float *table = dynamic_shared<float>();
     const float *bias = table + s.reach + STRIP - 1 + 2 * m.g - 4 * m.t;
-    float4 *held = reinterpret_cast<float4 *>(shared_bytes) + s.table_bytes / 16;
+    float4 *held = dynamic_shared<float4>() + s.table_bytes / 16;
     statistics += at.head * statistics_rows + statistics_row(at.q0, at.b);
     tiles queries = {q + at.q0 * ldq + at.head * HEAD,
                      dout + at.q0 * width + at.head * HEAD,
@@ -296,13 +296,13 @@ bool t5_cuda_attention_bwd_64(t5_device *dev, act *dq, int64_t lddq, act *dk, in
     if (!allow(dev, queries, bytes_q) || !allow(dev, keys, bytes_k))
         return true;
     if (qp->n_tokens)
-        queries<<<grid_for(shape, qp->longest, kp->longest), THREADS, bytes_q, dev->stream>>>(
-            (bf16 *)dq, lddq, statistics, rows, (const bf16 *)dout, (const bf16 *)out, lse,
-            (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
+        launch_kernel(dev, queries, grid_for(shape, qp->longest, kp->longest), THREADS, bytes_q,
+                      (bf16 *)dq, lddq, statistics, rows, (const bf16 *)dout, (const bf16 *)out,
+                      lse, (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
     if (kp->n_tokens)
-        keys<<<grid_for(shape, kp->longest, qp->longest), THREADS, bytes_k, dev->stream>>>(
-            (bf16 *)dk, lddk, (bf16 *)dv, lddv, statistics, rows, (const bf16 *)dout,
-            (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
+        launch_kernel(dev, keys, grid_for(shape, kp->longest, qp->longest), THREADS, bytes_k,
+                      (bf16 *)dk, lddk, (bf16 *)dv, lddv, statistics, rows, (const bf16 *)dout,
+                      (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
     T5_LAUNCHED(dev);
     return true;
 }

@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(THREADS, 3)
     if ((int)blockIdx.z * WARPS >= strips)
         return;
     lane_map m = map_lanes();
-    float *table = reinterpret_cast<float *>(shared_bytes);
+    float *table = dynamic_shared<float>();
     const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
     tiles keys = tiles_of_keys(k, ldk, v, ldv, at, s);
     bool resident = keys.count <= SLOTS;
@@ -132,8 +132,8 @@ bool t5_cuda_attention_fwd_64(t5_device *dev, act *out, float *lse, const act *q
     auto kernel = shape->dropout.p > 0 ? attention_forward<true> : attention_forward<false>;
     if (!allow(dev, kernel, bytes))
         return true;
-    kernel<<<grid_for(shape, nq, nk), THREADS, bytes, dev->stream>>>(
-        (bf16 *)out, lse, (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
+    launch_kernel(dev, kernel, grid_for(shape, nq, nk), THREADS, bytes, (bf16 *)out, lse,
+                  (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
     T5_LAUNCHED(dev);
     return true;
 }

@@ -3,6 +3,7 @@
  * 16 (8) bytes a lane, several keys ahead. */
 /* SPDX-License-Identifier: MIT */
 #include "dependent.h"
+#include "instructions.h"
 
 #define THREADS 256
 #define AHEAD 4 /* keys a lane asks for at a time */
@@ -125,7 +126,7 @@ __device__ void attend_any(T *out, const T *q, const T *k, const T *v, int n, in
 __device__ inline void prefetch(const void *p, size_t bytes)
 {
     for (size_t at = 0; at < bytes; at += 128)
-        asm volatile("prefetch.global.L2 [%0];" ::"l"((const char *)p + at));
+        prefetch_line((const char *)p + at);
 }
 
 struct self_view {
@@ -137,7 +138,7 @@ struct self_view {
 template <typename T, bool WHOLE>
 __global__ void self_attention(T *out, T *k_cache, T *v_cache, const T *qkv, self_view s)
 {
-    extern __shared__ float shared[]; /* scores (length), part */
+    float *shared = dynamic_shared<float>(); /* scores (length), part */
     dependency_release();
     int r = blockIdx.x, h = blockIdx.y, width = s.heads * s.d_kv, t = s.position[r];
     auto row = [&](int j) {
@@ -220,7 +221,7 @@ struct cross_view {
 template <typename T, bool WHOLE, int ROWS>
 __global__ void cross_attention(T *out, const T *q, const T *kv, cross_view s)
 {
-    extern __shared__ float shared[]; /* scores (ROWS, most), part */
+    float *shared = dynamic_shared<float>(); /* scores (ROWS, most), part */
     int r = blockIdx.x, h = blockIdx.y, width = s.heads * s.d_kv, n = s.count[r], live = 1;
     int64_t begin = s.begin[r], first = begin * 2 * width + h * s.d_kv;
     int64_t at = (int64_t)r * width + h * s.d_kv;

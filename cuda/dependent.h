@@ -25,22 +25,20 @@ __device__ inline void dependency_release()
 #endif
 }
 
-/* kernel<<<grid, block, shared, stream>>>(args...), which may start while the one before ends. */
-template <typename... P, typename... A>
-static void launch_dependent(t5_device *dev, void (*kernel)(P...), dim3 grid, unsigned block,
-                             size_t shared, A... args)
+/* launch_kernel, but it may start while the one before ends. */
+template <typename... P>
+static void launch_dependent(t5_device *dev, void (*kernel)(P...), dim3 grid, dim3 block,
+                             size_t shared, std::type_identity_t<P>... args)
 {
     cudaLaunchAttribute overlap = {};
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     overlap.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
-    config.gridDim = grid;
-    config.blockDim = dim3(block);
-    config.dynamicSmemBytes = shared;
-    config.stream = dev->stream;
+    config.gridDim = grid, config.blockDim = block;
+    config.dynamicSmemBytes = shared, config.stream = dev->stream;
     config.attrs = &overlap;
     config.numAttrs = dev->overlaps ? 1 : 0;
-    t5_cuda_failed(dev, cudaLaunchKernelEx(&config, kernel, (P)args...), "a launch");
+    t5_cuda_failed(dev, cudaLaunchKernelEx(&config, kernel, args...), "a launch");
 }
 
 #endif

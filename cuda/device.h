@@ -4,6 +4,8 @@
 #ifndef T5_CUDA_DEVICE_H
 #define T5_CUDA_DEVICE_H
 
+#include <type_traits>
+
 #include <cublasLt.h>
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
@@ -57,6 +59,16 @@ struct t5_device {
 bool t5_cuda_failed(t5_device *dev, cudaError_t rc, const char *what);
 /* Ends every launcher: the launch itself, not its completion. */
 #define T5_LAUNCHED(dev) t5_cuda_failed(dev, cudaGetLastError(), __func__)
+/* kernel<<<grid, block, shared, stream>>>(args...) */
+template <typename... P>
+static void launch_kernel(t5_device *dev, void (*kernel)(P...), dim3 grid, dim3 block,
+                          size_t shared, std::type_identity_t<P>... args)
+{
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid, config.blockDim = block;
+    config.dynamicSmemBytes = shared, config.stream = dev->stream;
+    t5_cuda_failed(dev, cudaLaunchKernelEx(&config, kernel, args...), "a launch");
+}
 /* Before memory that operators share moves: false, with a failure, while a step is recorded. What
  * was recorded before is then out of date. */
 bool t5_cuda_may_grow(t5_device *dev);

@@ -49,7 +49,7 @@ OP t5_cuda_embed_bwd(t5_device *dev, float *dtable, const float *dx, const int32
                      int64_t d, const t5_pack *pack, const t5_dropout *drop)
 {
     (void)v;
-    scatter<<<blocks_for(d, 4 * 32), 32, 0, dev->stream>>>(dtable, dx, ids, pack->n_tokens, (int)d,
-                                                           view(pack), value(drop));
+    launch_kernel(dev, scatter, blocks_for(d, 4 * 32), 32, 0, dtable, dx, ids, pack->n_tokens,
+                  (int)d, view(pack), value(drop));
     T5_LAUNCHED(dev);
 }

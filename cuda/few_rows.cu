@@ -20,23 +20,6 @@
 #define TILE_ROWS 16
 #define AHEAD ((int64_t)16 << 20) /* bytes of the next weight that are fetched into L2 */
 
-/* 16 bytes that are read once. volatile: stays in front of dependency_wait. */
-__device__ inline uint4 load_once(const void *p)
-{
-    uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(p));
-    return v;
-}
-
-__device__ inline void prefetch_bulk(const void *p, uint32_t bytes)
-{
-#if __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes) : "memory");
-#endif
-}
-
 __device__ inline uint32_t word(const uint4 &v, int i)
 {
     return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
@@ -277,9 +260,8 @@ __global__ void __launch_bounds__(WARPS * 32, BLOCKS)
     constexpr int SPAN = span_of<ROWS>, TILES = (ROWS + 7) / 8,
                   PARTS = WARPS * ROWS * (TILE_ROWS + 1);
     __shared__ float part[2][PARTS], squares[WARPS * ROWS];
-    extern __shared__ uint4 staged4[];
     int warp = (int)threadIdx.x / 32, g = (int)threadIdx.x % 32 / 4, t = (int)threadIdx.x % 4;
-    char *staged = (char *)staged4 + warp * ROWS * stage_pitch<ROWS>;
+    char *staged = dynamic_shared<char>() + warp * ROWS * stage_pitch<ROWS>;
     int steps = (m.cols + STEP - 1) / STEP, each = (steps + WARPS - 1) / WARPS * STEP;
     int begin = warp * each, end = min(m.cols, begin + each);
     int asked_tile = (int)blockIdx.x, asked = begin; /* what is asked for next */

@@ -63,8 +63,8 @@ static void quantise(t5_device *dev, t5_fp8_rows out, const bf16 *x, int64_t ldx
     const bool whole = ldx % 8 == 0 && (uintptr_t)x % 16 == 0;
 #define ROWS(VECTORS)                                                                              \
     case VECTORS:                                                                                  \
-        quantise_rows<VECTORS, FOLD><<<(unsigned)n, threads, 0, dev->stream>>>(                    \
-            out.q, out.scale, x, ldx, fold, cols, whole);                                          \
+        launch_kernel(dev, quantise_rows<VECTORS, FOLD>, (unsigned)n, threads, 0, out.q,           \
+                      out.scale, x, ldx, fold, cols, whole);                                       \
         break
     switch ((octets + threads - 1) / threads) {
         ROWS(1);
@@ -73,8 +73,8 @@ static void quantise(t5_device *dev, t5_fp8_rows out, const bf16 *x, int64_t ldx
         ROWS(4);
         ROWS(5);
     default:
-        quantise_long<FOLD><<<(unsigned)n, 512, 0, dev->stream>>>(out.q, out.scale, x, ldx, fold,
-                                                                  cols);
+        launch_kernel(dev, quantise_long<FOLD>, (unsigned)n, 512, 0, out.q, out.scale, x, ldx, fold,
+                      cols);
     }
     T5_LAUNCHED(dev);
 }

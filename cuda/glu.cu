@@ -226,13 +226,13 @@ OP t5_cuda_glu_bwd(t5_device *dev, act *dg, const act *dh, const act *g, int64_t
     if (dg8.q) {
         const float *fold = reader->w->row_scale;
         bf16 *wide = reader->alone ? nullptr : (bf16 *)dg;
-        WITH_ROW(f, glu_backward_row<VECTORS><<<(unsigned)n, threads, 0, dev->stream>>>(
-                        wide, dg8, fold, (const bf16 *)dh, (const bf16 *)g, s));
+        WITH_ROW(f, launch_kernel(dev, glu_backward_row<VECTORS>, (unsigned)n, threads, 0, wide,
+                                  dg8, fold, (const bf16 *)dh, (const bf16 *)g, s));
         T5_LAUNCHED(dev);
         t5_cuda_fp8_left(dev, dg, fold, n, 2 * f, reader->alone);
         return;
     }
-    T5_WITH_ACT(dev, glu_backward<T><<<blocks_for(n * ((f + 7) / 8), 256), 256, 0, dev->stream>>>(
-                         (T *)dg, (const T *)dh, (const T *)g, s));
+    T5_WITH_ACT(dev, launch_kernel(dev, glu_backward<T>, blocks_for(n * ((f + 7) / 8), 256), 256, 0,
+                                   (T *)dg, (const T *)dh, (const T *)g, s));
     T5_LAUNCHED(dev);
 }

@@ -1,11 +1,19 @@
 /* instructions.h - the tensor-core, shared-memory and copy instructions (sm_80 and later) that CUDA
- * C++ has no name for, as functions. Fragment layouts: PTX ISA, "Matrix Fragments for mma.m16n8k16"
+ * C++ has no name for, as functions: nothing else in cuda/ holds PTX, so that tests/emulated can
+ * stand in for this file. Fragment layouts: PTX ISA, "Matrix Fragments for mma.m16n8k16"
  * and "ldmatrix". */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CUDA_INSTRUCTIONS_H
 #define T5_CUDA_INSTRUCTIONS_H
 
 #include <stdint.h>
+
+/* The shared memory that a launch asks for, of which a block has one. */
+template <typename T> __device__ inline T *dynamic_shared()
+{
+    extern __shared__ uint4 dynamic_bytes[];
+    return reinterpret_cast<T *>(dynamic_bytes);
+}
 
 __device__ inline uint32_t shared_address(const void *p)
 {
@@ -66,6 +74,28 @@ __device__ inline void copy_commit()
 template <int N> __device__ inline void copy_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+
+/* 16 bytes that are read once. volatile: stays in front of dependency_wait. */
+__device__ inline uint4 load_once(const void *p)
+{
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(p));
+    return v;
+}
+
+/* Into L2: the 128 bytes around p; `bytes`, a multiple of 16, from p on (sm_90). */
+__device__ inline void prefetch_line(const void *p)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+__device__ inline void prefetch_bulk(const void *p, uint32_t bytes)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(bytes) : "memory");
+#endif
 }
 
 /* 2^x to 2 ulp, with exp2(-inf) = 0 */

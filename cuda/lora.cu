@@ -73,8 +73,8 @@ static void product(t5_device *dev, strided<TO> out, strided<const TA> a, stride
                     int64_t m, int64_t n, int64_t depth, float scale, bool add,
                     const dropping &drop)
 {
-    lora_product<<<dim3(blocks_for(m, TILE), blocks_for(n, TILE)), TILE * TILE, 0, dev->stream>>>(
-        out, a, b, m, n, depth, scale, add, drop);
+    launch_kernel(dev, lora_product<TO, TA, TB>, dim3(blocks_for(m, TILE), blocks_for(n, TILE)),
+                  TILE * TILE, 0, out, a, b, m, n, depth, scale, add, drop);
     T5_LAUNCHED(dev);
 }
 

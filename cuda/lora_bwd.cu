@@ -223,8 +223,8 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
 {
     constexpr int STEPS = M * RT;
     __shared__ uint4 a[STEPS][2][2][32]; /* step, strip, t, lane */
-    extern __shared__ float4 shared4[]; /* places of the chunk's rows; at the end sums */
-    lora_place *place = reinterpret_cast<lora_place *>(shared4);
+    /* places of the chunk's rows; at the end sums */
+    lora_place *place = dynamic_shared<lora_place>();
     int lane = (int)threadIdx.x % 32, p = lane / 4, q = lane % 4;
     int strip = (int)threadIdx.x / 32 % 2, way = (int)threadIdx.x / 64;
     int c = (int)blockIdx.x * BACK_COLUMNS + strip * 32 + 4 * p;
@@ -348,7 +348,7 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
         dx_at += 64 * lddx;
     }
     /* the ways' sums, one after the other */
-    float *pool = reinterpret_cast<float *>(shared4) + strip * STEPS * 512;
+    float *pool = dynamic_shared<float>() + strip * STEPS * 512;
     for (int w = 1; w < 4; w++) {
         __syncthreads();
         if (way == w)

@@ -66,7 +66,8 @@ OP t5_cuda_cross_entropy(t5_device *dev, float *nll, act *dlogits, const float *
 {
     if (n == 0)
         return;
-    T5_WITH_ACT(dev, cross_entropy<T><<<(unsigned)n, THREADS, 0, dev->stream>>>(
-                         nll, (T *)dlogits, logits, labels, (int)v, scale, smoothing, v % 4 == 0));
+    T5_WITH_ACT(dev,
+                launch_kernel(dev, cross_entropy<T>, (unsigned)n, THREADS, 0, nll, (T *)dlogits,
+                              logits, labels, (int)v, scale, smoothing, v % 4 == 0));
     T5_LAUNCHED(dev);
 }

@@ -232,19 +232,20 @@ OP t5_cuda_norm_bwd(t5_device *dev, float *dx, act *ddelta, float *dw, const act
     if (d8.q) {
         const float *fold = reader->w->row_scale;
         bf16 *wide = reader->alone ? nullptr : (bf16 *)ddelta;
-        WITH_VECTORS(l.vectors, norm_backward<bf16, VECTORS, true>
-                     <<<blocks, l.threads, 0, dev->stream>>>(
-                         dx, wide, d8, fold, nullptr, (const bf16 *)dy, x, w, s));
+        WITH_VECTORS(l.vectors,
+                     launch_kernel(dev, norm_backward<bf16, VECTORS, true>, blocks, l.threads, 0,
+                                   dx, wide, d8, fold, nullptr, (const bf16 *)dy, x, w, s));
         T5_LAUNCHED(dev);
         t5_cuda_fp8_left(dev, ddelta, fold, n, d, reader->alone);
         return;
     }
-    T5_WITH_ACT(dev, WITH_VECTORS(l.vectors, norm_backward<T, VECTORS, false>
-                                  <<<blocks, l.threads, 0, dev->stream>>>(
-                                      dx, (T *)ddelta, d8, nullptr, inverse, (const T *)dy, x, w, s)));
+    T5_WITH_ACT(dev,
+                WITH_VECTORS(l.vectors, launch_kernel(dev, norm_backward<T, VECTORS, false>, blocks,
+                                                      l.threads, 0, dx, (T *)ddelta, d8, nullptr,
+                                                      inverse, (const T *)dy, x, w, s)));
     if (dw)
-        T5_WITH_ACT(dev, norm_weight_gradient<T><<<blocks_for(d, 4 * 64), 64, 0, dev->stream>>>(
-                             dw, inverse, (const T *)dy, x, n, (int)d, view(pack), value(drop_y),
-                             d % 4 == 0));
+        T5_WITH_ACT(dev, launch_kernel(dev, norm_weight_gradient<T>, blocks_for(d, 4 * 64), 64, 0,
+                                       dw, inverse, (const T *)dy, x, n, (int)d, view(pack),
+                                       value(drop_y), d % 4 == 0));
     T5_LAUNCHED(dev);
 }

@@ -36,7 +36,7 @@ __global__ void spoil_one(double *value, const double *guard)
 
 OP t5_cuda_spoil(t5_device *dev, double *value, const double *guard)
 {
-    spoil_one<<<1, 1, 0, dev->stream>>>(value, guard);
+    launch_kernel(dev, spoil_one, 1, 1, 0, value, guard);
     T5_LAUNCHED(dev);
 }
 
@@ -46,8 +46,8 @@ static void sum(t5_device *dev, double *out, const float *x, int64_t n, int accu
     double *parts = (double *)t5_cuda_scratch(dev, PARTS * sizeof *parts);
     if (!parts)
         return;
-    partial_sums<SQUARE><<<PARTS, THREADS, 0, dev->stream>>>(parts, x, n);
-    last_sum<<<1, THREADS, 0, dev->stream>>>(out, parts, accumulate);
+    launch_kernel(dev, partial_sums<SQUARE>, PARTS, THREADS, 0, parts, x, n);
+    launch_kernel(dev, last_sum, 1, THREADS, 0, out, parts, accumulate);
     T5_LAUNCHED(dev);
 }
 
@@ -85,7 +85,7 @@ OP t5_cuda_adamw(t5_device *dev, float *p, const float *g, float *m, float *v, i
 {
     double correct1 = 1 - pow((double)how->beta1, (double)how->step);
     double correct2 = 1 - pow((double)how->beta2, (double)how->step);
-    adamw<<<blocks_for(n, 256), 256, 0, dev->stream>>>(p, g, m, v, n, *how, (float)correct1,
-                                                       (float)sqrt(correct2), sum_squares);
+    launch_kernel(dev, adamw, blocks_for(n, 256), 256, 0, p, g, m, v, n, *how, (float)correct1,
+                  (float)sqrt(correct2), sum_squares);
     T5_LAUNCHED(dev);
 }

@@ -4,6 +4,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "dependent.h"
+#include "instructions.h"
 
 #define THREADS 512
 #define MOST 2048 /* candidates a row */
@@ -85,7 +86,7 @@ __device__ float log_sum_exp(const float *row, int v)
 __global__ void top_k(float *value, int32_t *id, float *lse, const float *logits, int v, int k,
                       int room)
 {
-    extern __shared__ uint64_t found[]; /* (room), a power of two of at least k */
+    uint64_t *found = dynamic_shared<uint64_t>(); /* (room), a power of two of at least k */
     __shared__ int n_above;
     int64_t r = blockIdx.x;
     const float *row = logits + r * v;
@@ -181,7 +182,7 @@ __global__ void __launch_bounds__(CHUNK_THREADS)
     merge_best(float *value, int32_t *id, float *lse, const uint64_t *best, const float *top,
                const float *sum, int chunks, int k, int room)
 {
-    extern __shared__ uint64_t found[];
+    uint64_t *found = dynamic_shared<uint64_t>();
     int64_t r = blockIdx.x;
     float most = -INFINITY, total = 0;
     dependency_release();
@@ -240,8 +241,8 @@ OP t5_cuda_topk(t5_device *dev, float *value, int32_t *id, float *lse, const flo
         few_candidates(dev, value, id, lse, logits, n_rows, (int)v, (int)k);
         return;
     }
-    top_k<<<(unsigned)n_rows, THREADS, (size_t)room * 8, dev->stream>>>(value, id, lse, logits,
-                                                                        (int)v, (int)k, room);
+    launch_kernel(dev, top_k, (unsigned)n_rows, THREADS, (size_t)room * 8, value, id, lse, logits,
+                  (int)v, (int)k, room);
     T5_LAUNCHED(dev);
 }
 
@@ -260,6 +261,6 @@ OP t5_cuda_logits_edit(t5_device *dev, float *logits, int64_t v, const int32_t *
 {
     if (n == 0)
         return;
-    edit<<<blocks_for(n, 128), 128, 0, dev->stream>>>(logits, v, row, id, n, penalty);
+    launch_kernel(dev, edit, blocks_for(n, 128), 128, 0, logits, v, row, id, n, penalty);
     T5_LAUNCHED(dev);
 }

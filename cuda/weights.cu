@@ -31,25 +31,27 @@ template <typename T>
 static void convert_from(t5_device *dev, T *out, const void *in, t5_dtype type, const float *scale,
                          int64_t n, int64_t cols)
 {
-    unsigned blocks = blocks_for(n, 256);
+#define CONVERT(S)                                                                                 \
+    launch_kernel(dev, convert<T, S>, blocks_for(n, 256), 256, 0, out, (const S *)in, scale, n,    \
+                  cols)
     switch (type) {
     case T5_F32:
-        convert<<<blocks, 256, 0, dev->stream>>>(out, (const float *)in, scale, n, cols);
+        CONVERT(float);
         break;
     case T5_F16:
-        convert<<<blocks, 256, 0, dev->stream>>>(out, (const __half *)in, scale, n, cols);
+        CONVERT(__half);
         break;
     case T5_BF16:
-        convert<<<blocks, 256, 0, dev->stream>>>(out, (const bf16 *)in, scale, n, cols);
+        CONVERT(bf16);
         break;
     case T5_F64:
-        convert<<<blocks, 256, 0, dev->stream>>>(out, (const double *)in, scale, n, cols);
+        CONVERT(double);
         break;
     case T5_F8:
-        convert<<<blocks, 256, 0, dev->stream>>>(out, (const __nv_fp8_e4m3 *)in, scale, n, cols);
+        CONVERT(__nv_fp8_e4m3);
         break;
     default:
-        convert<<<blocks, 256, 0, dev->stream>>>(out, (const int8_t *)in, scale, n, cols);
+        CONVERT(int8_t);
     }
     T5_LAUNCHED(dev);
 }
@@ -215,7 +217,7 @@ const void *t5_cuda_weight_values(t5_device *dev, const t5_weight *weight)
     }
     bf16 *to = w->owned ? (bf16 *)w->owned : (bf16 *)dev->expanded;
     int64_t quads = w->rows * w->cols / 4;
-    expand<<<blocks_for(quads, 256), 256, 0, dev->stream>>>(to, w->q, w->scale, quads, w->cols);
+    launch_kernel(dev, expand, blocks_for(quads, 256), 256, 0, to, w->q, w->scale, quads, w->cols);
     T5_LAUNCHED(dev);
     return to;
 }

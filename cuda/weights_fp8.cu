@@ -50,7 +50,7 @@ __global__ void transpose_bytes(fp8_q *out, const fp8_q *in, int64_t rows, int64
 static void transpose(t5_device *dev, fp8_q *out, const t5_weight *w)
 {
     dim3 grid(blocks_for(w->cols, TILE), blocks_for(w->rows, TILE));
-    transpose_bytes<<<grid, THREADS, 0, dev->stream>>>(out, w->e4m3, w->rows, w->cols);
+    launch_kernel(dev, transpose_bytes, grid, THREADS, 0, out, w->e4m3, w->rows, w->cols);
     T5_LAUNCHED(dev);
 }
 
@@ -69,8 +69,8 @@ static void narrow(t5_device *dev, fp8_q *q, float *scale, const void *in, t5_dt
                    const float *in_scale, int64_t rows, int64_t cols)
 {
 #define NARROW(S)                                                                                  \
-    narrow_rows<<<(unsigned)rows, THREADS, 0, dev->stream>>>(q, scale, (const S *)in, in_scale,    \
-                                                             (int)cols)
+    launch_kernel(dev, narrow_rows<S>, (unsigned)rows, THREADS, 0, q, scale, (const S *)in,        \
+                  in_scale, (int)cols)
     switch (type) {
     case T5_F32:
         NARROW(float);
