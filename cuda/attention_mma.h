@@ -36,9 +36,10 @@
 #define AHEAD (SLOTS - 1) /* tiles in flight */
 #define WARPS 4
 #define THREADS (32 * WARPS)
-#define PAIR_BYTES (STRIP * HEAD * 2)
-#define TILE_BYTES (TILE * HEAD * 2)
-#define SLOT_BYTES (2 * TILE_BYTES)
+#define ROW_BYTES (HEAD * 2)
+#define MATRIX_BYTES (STRIP * ROW_BYTES)
+#define PAIR_BYTES (2 * MATRIX_BYTES) /* of both matrices that pass */
+#define SLOT_BYTES (TILE / STRIP * PAIR_BYTES)
 #define ENOUGH_BLOCKS 1024 /* more only reload what others hold */
 #define LOG2E 1.4426950408889634f
 
@@ -50,9 +51,9 @@ struct shape64 { /* what the kernels take of a t5_attention */
     int heads, max_distance, causal;
     int reach; /* a multiple of 16: pairs so far from a strip lie beyond max_distance whole */
     int table_bytes;
-    uint32_t site, threshold;            /* 16 bits below threshold drop */
+    uint32_t site, threshold;            /* 16 bits below the upper 16 of threshold drop */
     uint32_t keys[T5_DROPOUT_ROUNDS][2]; /* of each Philox round: as constants they cost nothing */
-    float keep;                          /* 1 / (1 - p) */
+    float keep, kept;                    /* 1 / (1 - p), 1 - p */
 };
 
 struct place { /* a block's work */
@@ -62,8 +63,8 @@ struct place { /* a block's work */
 __device__ inline place find_place(const shape64 &s)
 {
     place x;
-    x.b = blockIdx.x / s.heads;
-    x.head = blockIdx.x % s.heads;
+    x.b = blockIdx.y;
+    x.head = blockIdx.x;
     x.q0 = s.q_offsets[x.b];
     x.nq = s.q_offsets[x.b + 1] - x.q0;
     x.k0 = s.k_offsets[x.b];
@@ -78,18 +79,19 @@ __host__ __device__ inline int parts(int n, int each)
 
 /* ---- shared memory: the bias table, then the tiles ---- */
 
-/* Bias at key - query = -(reach + 15) .. reach + 15 */
-__device__ inline void fill_table(float *table, const shape64 &s, int head)
+/* Bias at key - query, or at query - key where sign is -1, = -(reach + 15) .. reach + 15; -inf
+ * where a causal mask hides the key. */
+__device__ inline void fill_table(float *table, const shape64 &s, int head, int sign)
 {
     int middle = s.reach + STRIP - 1, far = s.max_distance;
     for (int i = threadIdx.x; i <= 2 * middle; i += THREADS) {
-        int relative = min(max(i - middle, -far), far);
-        table[i] = s.bias ? s.bias[(int64_t)s.bucket[far + relative] * s.heads + head] : 0;
+        int relative = sign * (i - middle), at = min(max(relative, -far), far);
+        float bias = s.bias ? s.bias[(int64_t)s.bucket[far + at] * s.heads + head] : 0;
+        table[i] = s.causal && relative > 0 ? -INFINITY : bias;
     }
 }
 
-/* 16 (strip - pair) or the reverse as a place in the table: where it is cut short, the whole pair
- * has one bias. */
+/* 16 (pair - strip) as a place in the table: where it is cut short, the whole pair has one bias. */
 __device__ inline int table_shift(const shape64 &s, int strips_apart)
 {
     return min(max(STRIP * strips_apart, -s.reach), s.reach);
@@ -107,27 +109,29 @@ __device__ inline uint32_t slot_address(const tiles &x, int tile)
     return x.address + tile % SLOTS * SLOT_BYTES;
 }
 
-/* Row r's 16-byte chunks are XORed with bits 0, 2, 3 of r, so that the rows that one ldmatrix takes
- * (see lane_map) lie in different banks. Rows beyond n up to the next pair are zeros: a weight of 0
+/* Pairs of both matrices alternate. Row r's 16-byte chunks are XORed with bits 2, 3 and 0 of r, so
+ * that the rows that one ldmatrix takes and the two that a quarter of a warp reads at once (see
+ * lane_map) lie in different banks. Rows beyond n up to the next pair are zeros: a weight of 0
  * times what is left there may be NaN. */
-__device__ inline void fetch_matrix(uint32_t to, const bf16 *from, int64_t ld, int first, int n)
+__device__ inline uint32_t swizzle(int row)
 {
-    int row = threadIdx.x / 8, chunk = threadIdx.x % 8;
-    int place = chunk ^ ((row & 1) | (row >> 1 & 6));
-#pragma unroll 1
-    for (int i = 0; i < TILE / STRIP; i++) {
-        int at = first + i * STRIP + row;
-        if (first + i * STRIP < n)
-            copy_async(to + (i * STRIP + row) * HEAD * 2 + place * 16,
-                       from + (at < n ? at : 0) * ld + chunk * 8, at >= n);
-    }
+    return (row & 1) << 2 | (row >> 2 & 3);
 }
 
 __device__ inline void fetch_tile(const tiles &x, int tile)
 {
-    uint32_t to = slot_address(x, tile);
-    fetch_matrix(to, x.a, x.lda, tile * TILE, x.n);
-    fetch_matrix(to + TILE_BYTES, x.b, x.ldb, tile * TILE, x.n);
+    int row = threadIdx.x / 8, chunk = threadIdx.x % 8;
+    uint32_t to = slot_address(x, tile) + row * ROW_BYTES + (chunk ^ swizzle(row)) * 16;
+    int at = tile * TILE + row;
+#pragma unroll 1
+    for (int i = 0; i < TILE / STRIP && at - row < x.n; i++) {
+        bool beyond = at >= x.n;
+        int64_t from = beyond ? 0 : at;
+        copy_async(to, x.a + from * x.lda + chunk * 8, beyond);
+        copy_async(to + MATRIX_BYTES, x.b + from * x.ldb + chunk * 8, beyond);
+        to += PAIR_BYTES;
+        at += STRIP;
+    }
 }
 
 /* The keys and values of a block's (sequence, head), behind the bias table */
@@ -168,24 +172,24 @@ __device__ inline void await_tile(const tiles &x, int tile, int end)
 
 /* ---- fragments ---- */
 
+/* Where a lane finds its share of a pair. The contraction over HEAD is dealt to the lanes as 16
+ * bytes of a row lie in memory: lane 4g + t has elements 8t .. 8t + 7 of each half of HEAD, on both
+ * sides of the product, and so neither side needs an exchange. */
 struct lane_map {
     int g, t;
-    uint32_t as_columns[4]; /* ldmatrix offsets inside a pair for each 16 elements of HEAD */
-    uint32_t as_rows[4];
+    uint32_t column; /* row 4 (g / 2) + g % 2, chunk t; ^ 64: chunk t + 4; + 2 rows: the second tile */
+    uint32_t row;    /* ldmatrix' row and chunk for HEAD's first 16 elements; ^ 32 c: for the cth */
 };
 
 __device__ inline lane_map map_lanes()
 {
     lane_map m;
     int lane = threadIdx.x % 32, i = lane % 8, matrix = lane / 8;
-    int row = 4 * (i / 2) + i % 2; /* and 2 more in the second MMA tile, or the second half of k */
     m.g = lane / 4;
     m.t = lane % 4;
-#pragma unroll
-    for (int c = 0; c < 4; c++) {
-        m.as_columns[c] = (row + 2 * (matrix >> 1)) * HEAD * 2 + ((2 * c + (matrix & 1)) ^ i) * 16;
-        m.as_rows[c] = (row + 2 * (matrix & 1)) * HEAD * 2 + ((2 * c + (matrix >> 1)) ^ i) * 16;
-    }
+    int column = 4 * (m.g / 2) + m.g % 2, row = 4 * (i / 2) + i % 2 + 2 * (matrix & 1);
+    m.column = column * ROW_BYTES + (m.t ^ swizzle(column)) * 16;
+    m.row = row * ROW_BYTES + ((matrix >> 1) ^ swizzle(row)) * 16;
     return m;
 }
 
@@ -213,23 +217,20 @@ template <int STRIDE = 1> __device__ inline void transpose_quad(uint32_t (&x)[4]
 }
 
 /* Rows 2g, 2g + 1 of a strip as A fragments for each 16 elements of HEAD; zeros beyond n. from: the
- * strip's first row */
+ * strip's first row, n: at least 1 */
 __device__ inline void load_strip(uint32_t (&a)[4][4], const bf16 *from, int64_t ld, int n,
                                   const lane_map &m)
 {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         int row = 2 * m.g + r;
+        uint32_t there = row < n ? ~0u : 0;
+        const uint4 *chunk = reinterpret_cast<const uint4 *>(from + min(row, n - 1) * ld) + m.t;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            uint4 w = make_uint4(0, 0, 0, 0);
-            if (row < n)
-                w = *reinterpret_cast<const uint4 *>(from + row * ld + (4 * half + m.t) * 8);
-            uint32_t x[4] = {w.x, w.y, w.z, w.w};
-            transpose_quad(x, m.t);
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                a[2 * half + i / 2][2 * (i % 2) + r] = x[i];
+            uint4 w = chunk[4 * half];
+            a[2 * half][r] = w.x & there, a[2 * half][2 + r] = w.y & there;
+            a[2 * half + 1][r] = w.z & there, a[2 * half + 1][2 + r] = w.w & there;
         }
     }
 }
@@ -240,24 +241,23 @@ __device__ inline uint32_t pack(float low, float high)
     return *reinterpret_cast<uint32_t *>(&x);
 }
 
-/* The way back: 16 rows x HEAD of sums, times scale of each row */
+/* 16 rows x HEAD of sums, times scale of each row. Neighbouring lanes exchange words, so that four
+ * lanes write 32 bytes of a row at once. */
 __device__ inline void store_strip(bf16 *to, int64_t ld, int n, const float (&sum)[8][4],
                                    const float (&scale)[2], const lane_map &m)
 {
+    bool odd = m.t & 1;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         int row = 2 * m.g + r;
+        uint2 *chunk = reinterpret_cast<uint2 *>(to + row * ld) + 2 * (m.t & 1) + m.t / 2;
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            uint32_t x[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                x[i] = pack(sum[4 * half + i][2 * r] * scale[r],
-                            sum[4 * half + i][2 * r + 1] * scale[r]);
-            transpose_quad(x, m.t);
+        for (int i = 0; i < 8; i += 2) {
+            uint32_t x = pack(sum[i][2 * r] * scale[r], sum[i][2 * r + 1] * scale[r]);
+            uint32_t y = pack(sum[i + 1][2 * r] * scale[r], sum[i + 1][2 * r + 1] * scale[r]);
+            uint32_t got = __shfl_xor_sync(~0u, odd ? x : y, 1);
             if (row < n)
-                *reinterpret_cast<uint4 *>(to + row * ld + (4 * half + m.t) * 8) =
-                    make_uint4(x[0], x[1], x[2], x[3]);
+                chunk[2 * i] = odd ? make_uint2(got, y) : make_uint2(x, got);
         }
     }
 }
@@ -267,18 +267,21 @@ __device__ inline void store_strip(bf16 *to, int64_t ld, int n, const float (&su
     _Pragma("unroll") for (int r = 0; r < 2; r++) _Pragma("unroll") for (int c = 0; c < 4; c++)
 #define AT(x, r, c) x[(c) / 2][2 * (r) + (c) % 2]
 
-/* MATRIX: 0 or 1, which of the tile's two; pair: the address of its rows in the first.
+/* MATRIX: 0 or 1, which of the two that pass; pair: the address of its rows in the first.
  * x (16, 16) += strip (16, HEAD) pair (16, HEAD)^T */
 template <int MATRIX>
 __device__ inline void multiply(float (&x)[2][4], const uint32_t (&strip)[4][4], uint32_t pair,
                                 const lane_map &m)
 {
 #pragma unroll
-    for (int c = 0; c < 4; c++) {
-        uint32_t b[4];
-        load_matrices(b, pair + m.as_columns[c] + MATRIX * TILE_BYTES);
-        mma(x[0], strip[c], b[0], b[1]);
-        mma(x[1], strip[c], b[2], b[3]);
+    for (int half = 0; half < 2; half++) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            uint32_t b[4];
+            load_words(b, (pair + m.column ^ 64 * half) + MATRIX * MATRIX_BYTES + 2 * i * ROW_BYTES);
+            mma(x[i], strip[2 * half], b[0], b[1]);
+            mma(x[i], strip[2 * half + 1], b[2], b[3]);
+        }
     }
 }
 
@@ -292,7 +295,7 @@ __device__ inline void multiply_add(float (&sum)[8][4], const float (&x)[2][4], 
 #pragma unroll
     for (int c = 0; c < 4; c++) {
         uint32_t b[4];
-        load_transposed(b, pair + m.as_rows[c] + MATRIX * TILE_BYTES);
+        load_transposed(b, (pair + m.row ^ 32 * c) + MATRIX * MATRIX_BYTES);
         mma(sum[2 * c], a, b[0], b[1]);
         mma(sum[2 * c + 1], a, b[2], b[3]);
     }
@@ -318,40 +321,35 @@ __device__ inline float quad_sum(float x)
 
 /* ---- scores and draws ---- */
 
-/* Strips are queries and pairs are keys: the bias of a lane's eight elements, where the product
- * begins. bias: the table at key 4t against query 2g of the same sixteen */
+/* The bias of a lane's eight elements, where the product begins. bias: the table at pair row 4t
+ * against strip row 2g of the same sixteen, one entry beyond an aligned pair of them */
 __device__ inline void begin_scores(float (&x)[2][4], const float *bias, int strip, int pair,
                                     const shape64 &s)
 {
-    float near[5];
     bias += table_shift(s, pair - strip);
-#pragma unroll
-    for (int i = 0; i < 5; i++)
-        near[i] = bias[i - 1];
+    float2 first = *reinterpret_cast<const float2 *>(bias - 1);
+    float2 second = *reinterpret_cast<const float2 *>(bias + 1);
+    float near[5] = {first.x, first.y, second.x, second.y, bias[3]};
     EACH_ELEMENT(r, c)
         AT(x, r, c) = near[c - r + 1];
 }
 
-/* Hidden keys to -inf. The vote keeps the compiler from running this for every pair. */
-__device__ inline void hide_keys(float (&x)[2][4], int strip, int pair, int nk, const shape64 &s,
-                                 const lane_map &m)
+/* Pairs are keys: those beyond nk to -inf. The vote keeps the compiler from running this for every
+ * pair; before the product, so that a branch does not wait for it. */
+__device__ inline void hide_keys(float (&x)[2][4], int pair, int nk, const lane_map &m)
 {
-    bool diagonal = s.causal && pair == strip;
-    if (__any_sync(~0u, diagonal || STRIP * (pair + 1) > nk)) {
-        int last[2]; /* of the pair's keys that a row sees, from key 4t */
-#pragma unroll
-        for (int r = 0; r < 2; r++)
-            last[r] = min(nk - 1 - STRIP * pair, diagonal ? 2 * m.g + r : STRIP) - 4 * m.t;
+    int left = nk - STRIP * pair;
+    if (__any_sync(~0u, left < STRIP)) {
         EACH_ELEMENT(r, c)
-            AT(x, r, c) = c > last[r] ? -INFINITY : AT(x, r, c);
+            AT(x, r, c) = 4 * m.t + c < left ? AT(x, r, c) : -INFINITY;
     }
 }
 
 /* t5_dropout_draw for keys 8 (key / 8) .. + 7, with the keys of the rounds at hand */
-__device__ inline struct t5_philox draw(const shape64 &s, uint32_t record, int query, int head,
-                                        int key)
+__device__ inline struct t5_philox draw(const shape64 &s, uint32_t record, uint32_t query,
+                                        uint32_t head, uint32_t key)
 {
-    uint32_t c0 = record, c1 = (uint32_t)query, c2 = (uint32_t)(head * 8192 + key / 8), c3 = s.site;
+    uint32_t c0 = record, c1 = query, c2 = head * 8192 + key / 8, c3 = s.site;
 #pragma unroll
     for (int i = 0; i < T5_DROPOUT_ROUNDS; i++) {
         uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
@@ -367,7 +365,7 @@ __device__ inline struct t5_philox draw(const shape64 &s, uint32_t record, int q
 /* Whether draws[] of two keys, the lower half the first one's, drop key c % 2 of them */
 __device__ inline bool dropped(uint32_t word, int c, const shape64 &s)
 {
-    return (c % 2 ? word >> 16 : word & 0xffff) < s.threshold;
+    return (c % 2 ? word : word << 16) < s.threshold;
 }
 
 /* words[r][c / 2]: the draws of key 4t + c of the pair (its first key: key) for query + r. The
@@ -395,7 +393,7 @@ static inline bool aligned8(const void *p, int64_t ld)
 static inline bool ours(const t5_device *dev, const t5_attention *shape)
 {
     return dev->bf16 && shape->d_kv == HEAD && shape->k_pack->longest <= 65536 &&
-           shape->max_distance <= 1024 && shape->dropout.p < 1;
+           shape->max_distance <= 1024 && shape->dropout.p < 1 && shape->q_pack->n_seqs <= 65535;
 }
 
 static inline shape64 shape_of(const t5_attention *shape)
@@ -416,8 +414,10 @@ static inline shape64 shape_of(const t5_attention *shape)
         s.keys[i][0] = shape->dropout.key[0] + i * 0x9E3779B9u;
         s.keys[i][1] = shape->dropout.key[1] + i * 0xBB67AE85u;
     }
-    s.threshold = t5_dropout_threshold(shape->dropout.p);
-    s.keep = shape->dropout.p > 0 ? t5_dropout_keep(shape->dropout.p) : 1;
+    uint32_t threshold = t5_dropout_threshold(shape->dropout.p);
+    s.threshold = threshold << 16;
+    s.keep = t5_dropout_keep(shape->dropout.p);
+    s.kept = (float)(65536 - threshold) / 65536;
     return s;
 }
 
@@ -428,7 +428,7 @@ static inline dim3 grid_for(const t5_attention *shape, int64_t held, int64_t pas
     int64_t groups = (held + TILE - 1) / TILE, z = groups;
     if (passing <= SLOTS * TILE && z * blocks > ENOUGH_BLOCKS)
         z = (ENOUGH_BLOCKS + blocks - 1) / blocks;
-    return dim3((unsigned)blocks, 1, (unsigned)z);
+    return dim3((unsigned)shape->heads, (unsigned)shape->q_pack->n_seqs, (unsigned)z);
 }
 
 static inline size_t tile_bytes(int64_t passing)

@@ -36,7 +36,7 @@ __device__ inline query_rows query_statistics(float2 *to, const uint32_t (&dout)
             float2 b = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162 *>(&y));
             sum += a.x * b.x + a.y * b.y;
         }
-        rows.delta[r] = quad_sum(sum) / s.keep;
+        rows.delta[r] = quad_sum(sum) * s.kept;
         rows.lse[r] = 2 * m.g + r < n ? lse[(int64_t)(2 * m.g + r) * s.heads] * LOG2E : INFINITY;
     }
     if (m.t == 0)
@@ -54,10 +54,10 @@ backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4], const uint32_t 
 {
     float x[2][4], dp[2][4];
     begin_scores(x, bias, strip, pair, s);
+    hide_keys(x, pair, at.nk, m);
     multiply<0>(x, q, keys, m);
     clear(dp);
     multiply<1>(dp, dout, keys, m);
-    hide_keys(x, strip, pair, at.nk, s, m);
     uint32_t words[2][2];
     if (DROP)
         draw_rows(words, s, record, STRIP * strip + 2 * m.g, at.head, STRIP * pair, m);
@@ -94,8 +94,6 @@ __global__ void __launch_bounds__(THREADS, 3)
         int end = s.causal && !resident ? min(keys.count, group + 1) : keys.count;
         if (load)
             fetch_first(keys, end, !first);
-        if (first)
-            fill_table(table, s, at.head);
         int strip = group * WARPS + first_warp(), n = at.nq - STRIP * strip;
         int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
         int64_t row = at.q0 + STRIP * strip;
@@ -108,6 +106,8 @@ __global__ void __launch_bounds__(THREADS, 3)
                                     out + row * width + at.head * HEAD, width,
                                     lse + row * s.heads + at.head, s, n, m);
         }
+        if (first)
+            fill_table(table, s, at.head, 1);
         float sum[8][4];
         clear(sum);
         for (int tile = 0; tile < end; tile++) {
@@ -142,8 +142,7 @@ __device__ inline void share_draws(uint32_t (&words)[4], uint32_t record, int qu
     transpose_quad<4>(words, mine);
 }
 
-/* One pair of queries into dk / keep and dv / keep. bias: the table at key 2g against query 4t of
- * the same sixteen; statistics: of the pair's queries, in shared memory */
+/* One pair of queries into dk / keep and dv / keep. statistics: of the pair's queries, in shared memory */
 template <bool DROP>
 __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4],
                                              const uint32_t (&k)[4][4], const uint32_t (&v)[4][4],
@@ -151,20 +150,11 @@ __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4
                                              int pair, const float *bias, uint32_t record,
                                              const place &at, const shape64 &s, const lane_map &m)
 {
-    float x[2][4], dp[2][4], near[5];
-    bias += table_shift(s, strip - pair);
-#pragma unroll
-    for (int i = 0; i < 5; i++)
-        near[i] = bias[i - 3];
-    EACH_ELEMENT(r, c)
-        AT(x, r, c) = near[r - c + 3];
+    float x[2][4], dp[2][4];
+    begin_scores(x, bias, strip, pair, s);
     multiply<0>(x, k, queries, m);
     clear(dp);
     multiply<1>(dp, v, queries, m);
-    if (__any_sync(~0u, s.causal && pair == strip)) { /* the vote: as in hide_keys */
-        EACH_ELEMENT(r, c)
-            AT(x, r, c) = 2 * m.g + r > 4 * m.t + c ? -INFINITY : AT(x, r, c);
-    }
     float4 first = statistics[2 * m.t], second = statistics[2 * m.t + 1];
     float lse[4] = {first.x, first.z, second.x, second.z};
     float delta[4] = {first.y, first.w, second.y, second.w};
@@ -205,7 +195,7 @@ __global__ void __launch_bounds__(THREADS, 3)
     lane_map m = map_lanes();
     int64_t width = (int64_t)s.heads * HEAD;
     float *table = dynamic_shared<float>();
-    const float *bias = table + s.reach + STRIP - 1 + 2 * m.g - 4 * m.t;
+    const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
     float4 *held = dynamic_shared<float4>() + s.table_bytes / 16;
     statistics += at.head * statistics_rows + statistics_row(at.q0, at.b);
     tiles queries = {q + at.q0 * ldq + at.head * HEAD,
@@ -233,8 +223,6 @@ __global__ void __launch_bounds__(THREADS, 3)
 #pragma unroll 1
             for (int i = 0; i < AHEAD; i++)
                 fetch(begin + i);
-            if (first)
-                fill_table(table, s, at.head);
         }
         int strip = group * WARPS + first_warp(), n = at.nk - STRIP * strip;
         int first_pair = strip >= strips ? pairs : s.causal ? strip : 0;
@@ -244,6 +232,8 @@ __global__ void __launch_bounds__(THREADS, 3)
             load_strip(rows_k, k + row * ldk + at.head * HEAD, ldk, n, m);
             load_strip(rows_v, v + row * ldv + at.head * HEAD, ldv, n, m);
         }
+        if (first)
+            fill_table(table, s, at.head, -1);
         float sum_k[8][4], sum_v[8][4];
         clear(sum_k);
         clear(sum_v);

@@ -20,8 +20,8 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
     for (int j = 0; j < 4; j++)
         if (4 * tile + j < end) {
             begin_scores(x[j], bias, strip, 4 * tile + j, s);
+            hide_keys(x[j], 4 * tile + j, at.nk, m);
             multiply<0>(x[j], q, slot + j * PAIR_BYTES, m);
-            hide_keys(x[j], strip, 4 * tile + j, at.nk, s, m);
             EACH_ELEMENT(r, c)
                 top[r] = fmaxf(top[r], AT(x[j], r, c));
         }
@@ -67,7 +67,7 @@ __device__ inline void forward_store(bf16 *out, float *lse, const float (&sum)[8
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         float total = quad_sum(rows.sum[r]);
-        scale[r] = total > 0 ? s.keep / total : at.nk ? total : 0; /* NaN stays, no keys give 0 */
+        scale[r] = total > 0 ? __fdividef(s.keep, total) : at.nk ? total : 0; /* NaN stays, no keys give 0 */
         if (lse && m.t == 0 && 2 * m.g + r < n)
             lse[(first + 2 * m.g + r) * s.heads + at.head] = rows.top[r] + logf(total);
     }
@@ -95,13 +95,14 @@ __global__ void __launch_bounds__(THREADS, 3)
         int end = s.causal && !resident ? min(keys.count, group + 1) : keys.count;
         if (load)
             fetch_first(keys, end, !first);
-        if (first)
-            fill_table(table, s, at.head);
         int strip = group * WARPS + first_warp();
         int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
         uint32_t rows_q[4][4];
-        load_strip(rows_q, q + (at.q0 + STRIP * strip) * ldq + at.head * HEAD, ldq,
-                   at.nq - STRIP * strip, m);
+        if (strip < strips)
+            load_strip(rows_q, q + (at.q0 + STRIP * strip) * ldq + at.head * HEAD, ldq,
+                       at.nq - STRIP * strip, m);
+        if (first)
+            fill_table(table, s, at.head, 1);
         float sum[8][4];
         softmax_rows rows = {{-INFINITY, -INFINITY}, {0, 0}};
         clear(sum);

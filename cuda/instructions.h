@@ -8,10 +8,10 @@
 
 #include <stdint.h>
 
-/* The shared memory that a launch asks for, of which a block has one. */
+/* The shared memory that a launch asks for, of which a block has one, from a multiple of 128 on. */
 template <typename T> __device__ inline T *dynamic_shared()
 {
-    extern __shared__ uint4 dynamic_bytes[];
+    extern __shared__ __align__(128) uint4 dynamic_bytes[];
     return reinterpret_cast<T *>(dynamic_bytes);
 }
 
@@ -29,6 +29,15 @@ __device__ inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, u
                  "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/* 16 bytes of shared memory */
+__device__ inline void load_words(uint32_t (&w)[4], uint32_t address)
+{
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(w[0]), "=r"(w[1]), "=r"(w[2]), "=r"(w[3])
+                 : "r"(address)
+                 : "memory");
 }
 
 /* Four 8 x 8 matrices of 16-bit elements. Lanes 8i .. 8i + 7 give the addresses of matrix i's rows;
