@@ -200,22 +200,6 @@ __device__ inline int first_warp()
     return (threadIdx.x / 32 + blockIdx.x) % WARPS;
 }
 
-/* x[r] of lane t to lane r's x[t], within four lanes that are STRIDE apart */
-template <int STRIDE = 1> __device__ inline void transpose_quad(uint32_t (&x)[4], int t)
-{
-#pragma unroll
-    for (int step = 1; step <= 2; step *= 2) {
-        bool high = t & step;
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            if (!(i & step)) {
-                uint32_t got = __shfl_xor_sync(~0u, high ? x[i] : x[i + step], step * STRIDE);
-                x[i] = high ? got : x[i];
-                x[i + step] = high ? x[i + step] : got;
-            }
-    }
-}
-
 /* Rows 2g, 2g + 1 of a strip as A fragments for each 16 elements of HEAD; zeros beyond n. from: the
  * strip's first row, n: at least 1 */
 __device__ inline void load_strip(uint32_t (&a)[4][4], const bf16 *from, int64_t ld, int n,

@@ -129,17 +129,23 @@ __global__ void __launch_bounds__(THREADS, 3)
 
 /* ---- backward: dk and dv; strips are keys, pairs are queries ---- */
 
+#define EXCHANGE_BYTES 512 /* of a warp */
+
 /* The draws of a lane's two keys for queries .. + 3. The four lanes whose keys make up an octet draw
- * for one of the queries each and deal out the words. */
-__device__ inline void share_draws(uint32_t (&words)[4], uint32_t record, int query, int key,
-                                   int head, const shape64 &s, const lane_map &m)
+ * for one of the queries each and deal out the words, through the warp's part of shared memory. */
+__device__ inline void share_draws(uint32_t (&words)[4], uint32_t *exchange, uint32_t record,
+                                   int query, int key, int head, const shape64 &s,
+                                   const lane_map &m)
 {
-    int mine = m.g % 4;
+    int mine = m.g % 4, upper = m.g / 4, place = 64 * upper + 4 * m.t;
     struct t5_philox d = draw(s, record, query + mine, head, key);
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        words[i] = d.v[i];
-    transpose_quad<4>(words, mine);
+    for (int i = 0; i < 4; i++) /* the upper half's lines are swapped: other banks */
+        exchange[place + 16 * (i ^ upper) + mine] = d.v[i];
+    __syncwarp();
+    uint4 w = *reinterpret_cast<const uint4 *>(exchange + place + 16 * (mine ^ upper));
+    words[0] = w.x, words[1] = w.y, words[2] = w.z, words[3] = w.w;
+    __syncwarp();
 }
 
 /* One pair of queries into dk / keep and dv / keep. statistics: of the pair's queries, in shared memory */
@@ -147,8 +153,9 @@ template <bool DROP>
 __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4],
                                              const uint32_t (&k)[4][4], const uint32_t (&v)[4][4],
                                              uint32_t queries, const float4 *statistics, int strip,
-                                             int pair, const float *bias, uint32_t record,
-                                             const place &at, const shape64 &s, const lane_map &m)
+                                             int pair, const float *bias, uint32_t *exchange,
+                                             uint32_t record, const place &at, const shape64 &s,
+                                             const lane_map &m)
 {
     float x[2][4], dp[2][4];
     begin_scores(x, bias, strip, pair, s);
@@ -162,7 +169,7 @@ __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4
         AT(x, r, c) = exp2_fast(fmaf(AT(x, r, c), LOG2E, -lse[c]));
     uint32_t words[4]; /* of each query, for the lane's two keys */
     if (DROP)
-        share_draws(words, record, STRIP * pair + 4 * m.t, STRIP * strip + 2 * m.g, at.head, s, m);
+        share_draws(words, exchange, record, STRIP * pair + 4 * m.t, STRIP * strip + 2 * m.g, at.head, s, m);
     EACH_ELEMENT(r, c) {
         float p = AT(x, r, c), kept = DROP && dropped(words[c], r, s) ? 0 : p;
         AT(dp, r, c) = fmaf(kept, AT(dp, r, c), -p * delta[c]);
@@ -204,7 +211,9 @@ __global__ void __launch_bounds__(THREADS, 3)
                      width,
                      at.nq,
                      parts(at.nq, TILE),
-                     shared_address(held) + SLOTS * TILE * 8};
+                     shared_address(held) + SLOTS * TILE * 8 + WARPS * EXCHANGE_BYTES};
+    uint32_t *exchange = reinterpret_cast<uint32_t *>(held + SLOTS * TILE / 2) +
+                         threadIdx.x / 32 * (EXCHANGE_BYTES / 4);
     bool resident = queries.count <= SLOTS;
     uint32_t record = DROP ? s.record[at.b] : 0;
     for (int group = blockIdx.z; group * WARPS < strips; group += gridDim.z) {
@@ -249,7 +258,7 @@ __global__ void __launch_bounds__(THREADS, 3)
                 const float4 *rows = held + (tile % SLOTS * TILE + (pair & 3) * STRIP) / 2;
                 backward_queries_pair<DROP>(sum_k, sum_v, rows_k, rows_v,
                                             slot + (pair & 3) * PAIR_BYTES, rows, strip, pair, bias,
-                                            record, at, s, m);
+                                            exchange, record, at, s, m);
             }
         }
         const float scale[2] = {s.keep, s.keep};
@@ -280,7 +289,8 @@ bool t5_cuda_attention_bwd_64(t5_device *dev, act *dq, int64_t lddq, act *dk, in
     shape64 s = shape_of(shape);
     bool drop = shape->dropout.p > 0;
     size_t bytes_q = s.table_bytes + tile_bytes(kp->longest);
-    size_t bytes_k = s.table_bytes + SLOTS * TILE * 8 + tile_bytes(qp->longest);
+    size_t bytes_k = s.table_bytes + SLOTS * TILE * 8 + WARPS * EXCHANGE_BYTES +
+                     tile_bytes(qp->longest);
     auto queries = drop ? attention_backward_queries<true> : attention_backward_queries<false>;
     auto keys = drop ? attention_backward_keys<true> : attention_backward_keys<false>;
     if (!allow(dev, queries, bytes_q) || !allow(dev, keys, bytes_k))
