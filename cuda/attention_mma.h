@@ -32,14 +32,13 @@
 #define HEAD 64 /* d_kv */
 #define STRIP 16
 #define TILE 64
-#define SLOTS 4
-#define AHEAD (SLOTS - 1) /* tiles in flight */
-#define WARPS 4
+#define SLOTS 4 /* of the ring at most */
+#define WARPS 4 /* of a block at most */
 #define THREADS (32 * WARPS)
 #define ROW_BYTES (HEAD * 2)
 #define MATRIX_BYTES (STRIP * ROW_BYTES)
-#define PAIR_BYTES (2 * MATRIX_BYTES) /* of both matrices that pass */
-#define SLOT_BYTES (TILE / STRIP * PAIR_BYTES)
+#define PAIR_BYTES (2 * MATRIX_BYTES + STRIP * 8) /* of both matrices that pass, and statistics */
+#define TILE_BYTES (TILE / STRIP * PAIR_BYTES)
 #define ENOUGH_BLOCKS 1024 /* more only reload what others hold */
 #define LOG2E 1.4426950408889634f
 
@@ -51,6 +50,7 @@ struct shape64 { /* what the kernels take of a t5_attention */
     int heads, max_distance, causal;
     int reach; /* a multiple of 16: pairs so far from a strip lie beyond max_distance whole */
     int table_bytes;
+    int slots; /* of the ring: 2 or 4 */
     uint32_t site, threshold;            /* 16 bits below the upper 16 of threshold drop */
     uint32_t keys[T5_DROPOUT_ROUNDS][2]; /* of each Philox round: as constants they cost nothing */
     float keep, kept;                    /* 1 / (1 - p), 1 - p */
@@ -58,6 +58,7 @@ struct shape64 { /* what the kernels take of a t5_attention */
 
 struct place { /* a block's work */
     int b, head, q0, nq, k0, nk;
+    uint32_t record;
 };
 
 __device__ inline place find_place(const shape64 &s)
@@ -69,6 +70,7 @@ __device__ inline place find_place(const shape64 &s)
     x.nq = s.q_offsets[x.b + 1] - x.q0;
     x.k0 = s.k_offsets[x.b];
     x.nk = s.k_offsets[x.b + 1] - x.k0;
+    x.record = s.record[x.b];
     return x;
 }
 
@@ -84,7 +86,7 @@ __host__ __device__ inline int parts(int n, int each)
 __device__ inline void fill_table(float *table, const shape64 &s, int head, int sign)
 {
     int middle = s.reach + STRIP - 1, far = s.max_distance;
-    for (int i = threadIdx.x; i <= 2 * middle; i += THREADS) {
+    for (int i = threadIdx.x; i <= 2 * middle; i += blockDim.x) {
         int relative = sign * (i - middle), at = min(max(relative, -far), far);
         float bias = s.bias ? s.bias[(int64_t)s.bucket[far + at] * s.heads + head] : 0;
         table[i] = s.causal && relative > 0 ? -INFINITY : bias;
@@ -100,37 +102,34 @@ __device__ inline int table_shift(const shape64 &s, int strips_apart)
 struct tiles { /* two matrices of n rows that pass through shared memory side by side */
     const bf16 *a, *b;
     int64_t lda, ldb;
-    int n, count;
+    int n, count, slots;
     uint32_t address;
 };
 
 __device__ inline uint32_t slot_address(const tiles &x, int tile)
 {
-    return x.address + tile % SLOTS * SLOT_BYTES;
+    return x.address + (tile & x.slots - 1) * TILE_BYTES;
 }
 
-/* Pairs of both matrices alternate. Row r's 16-byte chunks are XORed with bits 2, 3 and 0 of r, so
- * that the rows that one ldmatrix takes and the two that a quarter of a warp reads at once (see
- * lane_map) lie in different banks. Rows beyond n up to the next pair are zeros: a weight of 0
- * times what is left there may be NaN. */
+/* Row r's 16-byte chunks are XORed with bits 2, 3 and 0 of r, so that the rows that one ldmatrix
+ * takes and the two that a quarter of a warp reads at once (see lane_map) lie in different banks. */
 __device__ inline uint32_t swizzle(int row)
 {
     return (row & 1) << 2 | (row >> 2 & 3);
 }
 
+/* Rows beyond n up to the next pair are zeros: a weight of 0 times what is left there may be NaN. */
 __device__ inline void fetch_tile(const tiles &x, int tile)
 {
-    int row = threadIdx.x / 8, chunk = threadIdx.x % 8;
-    uint32_t to = slot_address(x, tile) + row * ROW_BYTES + (chunk ^ swizzle(row)) * 16;
-    int at = tile * TILE + row;
+    int chunk = threadIdx.x % 8, end = min(parts(x.n - tile * TILE, STRIP) * STRIP, TILE);
 #pragma unroll 1
-    for (int i = 0; i < TILE / STRIP && at - row < x.n; i++) {
-        bool beyond = at >= x.n;
-        int64_t from = beyond ? 0 : at;
-        copy_async(to, x.a + from * x.lda + chunk * 8, beyond);
-        copy_async(to + MATRIX_BYTES, x.b + from * x.ldb + chunk * 8, beyond);
-        to += PAIR_BYTES;
-        at += STRIP;
+    for (int row = threadIdx.x / 8; row < end; row += blockDim.x / 8) {
+        uint32_t to = slot_address(x, tile) + row / STRIP * PAIR_BYTES + row % STRIP * ROW_BYTES +
+                      (chunk ^ swizzle(row)) * 16;
+        int at = tile * TILE + row;
+        int64_t from = at < x.n ? at : 0;
+        copy_async(to, x.a + from * x.lda + chunk * 8, at >= x.n);
+        copy_async(to + MATRIX_BYTES, x.b + from * x.ldb + chunk * 8, at >= x.n);
     }
 }
 
@@ -144,7 +143,18 @@ __device__ inline tiles tiles_of_keys(const bf16 *k, int64_t ldk, const bf16 *v,
             ldv,
             at.nk,
             parts(at.nk, TILE),
+            s.slots,
             shared_address(dynamic_shared<char>()) + s.table_bytes};
+}
+
+/* A tile is asked for when it is one less than the slots away. */
+__device__ inline void await_copies(const tiles &x)
+{
+    if (x.slots == SLOTS)
+        copy_wait<SLOTS - 2>();
+    else
+        copy_wait<0>();
+    __syncthreads();
 }
 
 /* Requests the first tiles of `end`. again: the block has read others that may still be in use. */
@@ -153,7 +163,7 @@ __device__ inline void fetch_first(const tiles &x, int end, bool again)
     if (again)
         __syncthreads();
 #pragma unroll 1
-    for (int i = 0; i < AHEAD; i++) {
+    for (int i = 0; i < x.slots - 1; i++) {
         if (i < end)
             fetch_tile(x, i);
         copy_commit();
@@ -163,10 +173,9 @@ __device__ inline void fetch_first(const tiles &x, int end, bool again)
 /* Waits for a tile and requests the one that takes the place of the tile before it. */
 __device__ inline void await_tile(const tiles &x, int tile, int end)
 {
-    copy_wait<AHEAD - 1>();
-    __syncthreads();
-    if (tile + AHEAD < end)
-        fetch_tile(x, tile + AHEAD);
+    await_copies(x);
+    if (tile + x.slots - 1 < end)
+        fetch_tile(x, tile + x.slots - 1);
     copy_commit();
 }
 
@@ -197,7 +206,7 @@ __device__ inline lane_map map_lanes()
  * processor, gets the odd strip. */
 __device__ inline int first_warp()
 {
-    return (threadIdx.x / 32 + blockIdx.x) % WARPS;
+    return (threadIdx.x / 32 + blockIdx.x) & (blockDim.x / 32 - 1);
 }
 
 /* Rows 2g, 2g + 1 of a strip as A fragments for each 16 elements of HEAD; zeros beyond n. from: the
@@ -405,20 +414,30 @@ static inline shape64 shape_of(const t5_attention *shape)
     return s;
 }
 
-/* `held`, `passing`: most rows of a sequence that are dealt to warps, that shared memory holds */
-static inline dim3 grid_for(const t5_attention *shape, int64_t held, int64_t passing)
-{
-    int64_t blocks = shape->q_pack->n_seqs * shape->heads;
-    int64_t groups = (held + TILE - 1) / TILE, z = groups;
-    if (passing <= SLOTS * TILE && z * blocks > ENOUGH_BLOCKS)
-        z = (ENOUGH_BLOCKS + blocks - 1) / blocks;
-    return dim3((unsigned)shape->heads, (unsigned)shape->q_pack->n_seqs, (unsigned)z);
-}
+struct launch_shape {
+    dim3 grid;
+    unsigned threads;
+    size_t bytes; /* of shared memory */
+};
 
-static inline size_t tile_bytes(int64_t passing)
+/* held, passing: most rows of a sequence that are dealt to warps, that pass through shared memory.
+ * Where few are dealt, blocks of half the warps with half the ring: twice as many find room on a
+ * processor, and fewer of their warps have nothing to do. */
+static inline launch_shape launch_for(shape64 &s, const t5_attention *shape, int64_t held,
+                                      int64_t passing)
 {
-    int64_t n = (passing + TILE - 1) / TILE;
-    return (size_t)(n < SLOTS ? n : SLOTS) * SLOT_BYTES;
+    bool few = held <= TILE;
+    int64_t warps = few ? WARPS / 2 : WARPS, tiles = (passing + TILE - 1) / TILE;
+    s.slots = few ? SLOTS / 2 : SLOTS;
+    int64_t blocks = shape->q_pack->n_seqs * shape->heads;
+    int64_t z = (held + STRIP * warps - 1) / (STRIP * warps);
+    if ((few || tiles <= s.slots) && z * blocks > ENOUGH_BLOCKS)
+        z = (ENOUGH_BLOCKS + blocks - 1) / blocks;
+    launch_shape l;
+    l.grid = dim3((unsigned)shape->heads, (unsigned)shape->q_pack->n_seqs, (unsigned)z);
+    l.threads = (unsigned)(32 * warps);
+    l.bytes = s.table_bytes + (size_t)(tiles < s.slots ? tiles : s.slots) * TILE_BYTES;
+    return l;
 }
 
 /* Shared memory beyond 48 KiB has to be asked for. */

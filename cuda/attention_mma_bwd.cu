@@ -50,21 +50,21 @@ template <bool DROP>
 __device__ inline void
 backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4], const uint32_t (&dout)[4][4],
                    const query_rows &rows, uint32_t keys, int strip, int pair, const float *bias,
-                   uint32_t record, const place &at, const shape64 &s, const lane_map &m)
+                   const place &at, const shape64 &s, const lane_map &m)
 {
-    float x[2][4], dp[2][4];
+    float x[2][4], dp[2][4]; /* dp - delta / keep */
     begin_scores(x, bias, strip, pair, s);
     hide_keys(x, pair, at.nk, m);
     multiply<0>(x, q, keys, m);
-    clear(dp);
+    EACH_ELEMENT(r, c)
+        AT(dp, r, c) = -rows.delta[r];
     multiply<1>(dp, dout, keys, m);
     uint32_t words[2][2];
     if (DROP)
-        draw_rows(words, s, record, STRIP * strip + 2 * m.g, at.head, STRIP * pair, m);
+        draw_rows(words, s, at.record, STRIP * strip + 2 * m.g, at.head, STRIP * pair, m);
     EACH_ELEMENT(r, c) {
         float p = exp2_fast(fmaf(AT(x, r, c), LOG2E, -rows.lse[r]));
-        float change = DROP && dropped(words[r][c / 2], c, s) ? 0 : AT(dp, r, c);
-        AT(x, r, c) = p * (change - rows.delta[r]);
+        AT(x, r, c) = p * (DROP && dropped(words[r][c / 2], c, s) ? -rows.delta[r] : AT(dp, r, c));
     }
     multiply_add<0>(dq, x, keys, m);
 }
@@ -79,7 +79,8 @@ __global__ void __launch_bounds__(THREADS, 3)
 {
     place at = find_place(s);
     int strips = parts(at.nq, STRIP), pairs = parts(at.nk, STRIP);
-    if ((int)blockIdx.z * WARPS >= strips)
+    int warps = blockDim.x / 32;
+    if ((int)blockIdx.z * warps >= strips)
         return;
     lane_map m = map_lanes();
     int64_t width = (int64_t)s.heads * HEAD;
@@ -87,14 +88,13 @@ __global__ void __launch_bounds__(THREADS, 3)
     const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
     statistics += at.head * statistics_rows + statistics_row(at.q0, at.b);
     tiles keys = tiles_of_keys(k, ldk, v, ldv, at, s);
-    bool resident = keys.count <= SLOTS;
-    uint32_t record = DROP ? s.record[at.b] : 0;
-    for (int group = blockIdx.z; group * WARPS < strips; group += gridDim.z) {
+    bool resident = keys.count <= s.slots;
+    for (int group = blockIdx.z; group * warps < strips; group += gridDim.z) {
         bool first = group == (int)blockIdx.z, load = first || !resident;
-        int end = s.causal && !resident ? min(keys.count, group + 1) : keys.count;
+        int end = s.causal && !resident ? min(keys.count, parts((group + 1) * warps, 4)) : keys.count;
         if (load)
             fetch_first(keys, end, !first);
-        int strip = group * WARPS + first_warp(), n = at.nq - STRIP * strip;
+        int strip = group * warps + first_warp(), n = at.nq - STRIP * strip;
         int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
         int64_t row = at.q0 + STRIP * strip;
         uint32_t rows_q[4][4], rows_dout[4][4];
@@ -113,12 +113,12 @@ __global__ void __launch_bounds__(THREADS, 3)
         for (int tile = 0; tile < end; tile++) {
             if (load)
                 await_tile(keys, tile, end);
-            uint32_t slot = slot_address(keys, tile);
+            uint32_t address = slot_address(keys, tile);
 #pragma unroll 1
             for (int pair = 4 * tile; pair < min(4 * tile + 4, end_pair); pair++) {
-                backward_keys_pair<DROP>(sum, rows_q, rows_dout, rows,
-                                         slot + (pair & 3) * PAIR_BYTES, strip, pair, bias, record,
+                backward_keys_pair<DROP>(sum, rows_q, rows_dout, rows, address, strip, pair, bias,
                                          at, s, m);
+                address += PAIR_BYTES;
             }
         }
         const float scale[2] = {s.keep, s.keep};
@@ -148,28 +148,32 @@ __device__ inline void share_draws(uint32_t (&words)[4], uint32_t *exchange, uin
     __syncwarp();
 }
 
-/* One pair of queries into dk / keep and dv / keep. statistics: of the pair's queries, in shared memory */
+/* One pair of queries into dk / keep and dv / keep */
 template <bool DROP>
 __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4],
                                              const uint32_t (&k)[4][4], const uint32_t (&v)[4][4],
-                                             uint32_t queries, const float4 *statistics, int strip,
-                                             int pair, const float *bias, uint32_t *exchange,
-                                             uint32_t record, const place &at, const shape64 &s,
-                                             const lane_map &m)
+                                             uint32_t queries, int strip, int pair,
+                                             const float *bias, uint32_t *exchange, const place &at,
+                                             const shape64 &s, const lane_map &m)
 {
     float x[2][4], dp[2][4];
     begin_scores(x, bias, strip, pair, s);
     multiply<0>(x, k, queries, m);
     clear(dp);
     multiply<1>(dp, v, queries, m);
-    float4 first = statistics[2 * m.t], second = statistics[2 * m.t + 1];
-    float lse[4] = {first.x, first.z, second.x, second.z};
-    float delta[4] = {first.y, first.w, second.y, second.w};
+    float lse[4], delta[4];
+#pragma unroll
+    for (int i = 0; i < 4; i += 2) {
+        uint32_t w[4];
+        load_words(w, queries + 2 * MATRIX_BYTES + (4 * m.t + i) * 8);
+        lse[i] = __uint_as_float(w[0]), delta[i] = __uint_as_float(w[1]);
+        lse[i + 1] = __uint_as_float(w[2]), delta[i + 1] = __uint_as_float(w[3]);
+    }
     EACH_ELEMENT(r, c)
         AT(x, r, c) = exp2_fast(fmaf(AT(x, r, c), LOG2E, -lse[c]));
     uint32_t words[4]; /* of each query, for the lane's two keys */
     if (DROP)
-        share_draws(words, exchange, record, STRIP * pair + 4 * m.t, STRIP * strip + 2 * m.g, at.head, s, m);
+        share_draws(words, exchange, at.record, STRIP * pair + 4 * m.t, STRIP * strip + 2 * m.g, at.head, s, m);
     EACH_ELEMENT(r, c) {
         float p = AT(x, r, c), kept = DROP && dropped(words[c], r, s) ? 0 : p;
         AT(dp, r, c) = fmaf(kept, AT(dp, r, c), -p * delta[c]);
@@ -179,12 +183,14 @@ __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4
     multiply_add<0>(dk, dp, queries, m);
 }
 
-/* The statistics that go with a tile of queries */
-__device__ inline void fetch_statistics(uint32_t to, const float2 *from, int tile, int n)
+/* The statistics that go with a tile of queries, n in all: behind each pair of them */
+__device__ inline void fetch_statistics(const tiles &x, const float2 *from, int tile, int n)
 {
-    int row = TILE * tile + 2 * threadIdx.x;
+    int row = TILE * tile + 2 * threadIdx.x, pair = threadIdx.x / 8;
     if (threadIdx.x < TILE / 2 && row < n)
-        copy_async(to + tile % SLOTS * TILE * 8 + threadIdx.x * 16, from + row, false);
+        copy_async(slot_address(x, tile) + pair * PAIR_BYTES + 2 * MATRIX_BYTES +
+                       threadIdx.x % 8 * 16,
+                   from + row, false);
 }
 
 /* A block: one (sequence, head), every gridDim.z-th group of four strips of its keys */
@@ -197,13 +203,14 @@ __global__ void __launch_bounds__(THREADS, 3)
 {
     place at = find_place(s);
     int strips = parts(at.nk, STRIP), pairs = parts(at.nq, STRIP);
-    if ((int)blockIdx.z * WARPS >= strips)
+    int warps = blockDim.x / 32;
+    if ((int)blockIdx.z * warps >= strips)
         return;
     lane_map m = map_lanes();
     int64_t width = (int64_t)s.heads * HEAD;
     float *table = dynamic_shared<float>();
     const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
-    float4 *held = dynamic_shared<float4>() + s.table_bytes / 16;
+    uint32_t *exchange = dynamic_shared<uint32_t>() + s.table_bytes / 4;
     statistics += at.head * statistics_rows + statistics_row(at.q0, at.b);
     tiles queries = {q + at.q0 * ldq + at.head * HEAD,
                      dout + at.q0 * width + at.head * HEAD,
@@ -211,18 +218,17 @@ __global__ void __launch_bounds__(THREADS, 3)
                      width,
                      at.nq,
                      parts(at.nq, TILE),
-                     shared_address(held) + SLOTS * TILE * 8 + WARPS * EXCHANGE_BYTES};
-    uint32_t *exchange = reinterpret_cast<uint32_t *>(held + SLOTS * TILE / 2) +
-                         threadIdx.x / 32 * (EXCHANGE_BYTES / 4);
-    bool resident = queries.count <= SLOTS;
-    uint32_t record = DROP ? s.record[at.b] : 0;
-    for (int group = blockIdx.z; group * WARPS < strips; group += gridDim.z) {
+                     s.slots,
+                     shared_address(exchange) + warps * EXCHANGE_BYTES};
+    exchange += threadIdx.x / 32 * (EXCHANGE_BYTES / 4);
+    bool resident = queries.count <= s.slots;
+    for (int group = blockIdx.z; group * warps < strips; group += gridDim.z) {
         bool first = group == (int)blockIdx.z, load = first || !resident;
-        int begin = s.causal && !resident ? group : 0;
+        int begin = s.causal && !resident ? group * warps / 4 : 0;
         auto fetch = [&](int tile) {
             if (tile < queries.count) {
                 fetch_tile(queries, tile);
-                fetch_statistics(shared_address(held), statistics, tile, pairs * STRIP);
+                fetch_statistics(queries, statistics, tile, pairs * STRIP);
             }
             copy_commit();
         };
@@ -230,10 +236,10 @@ __global__ void __launch_bounds__(THREADS, 3)
             if (!first)
                 __syncthreads(); /* the last group's tiles are still read */
 #pragma unroll 1
-            for (int i = 0; i < AHEAD; i++)
+            for (int i = 0; i < s.slots - 1; i++)
                 fetch(begin + i);
         }
-        int strip = group * WARPS + first_warp(), n = at.nk - STRIP * strip;
+        int strip = group * warps + first_warp(), n = at.nk - STRIP * strip;
         int first_pair = strip >= strips ? pairs : s.causal ? strip : 0;
         int64_t row = at.k0 + STRIP * strip;
         uint32_t rows_k[4][4], rows_v[4][4];
@@ -248,17 +254,16 @@ __global__ void __launch_bounds__(THREADS, 3)
         clear(sum_v);
         for (int tile = begin; tile < queries.count; tile++) {
             if (load) {
-                copy_wait<AHEAD - 1>();
-                __syncthreads();
-                fetch(tile + AHEAD);
+                await_copies(queries);
+                fetch(tile + s.slots - 1);
             }
-            uint32_t slot = slot_address(queries, tile);
+            int pair = max(4 * tile, first_pair);
+            uint32_t address = slot_address(queries, tile) + (pair & 3) * PAIR_BYTES;
 #pragma unroll 1
-            for (int pair = max(4 * tile, first_pair); pair < min(4 * tile + 4, pairs); pair++) {
-                const float4 *rows = held + (tile % SLOTS * TILE + (pair & 3) * STRIP) / 2;
-                backward_queries_pair<DROP>(sum_k, sum_v, rows_k, rows_v,
-                                            slot + (pair & 3) * PAIR_BYTES, rows, strip, pair, bias,
-                                            exchange, record, at, s, m);
+            for (; pair < min(4 * tile + 4, pairs); pair++) {
+                backward_queries_pair<DROP>(sum_k, sum_v, rows_k, rows_v, address, strip, pair,
+                                            bias, exchange, at, s, m);
+                address += PAIR_BYTES;
             }
         }
         const float scale[2] = {s.keep, s.keep};
@@ -288,20 +293,16 @@ bool t5_cuda_attention_bwd_64(t5_device *dev, act *dq, int64_t lddq, act *dk, in
         return true;
     shape64 s = shape_of(shape);
     bool drop = shape->dropout.p > 0;
-    size_t bytes_q = s.table_bytes + tile_bytes(kp->longest);
-    size_t bytes_k = s.table_bytes + SLOTS * TILE * 8 + WARPS * EXCHANGE_BYTES +
-                     tile_bytes(qp->longest);
     auto queries = drop ? attention_backward_queries<true> : attention_backward_queries<false>;
     auto keys = drop ? attention_backward_keys<true> : attention_backward_keys<false>;
-    if (!allow(dev, queries, bytes_q) || !allow(dev, keys, bytes_k))
-        return true;
-    if (qp->n_tokens)
-        launch_kernel(dev, queries, grid_for(shape, qp->longest, kp->longest), THREADS, bytes_q,
-                      (bf16 *)dq, lddq, statistics, rows, (const bf16 *)dout, (const bf16 *)out,
+    launch_shape l = launch_for(s, shape, qp->longest, kp->longest);
+    if (qp->n_tokens && allow(dev, queries, l.bytes))
+        launch_kernel(dev, queries, l.grid, l.threads, l.bytes, (bf16 *)dq, lddq, statistics, rows, (const bf16 *)dout, (const bf16 *)out,
                       lse, (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
-    if (kp->n_tokens)
-        launch_kernel(dev, keys, grid_for(shape, kp->longest, qp->longest), THREADS, bytes_k,
-                      (bf16 *)dk, lddk, (bf16 *)dv, lddv, statistics, rows, (const bf16 *)dout,
+    l = launch_for(s, shape, kp->longest, qp->longest);
+    l.bytes += l.threads / 32 * EXCHANGE_BYTES;
+    if (kp->n_tokens && allow(dev, keys, l.bytes))
+        launch_kernel(dev, keys, l.grid, l.threads, l.bytes, (bf16 *)dk, lddk, (bf16 *)dv, lddv, statistics, rows, (const bf16 *)dout,
                       (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
     T5_LAUNCHED(dev);
     return true;

@@ -8,19 +8,21 @@ struct softmax_rows { /* a lane's two rows so far: the largest score, the sum of
     float top[2], sum[2];
 };
 
-/* One tile of keys into out and the running softmax: pairs from 4 tile, those below `end` */
-template <bool DROP>
+/* One tile of keys into out and the running softmax: pairs from 4 tile, those below `end`. WHOLE: all
+ * are, and no key is beyond the sequence; then nothing branches, and the pairs overlap. */
+template <bool DROP, bool WHOLE>
 __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
                                     const uint32_t (&q)[4][4], uint32_t slot, int strip, int tile,
-                                    int end, const float *bias, uint32_t record, const place &at,
+                                    int end, const float *bias, const place &at,
                                     const shape64 &s, const lane_map &m)
 {
     float x[4][2][4], top[2] = {rows.top[0], rows.top[1]};
 #pragma unroll
     for (int j = 0; j < 4; j++)
-        if (4 * tile + j < end) {
+        if (WHOLE || 4 * tile + j < end) {
             begin_scores(x[j], bias, strip, 4 * tile + j, s);
-            hide_keys(x[j], 4 * tile + j, at.nk, m);
+            if (!WHOLE)
+                hide_keys(x[j], 4 * tile + j, at.nk, m);
             multiply<0>(x[j], q, slot + j * PAIR_BYTES, m);
             EACH_ELEMENT(r, c)
                 top[r] = fmaxf(top[r], AT(x[j], r, c));
@@ -41,14 +43,14 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
     float shift[2] = {-top[0] * LOG2E, -top[1] * LOG2E};
 #pragma unroll
     for (int j = 0; j < 4; j++)
-        if (4 * tile + j < end) {
+        if (WHOLE || 4 * tile + j < end) {
             EACH_ELEMENT(r, c) {
                 AT(x[j], r, c) = exp2_fast(fmaf(AT(x[j], r, c), LOG2E, shift[r]));
                 rows.sum[r] += AT(x[j], r, c);
             }
             if (DROP) {
                 uint32_t words[2][2];
-                draw_rows(words, s, record, STRIP * strip + 2 * m.g, at.head,
+                draw_rows(words, s, at.record, STRIP * strip + 2 * m.g, at.head,
                           TILE * tile + STRIP * j, m);
                 EACH_ELEMENT(r, c)
                     AT(x[j], r, c) = dropped(words[r][c / 2], c, s) ? 0 : AT(x[j], r, c);
@@ -82,20 +84,20 @@ __global__ void __launch_bounds__(THREADS, 3)
 {
     place at = find_place(s);
     int strips = parts(at.nq, STRIP), pairs = parts(at.nk, STRIP);
-    if ((int)blockIdx.z * WARPS >= strips)
+    int warps = blockDim.x / 32;
+    if ((int)blockIdx.z * warps >= strips)
         return;
     lane_map m = map_lanes();
     float *table = dynamic_shared<float>();
     const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
     tiles keys = tiles_of_keys(k, ldk, v, ldv, at, s);
-    bool resident = keys.count <= SLOTS;
-    uint32_t record = DROP ? s.record[at.b] : 0;
-    for (int group = blockIdx.z; group * WARPS < strips; group += gridDim.z) {
+    bool resident = keys.count <= s.slots;
+    for (int group = blockIdx.z; group * warps < strips; group += gridDim.z) {
         bool first = group == (int)blockIdx.z, load = first || !resident;
-        int end = s.causal && !resident ? min(keys.count, group + 1) : keys.count;
+        int end = s.causal && !resident ? min(keys.count, parts((group + 1) * warps, 4)) : keys.count;
         if (load)
             fetch_first(keys, end, !first);
-        int strip = group * WARPS + first_warp();
+        int strip = group * warps + first_warp();
         int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
         uint32_t rows_q[4][4];
         if (strip < strips)
@@ -109,9 +111,13 @@ __global__ void __launch_bounds__(THREADS, 3)
         for (int tile = 0; tile < end; tile++) {
             if (load)
                 await_tile(keys, tile, end);
-            if (4 * tile < end_pair)
-                forward_tile<DROP>(sum, rows, rows_q, slot_address(keys, tile), strip, tile,
-                                   end_pair, bias, record, at, s, m);
+            uint32_t slot = slot_address(keys, tile);
+            if (4 * tile + 4 <= end_pair && TILE * (tile + 1) <= at.nk)
+                forward_tile<DROP, true>(sum, rows, rows_q, slot, strip, tile, end_pair, bias, at,
+                                         s, m);
+            else if (4 * tile < end_pair)
+                forward_tile<DROP, false>(sum, rows, rows_q, slot, strip, tile, end_pair, bias, at,
+                                          s, m);
         }
         if (strip < strips)
             forward_store(out, lse, sum, rows, strip, at, s, m);
@@ -129,11 +135,11 @@ bool t5_cuda_attention_fwd_64(t5_device *dev, act *out, float *lse, const act *q
     if (shape->q_pack->n_tokens == 0)
         return true;
     shape64 s = shape_of(shape);
-    size_t bytes = s.table_bytes + tile_bytes(nk);
+    launch_shape l = launch_for(s, shape, nq, nk);
     auto kernel = shape->dropout.p > 0 ? attention_forward<true> : attention_forward<false>;
-    if (!allow(dev, kernel, bytes))
+    if (!allow(dev, kernel, l.bytes))
         return true;
-    launch_kernel(dev, kernel, grid_for(shape, nq, nk), THREADS, bytes, (bf16 *)out, lse,
+    launch_kernel(dev, kernel, l.grid, l.threads, l.bytes, (bf16 *)out, lse,
                   (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
     T5_LAUNCHED(dev);
     return true;
