@@ -86,6 +86,7 @@ __host__ __device__ inline int parts(int n, int each)
 __device__ inline void fill_table(float *table, const shape64 &s, int head, int sign)
 {
     int middle = s.reach + STRIP - 1, far = s.max_distance;
+#pragma unroll 4
     for (int i = threadIdx.x; i <= 2 * middle; i += blockDim.x) {
         int relative = sign * (i - middle), at = min(max(relative, -far), far);
         float bias = s.bias ? s.bias[(int64_t)s.bucket[far + at] * s.heads + head] : 0;
@@ -261,37 +262,45 @@ __device__ inline void store_strip(bf16 *to, int64_t ld, int n, const float (&su
 #define AT(x, r, c) x[(c) / 2][2 * (r) + (c) % 2]
 
 /* MATRIX: 0 or 1, which of the two that pass; pair: the address of its rows in the first.
- * x (16, 16) += strip (16, HEAD) pair (16, HEAD)^T */
+ * x (16, 16) = begin (16, 16) + strip (16, HEAD) pair (16, HEAD)^T, begin in two halves */
 template <int MATRIX>
-__device__ inline void multiply(float (&x)[2][4], const uint32_t (&strip)[4][4], uint32_t pair,
-                                const lane_map &m)
+__device__ inline void multiply(float (&x)[2][4], const float (&begin0)[4],
+                                const float (&begin1)[4], const uint32_t (&strip)[4][4],
+                                uint32_t pair, const lane_map &m)
 {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             uint32_t b[4];
-            load_words(b, (pair + m.column ^ 64 * half) + MATRIX * MATRIX_BYTES + 2 * i * ROW_BYTES);
-            mma(x[i], strip[2 * half], b[0], b[1]);
+            load_words(b,
+                       (pair + m.column ^ 64 * half) + MATRIX * MATRIX_BYTES + 2 * i * ROW_BYTES);
+            const float(&begin)[4] = i ? begin1 : begin0;
+            if (half)
+                mma(x[i], strip[2], b[0], b[1]);
+            else
+                mma(x[i], begin, strip[0], b[0], b[1]);
             mma(x[i], strip[2 * half + 1], b[2], b[3]);
         }
     }
 }
 
-/* sum (16, HEAD) += x (16, 16), rounded, times pair (16, HEAD) */
-template <int MATRIX>
-__device__ inline void multiply_add(float (&sum)[8][4], const float (&x)[2][4], uint32_t pair,
-                                    const lane_map &m)
+/* x (16, 16), rounded, as a left operand */
+__device__ inline void pack_left(uint32_t (&a)[4], const float (&x)[2][4])
 {
-    uint32_t a[4] = {pack(x[0][0], x[0][1]), pack(x[0][2], x[0][3]), pack(x[1][0], x[1][1]),
-                     pack(x[1][2], x[1][3])};
-#pragma unroll
-    for (int c = 0; c < 4; c++) {
-        uint32_t b[4];
-        load_transposed(b, (pair + m.row ^ 32 * c) + MATRIX * MATRIX_BYTES);
-        mma(sum[2 * c], a, b[0], b[1]);
-        mma(sum[2 * c + 1], a, b[2], b[3]);
-    }
+    a[0] = pack(x[0][0], x[0][1]), a[1] = pack(x[0][2], x[0][3]);
+    a[2] = pack(x[1][0], x[1][1]), a[3] = pack(x[1][2], x[1][3]);
+}
+
+/* sum (16, HEAD) += x (16, 16) pair (16, HEAD), for the part'th 16 elements of HEAD */
+template <int MATRIX>
+__device__ inline void multiply_add(float (&sum)[8][4], const uint32_t (&x)[4], int part,
+                                    uint32_t pair, const lane_map &m)
+{
+    uint32_t b[4];
+    load_transposed(b, (pair + m.row ^ 32 * part) + MATRIX * MATRIX_BYTES);
+    mma(sum[2 * part], x, b[0], b[1]);
+    mma(sum[2 * part + 1], x, b[2], b[3]);
 }
 
 template <int N> __device__ inline void clear(float (&sum)[N][4])
@@ -327,15 +336,12 @@ __device__ inline void begin_scores(float (&x)[2][4], const float *bias, int str
         AT(x, r, c) = near[c - r + 1];
 }
 
-/* Pairs are keys: those beyond nk to -inf. The vote keeps the compiler from running this for every
- * pair; before the product, so that a branch does not wait for it. */
+/* Pairs are keys: those beyond nk to -inf */
 __device__ inline void hide_keys(float (&x)[2][4], int pair, int nk, const lane_map &m)
 {
-    int left = nk - STRIP * pair;
-    if (__any_sync(~0u, left < STRIP)) {
-        EACH_ELEMENT(r, c)
-            AT(x, r, c) = 4 * m.t + c < left ? AT(x, r, c) : -INFINITY;
-    }
+    int left = nk - STRIP * pair - 4 * m.t;
+    EACH_ELEMENT(r, c)
+        AT(x, r, c) = c < left ? AT(x, r, c) : -INFINITY;
 }
 
 /* t5_dropout_draw for keys 8 (key / 8) .. + 7, with the keys of the rounds at hand */

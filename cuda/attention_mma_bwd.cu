@@ -15,7 +15,8 @@ __host__ __device__ inline int64_t statistics_row(int64_t q0, int64_t b)
 }
 
 struct query_rows { /* a lane's two rows */
-    float lse[2], delta[2];
+    float lse[2];
+    float less[4]; /* -delta of each twice: where a product begins */
 };
 
 /* Both to `to` (STRIP rows) too. Rows beyond n: no weight at all */
@@ -36,17 +37,18 @@ __device__ inline query_rows query_statistics(float2 *to, const uint32_t (&dout)
             float2 b = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162 *>(&y));
             sum += a.x * b.x + a.y * b.y;
         }
-        rows.delta[r] = quad_sum(sum) * s.kept;
+        rows.less[2 * r] = rows.less[2 * r + 1] = -quad_sum(sum) * s.kept;
         rows.lse[r] = 2 * m.g + r < n ? lse[(int64_t)(2 * m.g + r) * s.heads] * LOG2E : INFINITY;
     }
     if (m.t == 0)
         *reinterpret_cast<float4 *>(to + 2 * m.g) =
-            make_float4(rows.lse[0], rows.delta[0], rows.lse[1], rows.delta[1]);
+            make_float4(rows.lse[0], -rows.less[0], rows.lse[1], -rows.less[2]);
     return rows;
 }
 
-/* One pair of keys into dq / keep: ds / keep = drop(p) dp - p delta / keep */
-template <bool DROP>
+/* One pair of keys into dq / keep: ds / keep = drop(p) dp - p delta / keep. EDGE: it may hold keys
+ * beyond the sequence. */
+template <bool DROP, bool EDGE>
 __device__ inline void
 backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4], const uint32_t (&dout)[4][4],
                    const query_rows &rows, uint32_t keys, int strip, int pair, const float *bias,
@@ -54,19 +56,23 @@ backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4], const uint32_t 
 {
     float x[2][4], dp[2][4]; /* dp - delta / keep */
     begin_scores(x, bias, strip, pair, s);
-    hide_keys(x, pair, at.nk, m);
-    multiply<0>(x, q, keys, m);
-    EACH_ELEMENT(r, c)
-        AT(dp, r, c) = -rows.delta[r];
-    multiply<1>(dp, dout, keys, m);
+    if (EDGE)
+        hide_keys(x, pair, at.nk, m);
+    multiply<0>(x, x[0], x[1], q, keys, m);
+    multiply<1>(dp, rows.less, rows.less, dout, keys, m);
     uint32_t words[2][2];
     if (DROP)
         draw_rows(words, s, at.record, STRIP * strip + 2 * m.g, at.head, STRIP * pair, m);
     EACH_ELEMENT(r, c) {
         float p = exp2_fast(fmaf(AT(x, r, c), LOG2E, -rows.lse[r]));
-        AT(x, r, c) = p * (DROP && dropped(words[r][c / 2], c, s) ? -rows.delta[r] : AT(dp, r, c));
+        AT(x, r, c) =
+            p * (DROP && dropped(words[r][c / 2], c, s) ? rows.less[2 * r] : AT(dp, r, c));
     }
-    multiply_add<0>(dq, x, keys, m);
+    uint32_t ds[4];
+    pack_left(ds, x);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        multiply_add<0>(dq, ds, i, keys, m);
 }
 
 /* A block: as in the forward kernel */
@@ -96,6 +102,7 @@ __global__ void __launch_bounds__(THREADS, 3)
             fetch_first(keys, end, !first);
         int strip = group * warps + first_warp(), n = at.nq - STRIP * strip;
         int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
+        int whole = min(end_pair, at.nk / STRIP);
         int64_t row = at.q0 + STRIP * strip;
         uint32_t rows_q[4][4], rows_dout[4][4];
         query_rows rows = {};
@@ -115,11 +122,14 @@ __global__ void __launch_bounds__(THREADS, 3)
                 await_tile(keys, tile, end);
             uint32_t address = slot_address(keys, tile);
 #pragma unroll 1
-            for (int pair = 4 * tile; pair < min(4 * tile + 4, end_pair); pair++) {
-                backward_keys_pair<DROP>(sum, rows_q, rows_dout, rows, address, strip, pair, bias,
-                                         at, s, m);
+            for (int pair = 4 * tile; pair < min(4 * tile + 4, whole); pair++) {
+                backward_keys_pair<DROP, false>(sum, rows_q, rows_dout, rows, address, strip, pair,
+                                                bias, at, s, m);
                 address += PAIR_BYTES;
             }
+            if (whole < end_pair && whole / 4 == tile)
+                backward_keys_pair<DROP, true>(sum, rows_q, rows_dout, rows, address, strip, whole,
+                                               bias, at, s, m);
         }
         const float scale[2] = {s.keep, s.keep};
         if (strip < strips)
@@ -129,21 +139,22 @@ __global__ void __launch_bounds__(THREADS, 3)
 
 /* ---- backward: dk and dv; strips are keys, pairs are queries ---- */
 
-#define EXCHANGE_BYTES 512 /* of a warp */
+#define EXCHANGE_BYTES 640 /* of a warp */
 
 /* The draws of a lane's two keys for queries .. + 3. The four lanes whose keys make up an octet draw
- * for one of the queries each and deal out the words, through the warp's part of shared memory. */
+ * for one of the queries each and deal out the words, through the warp's part of shared memory; the
+ * upper half of the lanes in other banks than the lower. */
 __device__ inline void share_draws(uint32_t (&words)[4], uint32_t *exchange, uint32_t record,
                                    int query, int key, int head, const shape64 &s,
                                    const lane_map &m)
 {
-    int mine = m.g % 4, upper = m.g / 4, place = 64 * upper + 4 * m.t;
+    int mine = m.g % 4, place = 80 * (m.g / 4) + 4 * m.t;
     struct t5_philox d = draw(s, record, query + mine, head, key);
 #pragma unroll
-    for (int i = 0; i < 4; i++) /* the upper half's lines are swapped: other banks */
-        exchange[place + 16 * (i ^ upper) + mine] = d.v[i];
+    for (int i = 0; i < 4; i++)
+        exchange[place + 16 * i + mine] = d.v[i];
     __syncwarp();
-    uint4 w = *reinterpret_cast<const uint4 *>(exchange + place + 16 * (mine ^ upper));
+    uint4 w = *reinterpret_cast<const uint4 *>(exchange + place + 16 * mine);
     words[0] = w.x, words[1] = w.y, words[2] = w.z, words[3] = w.w;
     __syncwarp();
 }
@@ -158,9 +169,9 @@ __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4
 {
     float x[2][4], dp[2][4];
     begin_scores(x, bias, strip, pair, s);
-    multiply<0>(x, k, queries, m);
     clear(dp);
-    multiply<1>(dp, v, queries, m);
+    multiply<0>(x, x[0], x[1], k, queries, m);
+    multiply<1>(dp, dp[0], dp[1], v, queries, m);
     float lse[4], delta[4];
 #pragma unroll
     for (int i = 0; i < 4; i += 2) {
@@ -179,8 +190,14 @@ __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4
         AT(dp, r, c) = fmaf(kept, AT(dp, r, c), -p * delta[c]);
         AT(x, r, c) = kept;
     }
-    multiply_add<1>(dv, x, queries, m);
-    multiply_add<0>(dk, dp, queries, m);
+    uint32_t p[4], ds[4];
+    pack_left(p, x);
+    pack_left(ds, dp);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        multiply_add<1>(dv, p, i, queries, m);
+        multiply_add<0>(dk, ds, i, queries, m);
+    }
 }
 
 /* The statistics that go with a tile of queries, n in all: behind each pair of them */

@@ -23,7 +23,7 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
             begin_scores(x[j], bias, strip, 4 * tile + j, s);
             if (!WHOLE)
                 hide_keys(x[j], 4 * tile + j, at.nk, m);
-            multiply<0>(x[j], q, slot + j * PAIR_BYTES, m);
+            multiply<0>(x[j], x[j][0], x[j][1], q, slot + j * PAIR_BYTES, m);
             EACH_ELEMENT(r, c)
                 top[r] = fmaxf(top[r], AT(x[j], r, c));
         }
@@ -55,7 +55,11 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
                 EACH_ELEMENT(r, c)
                     AT(x[j], r, c) = dropped(words[r][c / 2], c, s) ? 0 : AT(x[j], r, c);
             }
-            multiply_add<1>(out, x[j], slot + j * PAIR_BYTES, m);
+            uint32_t p[4];
+            pack_left(p, x[j]);
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                multiply_add<1>(out, p, i, slot + j * PAIR_BYTES, m);
         }
 }
 
