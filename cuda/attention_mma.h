@@ -8,9 +8,9 @@
  *
  * All three kernels have one form. A warp keeps a strip (16 rows of one side: queries, or keys for
  * dk and dv) in registers, and walks over the other side, which lies in shared memory in tiles of
- * 64 rows, 16 rows (a pair of 8-column MMA tiles) at a time. Up to 256 rows stay there, and the
+ * 64 rows, 16 rows (a pair of 8-column MMA tiles) at a time. Up to four tiles stay there, and the
  * warps of a block take strips of their (sequence, head) without waiting for each other; longer
- * sides pass through a ring of four tiles. Each output row is the work of one warp in one order: no
+ * sides pass through a ring of as many. Each output row is the work of one warp in one order: no
  * atomics, and nothing depends on what else is in the batch.
  *
  * Rows of a strip and of a pair are dealt to the lanes so that lane 4g + t holds strip rows 2g and
@@ -18,8 +18,10 @@
  * lanes' (four lanes' in the dk and dv kernel), which draw for one query each and exchange words;
  * and eight scores need five entries of the bias table.
  *
- * What bounds it: instructions (with dropout the draws are two fifths of them), and for dk and dv
- * the reads of shared memory. */
+ * What bounds it: latency. Three blocks of four warps find room on a processor (registers, shared
+ * memory), and one warp's products wait for each other. So whatever a pair needs that waits for no
+ * product, the draws above all, stands where no branch keeps it from being done meanwhile; and what
+ * a strip needs is asked for at once. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CUDA_ATTENTION_MMA_H
 #define T5_CUDA_ATTENTION_MMA_H
@@ -48,9 +50,10 @@ struct shape64 { /* what the kernels take of a t5_attention */
     const float *bias;
     const int32_t *bucket;
     int heads, max_distance, causal;
-    int reach; /* a multiple of 16: pairs so far from a strip lie beyond max_distance whole */
+    int reach; /* a multiple of 16: pairs so far from a strip lie beyond max_distance whole, or none
+                  does */
     int table_bytes;
-    int slots; /* of the ring: 2 or 4 */
+    int slots;                           /* of the ring: 2 or 4 */
     uint32_t site, threshold;            /* 16 bits below the upper 16 of threshold drop */
     uint32_t keys[T5_DROPOUT_ROUNDS][2]; /* of each Philox round: as constants they cost nothing */
     float keep, kept;                    /* 1 / (1 - p), 1 - p */
@@ -66,11 +69,12 @@ __device__ inline place find_place(const shape64 &s)
     place x;
     x.b = blockIdx.y;
     x.head = blockIdx.x;
-    x.q0 = s.q_offsets[x.b];
-    x.nq = s.q_offsets[x.b + 1] - x.q0;
-    x.k0 = s.k_offsets[x.b];
-    x.nk = s.k_offsets[x.b + 1] - x.k0;
-    x.record = s.record[x.b];
+    x.q0 = load_early(s.q_offsets + x.b);
+    x.nq = load_early(s.q_offsets + x.b + 1);
+    x.k0 = load_early(s.k_offsets + x.b);
+    x.nk = load_early(s.k_offsets + x.b + 1);
+    x.record = s.record ? load_early(s.record + x.b) : 0;
+    x.nq -= x.q0, x.nk -= x.k0;
     return x;
 }
 
@@ -82,15 +86,28 @@ __host__ __device__ inline int parts(int n, int each)
 /* ---- shared memory: the bias table, then the tiles ---- */
 
 /* Bias at key - query, or at query - key where sign is -1, = -(reach + 15) .. reach + 15; -inf
- * where a causal mask hides the key. */
+ * where a causal mask hides the key. Four entries at once, since each waits twice for memory. */
 __device__ inline void fill_table(float *table, const shape64 &s, int head, int sign)
 {
     int middle = s.reach + STRIP - 1, far = s.max_distance;
-#pragma unroll 4
-    for (int i = threadIdx.x; i <= 2 * middle; i += blockDim.x) {
-        int relative = sign * (i - middle), at = min(max(relative, -far), far);
-        float bias = s.bias ? s.bias[(int64_t)s.bucket[far + at] * s.heads + head] : 0;
-        table[i] = s.causal && relative > 0 ? -INFINITY : bias;
+#pragma unroll 1
+    for (int first = threadIdx.x; first <= 2 * middle; first += 4 * blockDim.x) {
+        int i[4], bucket[4];
+        float bias[4] = {0, 0, 0, 0};
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            i[j] = min(first + j * (int)blockDim.x, 2 * middle);
+            int relative = sign * (i[j] - middle);
+            bucket[j] = s.bias ? s.bucket[far + min(max(relative, -far), far)] : 0;
+        }
+        if (s.bias) {
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                bias[j] = s.bias[bucket[j] * s.heads + head];
+        }
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            table[i[j]] = s.causal && sign * (i[j] - middle) > 0 ? -INFINITY : bias[j];
     }
 }
 
@@ -102,7 +119,7 @@ __device__ inline int table_shift(const shape64 &s, int strips_apart)
 
 struct tiles { /* two matrices of n rows that pass through shared memory side by side */
     const bf16 *a, *b;
-    int64_t lda, ldb;
+    int lda, ldb;
     int n, count, slots;
     uint32_t address;
 };
@@ -113,33 +130,42 @@ __device__ inline uint32_t slot_address(const tiles &x, int tile)
 }
 
 /* Row r's 16-byte chunks are XORed with bits 2, 3 and 0 of r, so that the rows that one ldmatrix
- * takes and the two that a quarter of a warp reads at once (see lane_map) lie in different banks. */
+ * takes and the two that a quarter of a warp reads at once (see lane_map) lie in different banks.
+ */
 __device__ inline uint32_t swizzle(int row)
 {
     return (row & 1) << 2 | (row >> 2 & 3);
 }
 
-/* Rows beyond n up to the next pair are zeros: a weight of 0 times what is left there may be NaN. */
+/* Rows beyond n up to the next pair are zeros: a weight of 0 times what is left there may be NaN.
+ */
 __device__ inline void fetch_tile(const tiles &x, int tile)
 {
-    int chunk = threadIdx.x % 8, end = min(parts(x.n - tile * TILE, STRIP) * STRIP, TILE);
+    int chunk = threadIdx.x % 8, end = min(x.n, (tile + 1) * TILE);
 #pragma unroll 1
-    for (int row = threadIdx.x / 8; row < end; row += blockDim.x / 8) {
-        uint32_t to = slot_address(x, tile) + row / STRIP * PAIR_BYTES + row % STRIP * ROW_BYTES +
-                      (chunk ^ swizzle(row)) * 16;
+    for (int row = threadIdx.x / 8; row < STRIP; row += blockDim.x / 8) {
+        uint32_t to = slot_address(x, tile) + row * ROW_BYTES + (chunk ^ swizzle(row)) * 16;
         int at = tile * TILE + row;
-        int64_t from = at < x.n ? at : 0;
-        copy_async(to, x.a + from * x.lda + chunk * 8, at >= x.n);
-        copy_async(to + MATRIX_BYTES, x.b + from * x.ldb + chunk * 8, at >= x.n);
+        const bf16 *a = x.a + (int64_t)at * x.lda + chunk * 8;
+        const bf16 *b = x.b + (int64_t)at * x.ldb + chunk * 8;
+#pragma unroll 1
+        for (; at - row < end; at += STRIP) {
+            bool beyond = at >= x.n;
+            copy_async(to, beyond ? x.a : a, beyond);
+            copy_async(to + MATRIX_BYTES, beyond ? x.b : b, beyond);
+            to += PAIR_BYTES;
+            a += STRIP * x.lda;
+            b += STRIP * x.ldb;
+        }
     }
 }
 
 /* The keys and values of a block's (sequence, head), behind the bias table */
-__device__ inline tiles tiles_of_keys(const bf16 *k, int64_t ldk, const bf16 *v, int64_t ldv,
+__device__ inline tiles tiles_of_keys(const bf16 *k, int ldk, const bf16 *v, int ldv,
                                       const place &at, const shape64 &s)
 {
-    return {k + at.k0 * ldk + at.head * HEAD,
-            v + at.k0 * ldv + at.head * HEAD,
+    return {k + (int64_t)at.k0 * ldk + at.head * HEAD,
+            v + (int64_t)at.k0 * ldv + at.head * HEAD,
             ldk,
             ldv,
             at.nk,
@@ -187,8 +213,9 @@ __device__ inline void await_tile(const tiles &x, int tile, int end)
  * sides of the product, and so neither side needs an exchange. */
 struct lane_map {
     int g, t;
-    uint32_t column; /* row 4 (g / 2) + g % 2, chunk t; ^ 64: chunk t + 4; + 2 rows: the second tile */
-    uint32_t row;    /* ldmatrix' row and chunk for HEAD's first 16 elements; ^ 32 c: for the cth */
+    uint32_t
+        column;   /* row 4 (g / 2) + g % 2, chunk t; ^ 64: chunk t + 4; + 2 rows: the second tile */
+    uint32_t row; /* ldmatrix' row and chunk for HEAD's first 16 elements; ^ 32 c: for the cth */
 };
 
 __device__ inline lane_map map_lanes()
@@ -212,7 +239,7 @@ __device__ inline int first_warp()
 
 /* Rows 2g, 2g + 1 of a strip as A fragments for each 16 elements of HEAD; zeros beyond n. from: the
  * strip's first row, n: at least 1 */
-__device__ inline void load_strip(uint32_t (&a)[4][4], const bf16 *from, int64_t ld, int n,
+__device__ inline void load_strip(uint32_t (&a)[4][4], const bf16 *from, int ld, int n,
                                   const lane_map &m)
 {
 #pragma unroll
@@ -237,7 +264,7 @@ __device__ inline uint32_t pack(float low, float high)
 
 /* 16 rows x HEAD of sums, times scale of each row. Neighbouring lanes exchange words, so that four
  * lanes write 32 bytes of a row at once. */
-__device__ inline void store_strip(bf16 *to, int64_t ld, int n, const float (&sum)[8][4],
+__device__ inline void store_strip(bf16 *to, int ld, int n, const float (&sum)[8][4],
                                    const float (&scale)[2], const lane_map &m)
 {
     bool odd = m.t & 1;
@@ -310,6 +337,21 @@ template <int N> __device__ inline void clear(float (&sum)[N][4])
         sum[i / 4][i % 4] = 0;
 }
 
+/* out of a lane's four elements of (16, 16) = a b^T, rows 2g + r of both sides, those of the
+ * diagonal */
+__device__ inline void row_products(float (&product)[2], const uint32_t (&a)[4][4],
+                                    const uint32_t (&b)[4][4], const lane_map &m)
+{
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float x[4] = {0, 0, 0, 0};
+#pragma unroll
+        for (int c = 0; c < 4; c++)
+            mma(x, a[c], b[c][r], b[c][2 + r]);
+        product[r] = __shfl_xor_sync(~0u, m.g % 2 ? x[2 * r + 1] : x[2 * r], m.t ^ m.g / 2);
+    }
+}
+
 __device__ inline float quad_max(float x)
 {
     x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
@@ -333,7 +375,7 @@ __device__ inline void begin_scores(float (&x)[2][4], const float *bias, int str
     float2 second = *reinterpret_cast<const float2 *>(bias + 1);
     float near[5] = {first.x, first.y, second.x, second.y, bias[3]};
     EACH_ELEMENT(r, c)
-        AT(x, r, c) = near[c - r + 1];
+    AT(x, r, c) = near[c - r + 1];
 }
 
 /* Pairs are keys: those beyond nk to -inf */
@@ -341,7 +383,7 @@ __device__ inline void hide_keys(float (&x)[2][4], int pair, int nk, const lane_
 {
     int left = nk - STRIP * pair - 4 * m.t;
     EACH_ELEMENT(r, c)
-        AT(x, r, c) = c < left ? AT(x, r, c) : -INFINITY;
+    AT(x, r, c) = c < left ? AT(x, r, c) : -INFINITY;
 }
 
 /* t5_dropout_draw for keys 8 (key / 8) .. + 7, with the keys of the rounds at hand */
@@ -386,7 +428,7 @@ __device__ inline void draw_rows(uint32_t (&words)[2][2], const shape64 &s, uint
 
 static inline bool aligned8(const void *p, int64_t ld)
 {
-    return ld % 8 == 0 && (uintptr_t)p % 16 == 0;
+    return ld % 8 == 0 && ld < 1 << 24 && (uintptr_t)p % 16 == 0;
 }
 
 static inline bool ours(const t5_device *dev, const t5_attention *shape)
@@ -406,7 +448,9 @@ static inline shape64 shape_of(const t5_attention *shape)
     s.heads = (int)shape->heads;
     s.max_distance = shape->bias ? (int)shape->max_distance : 0;
     s.causal = shape->causal;
+    int64_t nq = shape->q_pack->longest, nk = shape->k_pack->longest;
     s.reach = parts(s.max_distance + STRIP, STRIP) * STRIP;
+    s.reach = min(s.reach, parts((int)(nq > nk ? nq : nk), STRIP) * STRIP);
     s.table_bytes = parts((2 * (s.reach + STRIP) - 1) * 4, 128) * 128;
     s.site = shape->dropout.site;
     for (uint32_t i = 0; i < T5_DROPOUT_ROUNDS; i++) {

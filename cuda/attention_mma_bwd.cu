@@ -19,26 +19,19 @@ struct query_rows { /* a lane's two rows */
     float less[4]; /* -delta of each twice: where a product begins */
 };
 
-/* Both to `to` (STRIP rows) too. Rows beyond n: no weight at all */
+/* Both to `to` (STRIP rows) too. o: the strip of out; lse: its first row's. Rows beyond n: no
+ * weight at all */
 __device__ inline query_rows query_statistics(float2 *to, const uint32_t (&dout)[4][4],
-                                              const bf16 *out, int64_t width, const float *lse,
+                                              const uint32_t (&o)[4][4], const float (&lse)[2],
                                               const shape64 &s, int n, const lane_map &m)
 {
-    uint32_t o[4][4];
     query_rows rows;
-    load_strip(o, out, width, n, m);
+    float product[2];
+    row_products(product, dout, o, m);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float sum = 0;
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            uint32_t x = o[i / 2][2 * (i % 2) + r], y = dout[i / 2][2 * (i % 2) + r];
-            float2 a = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162 *>(&x));
-            float2 b = __bfloat1622float2(*reinterpret_cast<__nv_bfloat162 *>(&y));
-            sum += a.x * b.x + a.y * b.y;
-        }
-        rows.less[2 * r] = rows.less[2 * r + 1] = -quad_sum(sum) * s.kept;
-        rows.lse[r] = 2 * m.g + r < n ? lse[(int64_t)(2 * m.g + r) * s.heads] * LOG2E : INFINITY;
+        rows.lse[r] = 2 * m.g + r < n ? lse[r] * LOG2E : INFINITY;
+        rows.less[2 * r] = rows.less[2 * r + 1] = -product[r] * s.kept;
     }
     if (m.t == 0)
         *reinterpret_cast<float4 *>(to + 2 * m.g) =
@@ -49,10 +42,10 @@ __device__ inline query_rows query_statistics(float2 *to, const uint32_t (&dout)
 /* One pair of keys into dq / keep: ds / keep = drop(p) dp - p delta / keep. EDGE: it may hold keys
  * beyond the sequence. */
 template <bool DROP, bool EDGE>
-__device__ inline void
-backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4], const uint32_t (&dout)[4][4],
-                   const query_rows &rows, uint32_t keys, int strip, int pair, const float *bias,
-                   const place &at, const shape64 &s, const lane_map &m)
+__device__ inline void backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4],
+                                          const uint32_t (&dout)[4][4], const query_rows &rows,
+                                          uint32_t keys, int strip, int pair, const float *bias,
+                                          const place &at, const shape64 &s, const lane_map &m)
 {
     float x[2][4], dp[2][4]; /* dp - delta / keep */
     begin_scores(x, bias, strip, pair, s);
@@ -63,7 +56,8 @@ backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4], const uint32_t 
     uint32_t words[2][2];
     if (DROP)
         draw_rows(words, s, at.record, STRIP * strip + 2 * m.g, at.head, STRIP * pair, m);
-    EACH_ELEMENT(r, c) {
+    EACH_ELEMENT(r, c)
+    {
         float p = exp2_fast(fmaf(AT(x, r, c), LOG2E, -rows.lse[r]));
         AT(x, r, c) =
             p * (DROP && dropped(words[r][c / 2], c, s) ? rows.less[2 * r] : AT(dp, r, c));
@@ -78,10 +72,9 @@ backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4], const uint32_t 
 /* A block: as in the forward kernel */
 template <bool DROP>
 __global__ void __launch_bounds__(THREADS, 3)
-    attention_backward_queries(bf16 *dq, int64_t lddq, float2 *statistics, int64_t statistics_rows,
+    attention_backward_queries(bf16 *dq, int lddq, float2 *statistics, int64_t statistics_rows,
                                const bf16 *dout, const bf16 *out, const float *lse, const bf16 *q,
-                               int64_t ldq, const bf16 *k, int64_t ldk, const bf16 *v, int64_t ldv,
-                               shape64 s)
+                               int ldq, const bf16 *k, int ldk, const bf16 *v, int ldv, shape64 s)
 {
     place at = find_place(s);
     int strips = parts(at.nq, STRIP), pairs = parts(at.nk, STRIP);
@@ -89,7 +82,7 @@ __global__ void __launch_bounds__(THREADS, 3)
     if ((int)blockIdx.z * warps >= strips)
         return;
     lane_map m = map_lanes();
-    int64_t width = (int64_t)s.heads * HEAD;
+    int width = s.heads * HEAD;
     float *table = dynamic_shared<float>();
     const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
     statistics += at.head * statistics_rows + statistics_row(at.q0, at.b);
@@ -97,7 +90,8 @@ __global__ void __launch_bounds__(THREADS, 3)
     bool resident = keys.count <= s.slots;
     for (int group = blockIdx.z; group * warps < strips; group += gridDim.z) {
         bool first = group == (int)blockIdx.z, load = first || !resident;
-        int end = s.causal && !resident ? min(keys.count, parts((group + 1) * warps, 4)) : keys.count;
+        int end =
+            s.causal && !resident ? min(keys.count, parts((group + 1) * warps, 4)) : keys.count;
         if (load)
             fetch_first(keys, end, !first);
         int strip = group * warps + first_warp(), n = at.nq - STRIP * strip;
@@ -109,9 +103,13 @@ __global__ void __launch_bounds__(THREADS, 3)
         if (strip < strips) {
             load_strip(rows_q, q + row * ldq + at.head * HEAD, ldq, n, m);
             load_strip(rows_dout, dout + row * width + at.head * HEAD, width, n, m);
-            rows = query_statistics(statistics + STRIP * strip, rows_dout,
-                                    out + row * width + at.head * HEAD, width,
-                                    lse + row * s.heads + at.head, s, n, m);
+            uint32_t rows_out[4][4];
+            load_strip(rows_out, out + row * width + at.head * HEAD, width, n, m);
+            const float *first = lse + row * s.heads + at.head;
+            const float rows_lse[2] = {first[min(2 * m.g, n - 1) * s.heads],
+                                       first[min(2 * m.g + 1, n - 1) * s.heads]};
+            rows = query_statistics(statistics + STRIP * strip, rows_dout, rows_out, rows_lse, s, n,
+                                    m);
         }
         if (first)
             fill_table(table, s, at.head, 1);
@@ -141,9 +139,9 @@ __global__ void __launch_bounds__(THREADS, 3)
 
 #define EXCHANGE_BYTES 640 /* of a warp */
 
-/* The draws of a lane's two keys for queries .. + 3. The four lanes whose keys make up an octet draw
- * for one of the queries each and deal out the words, through the warp's part of shared memory; the
- * upper half of the lanes in other banks than the lower. */
+/* The draws of a lane's two keys for queries .. + 3. The four lanes whose keys make up an octet
+ * draw for one of the queries each and deal out the words, through the warp's part of shared
+ * memory; the upper half of the lanes in other banks than the lower. */
 __device__ inline void share_draws(uint32_t (&words)[4], uint32_t *exchange, uint32_t record,
                                    int query, int key, int head, const shape64 &s,
                                    const lane_map &m)
@@ -181,11 +179,13 @@ __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4
         lse[i + 1] = __uint_as_float(w[2]), delta[i + 1] = __uint_as_float(w[3]);
     }
     EACH_ELEMENT(r, c)
-        AT(x, r, c) = exp2_fast(fmaf(AT(x, r, c), LOG2E, -lse[c]));
+    AT(x, r, c) = exp2_fast(fmaf(AT(x, r, c), LOG2E, -lse[c]));
     uint32_t words[4]; /* of each query, for the lane's two keys */
     if (DROP)
-        share_draws(words, exchange, at.record, STRIP * pair + 4 * m.t, STRIP * strip + 2 * m.g, at.head, s, m);
-    EACH_ELEMENT(r, c) {
+        share_draws(words, exchange, at.record, STRIP * pair + 4 * m.t, STRIP * strip + 2 * m.g,
+                    at.head, s, m);
+    EACH_ELEMENT(r, c)
+    {
         float p = AT(x, r, c), kept = DROP && dropped(words[c], r, s) ? 0 : p;
         AT(dp, r, c) = fmaf(kept, AT(dp, r, c), -p * delta[c]);
         AT(x, r, c) = kept;
@@ -213,10 +213,9 @@ __device__ inline void fetch_statistics(const tiles &x, const float2 *from, int 
 /* A block: one (sequence, head), every gridDim.z-th group of four strips of its keys */
 template <bool DROP>
 __global__ void __launch_bounds__(THREADS, 3)
-    attention_backward_keys(bf16 *dk, int64_t lddk, bf16 *dv, int64_t lddv,
-                            const float2 *statistics, int64_t statistics_rows, const bf16 *dout,
-                            const bf16 *q, int64_t ldq, const bf16 *k, int64_t ldk, const bf16 *v,
-                            int64_t ldv, shape64 s)
+    attention_backward_keys(bf16 *dk, int lddk, bf16 *dv, int lddv, const float2 *statistics,
+                            int64_t statistics_rows, const bf16 *dout, const bf16 *q, int ldq,
+                            const bf16 *k, int ldk, const bf16 *v, int ldv, shape64 s)
 {
     place at = find_place(s);
     int strips = parts(at.nk, STRIP), pairs = parts(at.nq, STRIP);
@@ -224,13 +223,13 @@ __global__ void __launch_bounds__(THREADS, 3)
     if ((int)blockIdx.z * warps >= strips)
         return;
     lane_map m = map_lanes();
-    int64_t width = (int64_t)s.heads * HEAD;
+    int width = s.heads * HEAD;
     float *table = dynamic_shared<float>();
     const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
     uint32_t *exchange = dynamic_shared<uint32_t>() + s.table_bytes / 4;
     statistics += at.head * statistics_rows + statistics_row(at.q0, at.b);
-    tiles queries = {q + at.q0 * ldq + at.head * HEAD,
-                     dout + at.q0 * width + at.head * HEAD,
+    tiles queries = {q + (int64_t)at.q0 * ldq + at.head * HEAD,
+                     dout + (int64_t)at.q0 * width + at.head * HEAD,
                      ldq,
                      width,
                      at.nq,
@@ -314,13 +313,15 @@ bool t5_cuda_attention_bwd_64(t5_device *dev, act *dq, int64_t lddq, act *dk, in
     auto keys = drop ? attention_backward_keys<true> : attention_backward_keys<false>;
     launch_shape l = launch_for(s, shape, qp->longest, kp->longest);
     if (qp->n_tokens && allow(dev, queries, l.bytes))
-        launch_kernel(dev, queries, l.grid, l.threads, l.bytes, (bf16 *)dq, lddq, statistics, rows, (const bf16 *)dout, (const bf16 *)out,
-                      lse, (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
+        launch_kernel(dev, queries, l.grid, l.threads, l.bytes, (bf16 *)dq, (int)lddq, statistics,
+                      rows, (const bf16 *)dout, (const bf16 *)out, lse, (const bf16 *)q, (int)ldq,
+                      (const bf16 *)k, (int)ldk, (const bf16 *)v, (int)ldv, s);
     l = launch_for(s, shape, kp->longest, qp->longest);
     l.bytes += l.threads / 32 * EXCHANGE_BYTES;
     if (kp->n_tokens && allow(dev, keys, l.bytes))
-        launch_kernel(dev, keys, l.grid, l.threads, l.bytes, (bf16 *)dk, lddk, (bf16 *)dv, lddv, statistics, rows, (const bf16 *)dout,
-                      (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
+        launch_kernel(dev, keys, l.grid, l.threads, l.bytes, (bf16 *)dk, (int)lddk, (bf16 *)dv,
+                      (int)lddv, statistics, rows, (const bf16 *)dout, (const bf16 *)q, (int)ldq,
+                      (const bf16 *)k, (int)ldk, (const bf16 *)v, (int)ldv, s);
     T5_LAUNCHED(dev);
     return true;
 }

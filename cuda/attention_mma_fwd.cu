@@ -8,13 +8,13 @@ struct softmax_rows { /* a lane's two rows so far: the largest score, the sum of
     float top[2], sum[2];
 };
 
-/* One tile of keys into out and the running softmax: pairs from 4 tile, those below `end`. WHOLE: all
- * are, and no key is beyond the sequence; then nothing branches, and the pairs overlap. */
+/* One tile of keys into out and the running softmax: pairs from 4 tile, those below `end`. WHOLE:
+ * all are, and no key is beyond the sequence; then nothing branches, and the pairs overlap. */
 template <bool DROP, bool WHOLE>
 __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
                                     const uint32_t (&q)[4][4], uint32_t slot, int strip, int tile,
-                                    int end, const float *bias, const place &at,
-                                    const shape64 &s, const lane_map &m)
+                                    int end, const float *bias, const place &at, const shape64 &s,
+                                    const lane_map &m)
 {
     float x[4][2][4], top[2] = {rows.top[0], rows.top[1]};
 #pragma unroll
@@ -25,7 +25,7 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
                 hide_keys(x[j], 4 * tile + j, at.nk, m);
             multiply<0>(x[j], x[j][0], x[j][1], q, slot + j * PAIR_BYTES, m);
             EACH_ELEMENT(r, c)
-                top[r] = fmaxf(top[r], AT(x[j], r, c));
+            top[r] = fmaxf(top[r], AT(x[j], r, c));
         }
     top[0] = quad_max(top[0]);
     top[1] = quad_max(top[1]);
@@ -44,7 +44,8 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
 #pragma unroll
     for (int j = 0; j < 4; j++)
         if (WHOLE || 4 * tile + j < end) {
-            EACH_ELEMENT(r, c) {
+            EACH_ELEMENT(r, c)
+            {
                 AT(x[j], r, c) = exp2_fast(fmaf(AT(x[j], r, c), LOG2E, shift[r]));
                 rows.sum[r] += AT(x[j], r, c);
             }
@@ -53,7 +54,7 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
                 draw_rows(words, s, at.record, STRIP * strip + 2 * m.g, at.head,
                           TILE * tile + STRIP * j, m);
                 EACH_ELEMENT(r, c)
-                    AT(x[j], r, c) = dropped(words[r][c / 2], c, s) ? 0 : AT(x[j], r, c);
+                AT(x[j], r, c) = dropped(words[r][c / 2], c, s) ? 0 : AT(x[j], r, c);
             }
             uint32_t p[4];
             pack_left(p, x[j]);
@@ -67,13 +68,16 @@ __device__ inline void forward_store(bf16 *out, float *lse, const float (&sum)[8
                                      const softmax_rows &rows, int strip, const place &at,
                                      const shape64 &s, const lane_map &m)
 {
-    int64_t first = at.q0 + STRIP * strip, width = (int64_t)s.heads * HEAD;
+    int64_t first = at.q0 + STRIP * strip;
+    int width = s.heads * HEAD;
     int n = at.nq - STRIP * strip;
     float scale[2];
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         float total = quad_sum(rows.sum[r]);
-        scale[r] = total > 0 ? __fdividef(s.keep, total) : at.nk ? total : 0; /* NaN stays, no keys give 0 */
+        scale[r] = total > 0 ? __fdividef(s.keep, total)
+                   : at.nk   ? total
+                             : 0; /* NaN stays, no keys give 0 */
         if (lse && m.t == 0 && 2 * m.g + r < n)
             lse[(first + 2 * m.g + r) * s.heads + at.head] = rows.top[r] + logf(total);
     }
@@ -83,8 +87,8 @@ __device__ inline void forward_store(bf16 *out, float *lse, const float (&sum)[8
 /* A block: one (sequence, head), every gridDim.z-th group of four strips of its queries */
 template <bool DROP>
 __global__ void __launch_bounds__(THREADS, 3)
-    attention_forward(bf16 *out, float *lse, const bf16 *q, int64_t ldq, const bf16 *k, int64_t ldk,
-                      const bf16 *v, int64_t ldv, shape64 s)
+    attention_forward(bf16 *out, float *lse, const bf16 *q, int ldq, const bf16 *k, int ldk,
+                      const bf16 *v, int ldv, shape64 s)
 {
     place at = find_place(s);
     int strips = parts(at.nq, STRIP), pairs = parts(at.nk, STRIP);
@@ -98,14 +102,15 @@ __global__ void __launch_bounds__(THREADS, 3)
     bool resident = keys.count <= s.slots;
     for (int group = blockIdx.z; group * warps < strips; group += gridDim.z) {
         bool first = group == (int)blockIdx.z, load = first || !resident;
-        int end = s.causal && !resident ? min(keys.count, parts((group + 1) * warps, 4)) : keys.count;
+        int end =
+            s.causal && !resident ? min(keys.count, parts((group + 1) * warps, 4)) : keys.count;
         if (load)
             fetch_first(keys, end, !first);
         int strip = group * warps + first_warp();
         int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
         uint32_t rows_q[4][4];
         if (strip < strips)
-            load_strip(rows_q, q + (at.q0 + STRIP * strip) * ldq + at.head * HEAD, ldq,
+            load_strip(rows_q, q + (int64_t)(at.q0 + STRIP * strip) * ldq + at.head * HEAD, ldq,
                        at.nq - STRIP * strip, m);
         if (first)
             fill_table(table, s, at.head, 1);
@@ -143,8 +148,8 @@ bool t5_cuda_attention_fwd_64(t5_device *dev, act *out, float *lse, const act *q
     auto kernel = shape->dropout.p > 0 ? attention_forward<true> : attention_forward<false>;
     if (!allow(dev, kernel, l.bytes))
         return true;
-    launch_kernel(dev, kernel, l.grid, l.threads, l.bytes, (bf16 *)out, lse,
-                  (const bf16 *)q, ldq, (const bf16 *)k, ldk, (const bf16 *)v, ldv, s);
+    launch_kernel(dev, kernel, l.grid, l.threads, l.bytes, (bf16 *)out, lse, (const bf16 *)q,
+                  (int)ldq, (const bf16 *)k, (int)ldk, (const bf16 *)v, (int)ldv, s);
     T5_LAUNCHED(dev);
     return true;
 }

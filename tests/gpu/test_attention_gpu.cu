@@ -369,6 +369,9 @@ static void check()
     const std::vector<int> one = {1}, odd = {1, 7, 8, 9, 15, 16, 17, 31, 33}, small = {27, 1, 20};
     const std::vector<int> wide = {63, 64, 65, 127, 128, 129}, most = {255, 256, 200};
     const std::vector<int> over = {257, 30, 320}, long1 = {600}, long2 = {2000};
+    /* with 64 heads so many blocks that one takes all strips of its sequence */
+    const std::vector<int> many = {60, 33, 1, 2, 3, 4, 5, 40, 7, 8, 9, 1, 1, 16, 17, 1};
+    const std::vector<int> many_keys = {150, 9, 1, 2, 3, 140, 5, 70, 1, 8, 9, 200, 1, 1, 1, 30};
     const test_case cases[] = {
         {"one token", 1, 0, 0, 0, one, one, 0},
         {"one token, dropout", 5, 0, 1, 0.5f, one, one, 8},
@@ -388,6 +391,9 @@ static void check()
         {"beyond 256", 2, 0, 1, 0.1f, over, over, 8},
         {"beyond 256, causal", 2, 1, 1, 0.1f, over, over, 8},
         {"long beside short, cross", 2, 0, 0, 0.1f, {300, 27, 5}, {40, 700, 3}, 8},
+        {"many blocks, causal", 64, 1, 1, 0.1f, many, many, 8},
+        {"many blocks, cross", 64, 0, 0, 0.1f, many, many_keys, 8},
+        {"many blocks, cross, reversed", 64, 0, 1, 0.1f, many_keys, many, 8},
         {"causal, fewer keys", 2, 1, 1, 0, {300, 20}, {70, 9}, 8},
         {"causal, more keys", 2, 1, 1, 0, {70, 9}, {300, 20}, 8},
         {"600 tokens", 2, 0, 1, 0.1f, long1, long1, 8},
