@@ -107,6 +107,13 @@ $(B)/gpu/%: tests/gpu/%.cu $(cuda_o) $(B)/libt5.a
 $(B)/gpu/%: $(B)/tests/gpu/%.o $(B)/libt5.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LD) -o $@ $^ -lcmocka $(LIBS)
+# Preloaded into programs, sanitised or not.
+$(B)/power/record.so: tests/power/record.c tests/power/power.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out $(SANFLAGS) -fopenmp,$(ALL_C)) -shared -o $@ $< -ldl -lpthread
+$(B)/power/%: $(B)/tests/power/%.o $(B)/libt5.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LD) -o $@ $^ $(LIBS)
 $(B)/bench/%: $(B)/tests/bench/%.o $(B)/libt5.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LD) -o $@ $^ $(LIBS)
@@ -129,7 +136,7 @@ check-recipes: deps ## run every recipe of pipelines/ on the demo's material
 	@B=$(B) RECIPES=all bash tests/run.sh
 
 .PHONY: units
-units: $(units) $(B)/bench/quality
+units: $(units) $(B)/bench/quality $(B)/power/replay $(B)/power/record.so
 
 check-gpu: all $(gpu_units) ## test the CUDA backend against the reference (a missing GPU is a failure)
 	@for t in $(gpu_units); do $$t || exit 1; done

@@ -1,7 +1,6 @@
 /* t5-quantize.c - a model in, the same model with other types out: quantised weights, bf16, f32,
  * adapters merged; or what that cost. The pass itself is io/quantize.c, the cost t5/compare.c. */
 /* SPDX-License-Identifier: MIT */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -223,11 +222,11 @@ static int open_inputs(struct run *r, struct t5_err *err)
 /* All outputs exist, or are known to be impossible, before the work begins. */
 static int open_outputs(struct run *r, struct t5_err *err)
 {
-    char shown[T5_ESCAPED];
     if (to_dir) {
-        r->made_dir = mkdir(to_dir, 0777) == 0;
-        if (!r->made_dir && errno != EEXIST)
-            return t5_fail_errno(err, "%s", t5_escape(shown, to_dir, strlen(to_dir)));
+        int made = t5_dir_make(to_dir, err);
+        if (made < 0)
+            return -1;
+        r->made_dir = made;
         if (t5_buf_printf(&r->weights_path, err, "%s/model.safetensors", to_dir))
             return -1;
         if (check_not_input(r, "--to-dir", r->weights_path.data, err))

@@ -204,14 +204,16 @@ int t5_atomic_patch(struct t5_atomic *file, int64_t at, const void *bytes, size_
     return 0;
 }
 
+/* The directory that path is a name in. */
 static int sync_directory(const char *path, struct t5_err *err)
 {
     char *dir = directory_of(path, err);
     if (!dir)
         return -1;
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
-    /* EINVAL: a file system without directory sync; there is nothing more to do there */
-    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL))
+    /* EINVAL: a file system without directory sync; EACCES: one that we may write and not read.
+     * There is nothing more to do there */
+    if (fd < 0 ? errno != EACCES : fsync(fd) != 0 && errno != EINVAL)
         rc = fail_at(err, dir);
     if (fd >= 0)
         close(fd);
@@ -291,13 +293,23 @@ static int lock_taken(int fd, const char *shown, struct t5_err *err)
     return t5_fail_as(err, T5_ENVIRONMENT, "%s: in use by pid %s", shown, pid[0] ? pid : "unknown");
 }
 
+int t5_dir_make(const char *dir, struct t5_err *err)
+{
+    if (mkdir(dir, 0777) != 0)
+        return errno == EEXIST ? 0 : fail_at(err, dir);
+    if (sync_directory(dir, err) == 0)
+        return 1;
+    rmdir(dir);
+    return -1;
+}
+
 int t5_dir_lock(int *out, const char *dir, struct t5_err *err)
 {
     char path[PATH_MAX], shown[T5_ESCAPED], pid[32];
     t5_escape(shown, dir, strlen(dir));
     *out = -1;
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
-        return t5_fail_errno(err, "%s", shown);
+    if (t5_dir_make(dir, err) < 0)
+        return -1;
     if (snprintf(path, sizeof path, "%s/.lock", dir) >= (int)sizeof path)
         return t5_fail_as(err, T5_ENVIRONMENT, "%s: name too long", shown);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);

@@ -37,7 +37,10 @@ int t5_atomic_sweep(const char *dir, struct t5_err *err) T5_MUST_CHECK;
 /* Whether both paths lead to one file or directory: an output that would take an input's place.
  * Devices and pipes are never one, nor is NULL. */
 int t5_same_file(const char *a, const char *b);
-/* Creates dir (one level) if needed and takes an exclusive flock on DIR/.lock for the process's
+/* Creates dir (one level) where it is missing, and has its name on the disk before anything is
+ * promised to be in it. 1: created; 0: it was there. */
+int t5_dir_make(const char *dir, struct t5_err *err) T5_MUST_CHECK;
+/* Makes dir if needed and takes an exclusive flock on DIR/.lock for the process's
  * life. T5_ENVIRONMENT "DIR: in use by pid N" where another run holds it. Returns the descriptor in
  * *fd. */
 int t5_dir_lock(int *fd, const char *dir, struct t5_err *err) T5_MUST_CHECK;

@@ -10,10 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "io/atomic.h"
 #include "io/crc32.h"
 
 /* ---- protobuf ---- */
@@ -158,8 +158,8 @@ int t5_event_file_open(struct t5_event_file **out, const char *dir, int64_t firs
     struct t5_event_file *f;
     struct t5_err ignored;
     *out = NULL;
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
-        return t5_fail_errno(err, "%s", dir);
+    if (t5_dir_make(dir, err) < 0)
+        return -1;
     f = t5_alloc_zeroed(1, sizeof *f, "an event file", err);
     if (!f)
         return -1;

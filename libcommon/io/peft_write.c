@@ -1,12 +1,10 @@
 /* peft_write.c - an adapter into a directory that PEFT opens, read back and compared before we say
  * so. */
 /* SPDX-License-Identifier: MIT */
-#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -111,10 +109,8 @@ int t5_adapter_save(const struct t5_adapter *a, const char *dir, struct t5_err *
     struct t5_buf config = {0}, weights_path = {0}, config_path = {0};
     struct t5_metadata metadata[3 + T5_TOKEN_SETTINGS];
     int n = 2 * a->n_modules, n_metadata = describe_base(metadata, a), rc = -1;
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST) {
-        char shown[T5_ESCAPED];
-        return t5_fail_errno(err, "%s", t5_escape(shown, dir, strlen(dir)));
-    }
+    if (t5_dir_make(dir, err) < 0)
+        return -1;
     if (list_tensors(&tensors, &names, a, err) == 0 && t5_peft_config_print(&config, a, err) == 0 &&
         t5_buf_printf(&weights_path, err, "%s/" T5_ADAPTER_WEIGHTS, dir) == 0 &&
         t5_buf_printf(&config_path, err, "%s/" T5_ADAPTER_CONFIG, dir) == 0 &&

@@ -1,10 +1,8 @@
 /* train_output.c - a run's output directory: the lock, the checkpoint to go on from, room for the
  * next ones, and the result. */
 /* SPDX-License-Identifier: MIT */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -18,9 +16,7 @@ int t5_train_best_dir(char path[PATH_MAX], const struct t5_train_run *run, int m
 {
     if (snprintf(path, PATH_MAX, "%s/best", run->options->output) >= PATH_MAX)
         return t5_fail_as(err, T5_ENVIRONMENT, "the output directory's name is too long");
-    if (make && mkdir(path, 0777) != 0 && errno != EEXIST)
-        return t5_fail_errno(err, "%s", path);
-    return 0;
+    return make && t5_dir_make(path, err) < 0 ? -1 : 0;
 }
 
 /* Temporary files of killed runs, where the best result is kept, too. */

@@ -140,6 +140,16 @@ static void size_limit(void **state)
     assert_int_equal(count_temporaries(), 0);
 }
 
+static void make_directory(void **state)
+{
+    (void)state;
+    struct t5_err err;
+    assert_int_equal(t5_dir_make(files_path("made"), &err), 1);
+    assert_int_equal(t5_dir_make(files_path("made"), &err), 0);
+    assert_int_equal(t5_dir_make(files_path("made/in/one"), &err), -1);
+    assert_int_equal(err.status, T5_ENVIRONMENT);
+}
+
 static void lock(void **state)
 {
     (void)state;
@@ -170,7 +180,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(old_or_new), cmocka_unit_test(sweep),
         cmocka_unit_test(remove_all), cmocka_unit_test(special_targets),
-        cmocka_unit_test(size_limit), cmocka_unit_test(lock),
+        cmocka_unit_test(size_limit), cmocka_unit_test(make_directory),
+        cmocka_unit_test(lock),
     };
     return cmocka_run_group_tests(tests, files_make, files_remove);
 }
