@@ -69,18 +69,24 @@ __device__ inline place find_place(const shape64 &s)
     place x;
     x.b = blockIdx.y;
     x.head = blockIdx.x;
-    x.q0 = load_early(s.q_offsets + x.b);
-    x.nq = load_early(s.q_offsets + x.b + 1);
-    x.k0 = load_early(s.k_offsets + x.b);
-    x.nk = load_early(s.k_offsets + x.b + 1);
-    x.record = s.record ? load_early(s.record + x.b) : 0;
-    x.nq -= x.q0, x.nk -= x.k0;
+    x.q0 = s.q_offsets[x.b];
+    x.nq = s.q_offsets[x.b + 1] - x.q0;
+    x.k0 = s.k_offsets[x.b];
+    x.nk = s.k_offsets[x.b + 1] - x.k0;
+    x.record = s.record ? s.record[x.b] : 0;
     return x;
 }
 
 __host__ __device__ inline int parts(int n, int each)
 {
     return (n + each - 1) / each;
+}
+
+/* Whether a block's first strip is beyond them. It looks at nk, too, so that both sides' offsets
+ * are asked for at once. */
+__device__ inline bool without_work(const place &at, int strips)
+{
+    return (int)(blockIdx.z * (blockDim.x / 32)) >= strips | at.nk < 0;
 }
 
 /* ---- shared memory: the bias table, then the tiles ---- */
@@ -237,19 +243,36 @@ __device__ inline int first_warp()
     return (threadIdx.x / 32 + blockIdx.x) & (blockDim.x / 32 - 1);
 }
 
-/* Rows 2g, 2g + 1 of a strip as A fragments for each 16 elements of HEAD; zeros beyond n. from: the
- * strip's first row, n: at least 1 */
-__device__ inline void load_strip(uint32_t (&a)[4][4], const bf16 *from, int ld, int n,
+/* Rows 2g, 2g + 1 of a strip as they lie in memory, chunks t and t + 4 */
+struct strip_rows {
+    uint4 row[2][2];
+};
+
+/* from: the strip's first row, n: at least 1; beyond it there is something of the last row. In two
+ * steps, so that other work has its place between the request and the answer. */
+__device__ inline strip_rows request_strip(const bf16 *from, int ld, int n, const lane_map &m)
+{
+    strip_rows x;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const bf16 *row = from + min(2 * m.g + r, n - 1) * ld;
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            x.row[r][half] = reinterpret_cast<const uint4 *>(row)[4 * half + m.t];
+    }
+    return x;
+}
+
+/* As left operands for each 16 elements of HEAD; zeros beyond n */
+__device__ inline void take_strip(uint32_t (&a)[4][4], const strip_rows &x, int n,
                                   const lane_map &m)
 {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        int row = 2 * m.g + r;
-        uint32_t there = row < n ? ~0u : 0;
-        const uint4 *chunk = reinterpret_cast<const uint4 *>(from + min(row, n - 1) * ld) + m.t;
+        uint32_t there = 2 * m.g + r < n ? ~0u : 0;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            uint4 w = chunk[4 * half];
+            const uint4 &w = x.row[r][half];
             a[2 * half][r] = w.x & there, a[2 * half][2 + r] = w.y & there;
             a[2 * half + 1][r] = w.z & there, a[2 * half + 1][2 + r] = w.w & there;
         }
@@ -375,7 +398,7 @@ __device__ inline void begin_scores(float (&x)[2][4], const float *bias, int str
     float2 second = *reinterpret_cast<const float2 *>(bias + 1);
     float near[5] = {first.x, first.y, second.x, second.y, bias[3]};
     EACH_ELEMENT(r, c)
-    AT(x, r, c) = near[c - r + 1];
+        AT(x, r, c) = near[c - r + 1];
 }
 
 /* Pairs are keys: those beyond nk to -inf */
@@ -383,7 +406,7 @@ __device__ inline void hide_keys(float (&x)[2][4], int pair, int nk, const lane_
 {
     int left = nk - STRIP * pair - 4 * m.t;
     EACH_ELEMENT(r, c)
-    AT(x, r, c) = c < left ? AT(x, r, c) : -INFINITY;
+        AT(x, r, c) = c < left ? AT(x, r, c) : -INFINITY;
 }
 
 /* t5_dropout_draw for keys 8 (key / 8) .. + 7, with the keys of the rounds at hand */

@@ -56,8 +56,7 @@ __device__ inline void backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)
     uint32_t words[2][2];
     if (DROP)
         draw_rows(words, s, at.record, STRIP * strip + 2 * m.g, at.head, STRIP * pair, m);
-    EACH_ELEMENT(r, c)
-    {
+    EACH_ELEMENT(r, c) {
         float p = exp2_fast(fmaf(AT(x, r, c), LOG2E, -rows.lse[r]));
         AT(x, r, c) =
             p * (DROP && dropped(words[r][c / 2], c, s) ? rows.less[2 * r] : AT(dp, r, c));
@@ -79,7 +78,7 @@ __global__ void __launch_bounds__(THREADS, 3)
     place at = find_place(s);
     int strips = parts(at.nq, STRIP), pairs = parts(at.nk, STRIP);
     int warps = blockDim.x / 32;
-    if ((int)blockIdx.z * warps >= strips)
+    if (without_work(at, strips))
         return;
     lane_map m = map_lanes();
     int width = s.heads * HEAD;
@@ -98,21 +97,28 @@ __global__ void __launch_bounds__(THREADS, 3)
         int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
         int whole = min(end_pair, at.nk / STRIP);
         int64_t row = at.q0 + STRIP * strip;
-        uint32_t rows_q[4][4], rows_dout[4][4];
-        query_rows rows = {};
+        strip_rows wanted_q = {}, wanted_dout = {}, wanted_out = {};
+        float wanted_lse[2] = {0, 0};
         if (strip < strips) {
-            load_strip(rows_q, q + row * ldq + at.head * HEAD, ldq, n, m);
-            load_strip(rows_dout, dout + row * width + at.head * HEAD, width, n, m);
-            uint32_t rows_out[4][4];
-            load_strip(rows_out, out + row * width + at.head * HEAD, width, n, m);
-            const float *first = lse + row * s.heads + at.head;
-            const float rows_lse[2] = {first[min(2 * m.g, n - 1) * s.heads],
-                                       first[min(2 * m.g + 1, n - 1) * s.heads]};
-            rows = query_statistics(statistics + STRIP * strip, rows_dout, rows_out, rows_lse, s, n,
-                                    m);
+            wanted_q = request_strip(q + row * ldq + at.head * HEAD, ldq, n, m);
+            wanted_dout = request_strip(dout + row * width + at.head * HEAD, width, n, m);
+            wanted_out = request_strip(out + row * width + at.head * HEAD, width, n, m);
+#pragma unroll
+            for (int r = 0; r < 2; r++)
+                wanted_lse[r] = lse[(row + min(2 * m.g + r, n - 1)) * s.heads + at.head];
         }
         if (first)
             fill_table(table, s, at.head, 1);
+        uint32_t rows_q[4][4], rows_dout[4][4];
+        query_rows rows = {};
+        if (strip < strips) {
+            uint32_t rows_out[4][4];
+            take_strip(rows_q, wanted_q, n, m);
+            take_strip(rows_dout, wanted_dout, n, m);
+            take_strip(rows_out, wanted_out, n, m);
+            rows = query_statistics(statistics + STRIP * strip, rows_dout, rows_out, wanted_lse, s,
+                                    n, m);
+        }
         float sum[8][4];
         clear(sum);
         for (int tile = 0; tile < end; tile++) {
@@ -179,13 +185,12 @@ __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4
         lse[i + 1] = __uint_as_float(w[2]), delta[i + 1] = __uint_as_float(w[3]);
     }
     EACH_ELEMENT(r, c)
-    AT(x, r, c) = exp2_fast(fmaf(AT(x, r, c), LOG2E, -lse[c]));
+        AT(x, r, c) = exp2_fast(fmaf(AT(x, r, c), LOG2E, -lse[c]));
     uint32_t words[4]; /* of each query, for the lane's two keys */
     if (DROP)
         share_draws(words, exchange, at.record, STRIP * pair + 4 * m.t, STRIP * strip + 2 * m.g,
                     at.head, s, m);
-    EACH_ELEMENT(r, c)
-    {
+    EACH_ELEMENT(r, c) {
         float p = AT(x, r, c), kept = DROP && dropped(words[c], r, s) ? 0 : p;
         AT(dp, r, c) = fmaf(kept, AT(dp, r, c), -p * delta[c]);
         AT(x, r, c) = kept;
@@ -220,14 +225,15 @@ __global__ void __launch_bounds__(THREADS, 3)
     place at = find_place(s);
     int strips = parts(at.nk, STRIP), pairs = parts(at.nq, STRIP);
     int warps = blockDim.x / 32;
-    if ((int)blockIdx.z * warps >= strips)
+    if (without_work(at, strips))
         return;
     lane_map m = map_lanes();
     int width = s.heads * HEAD;
     float *table = dynamic_shared<float>();
     const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
     uint32_t *exchange = dynamic_shared<uint32_t>() + s.table_bytes / 4;
-    statistics += at.head * statistics_rows + statistics_row(at.q0, at.b);
+    int statistic = (int)statistics_row(at.q0, at.b);
+    statistics += at.head * statistics_rows;
     tiles queries = {q + (int64_t)at.q0 * ldq + at.head * HEAD,
                      dout + (int64_t)at.q0 * width + at.head * HEAD,
                      ldq,
@@ -244,7 +250,7 @@ __global__ void __launch_bounds__(THREADS, 3)
         auto fetch = [&](int tile) {
             if (tile < queries.count) {
                 fetch_tile(queries, tile);
-                fetch_statistics(queries, statistics, tile, pairs * STRIP);
+                fetch_statistics(queries, statistics + statistic, tile, pairs * STRIP);
             }
             copy_commit();
         };
@@ -257,14 +263,17 @@ __global__ void __launch_bounds__(THREADS, 3)
         }
         int strip = group * warps + first_warp(), n = at.nk - STRIP * strip;
         int first_pair = strip >= strips ? pairs : s.causal ? strip : 0;
-        int64_t row = at.k0 + STRIP * strip;
-        uint32_t rows_k[4][4], rows_v[4][4];
+        int row = at.k0 + STRIP * strip;
+        strip_rows wanted_k = {}, wanted_v = {};
         if (strip < strips) {
-            load_strip(rows_k, k + row * ldk + at.head * HEAD, ldk, n, m);
-            load_strip(rows_v, v + row * ldv + at.head * HEAD, ldv, n, m);
+            wanted_k = request_strip(k + (int64_t)row * ldk + at.head * HEAD, ldk, n, m);
+            wanted_v = request_strip(v + (int64_t)row * ldv + at.head * HEAD, ldv, n, m);
         }
         if (first)
             fill_table(table, s, at.head, -1);
+        uint32_t rows_k[4][4], rows_v[4][4];
+        take_strip(rows_k, wanted_k, n, m);
+        take_strip(rows_v, wanted_v, n, m);
         float sum_k[8][4], sum_v[8][4];
         clear(sum_k);
         clear(sum_v);
@@ -284,8 +293,8 @@ __global__ void __launch_bounds__(THREADS, 3)
         }
         const float scale[2] = {s.keep, s.keep};
         if (strip < strips) {
-            store_strip(dk + row * lddk + at.head * HEAD, lddk, n, sum_k, scale, m);
-            store_strip(dv + row * lddv + at.head * HEAD, lddv, n, sum_v, scale, m);
+            store_strip(dk + (int64_t)row * lddk + at.head * HEAD, lddk, n, sum_k, scale, m);
+            store_strip(dv + (int64_t)row * lddv + at.head * HEAD, lddv, n, sum_v, scale, m);
         }
     }
 }

@@ -25,7 +25,7 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
                 hide_keys(x[j], 4 * tile + j, at.nk, m);
             multiply<0>(x[j], x[j][0], x[j][1], q, slot + j * PAIR_BYTES, m);
             EACH_ELEMENT(r, c)
-            top[r] = fmaxf(top[r], AT(x[j], r, c));
+                top[r] = fmaxf(top[r], AT(x[j], r, c));
         }
     top[0] = quad_max(top[0]);
     top[1] = quad_max(top[1]);
@@ -44,8 +44,7 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
 #pragma unroll
     for (int j = 0; j < 4; j++)
         if (WHOLE || 4 * tile + j < end) {
-            EACH_ELEMENT(r, c)
-            {
+            EACH_ELEMENT(r, c) {
                 AT(x[j], r, c) = exp2_fast(fmaf(AT(x[j], r, c), LOG2E, shift[r]));
                 rows.sum[r] += AT(x[j], r, c);
             }
@@ -54,7 +53,7 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
                 draw_rows(words, s, at.record, STRIP * strip + 2 * m.g, at.head,
                           TILE * tile + STRIP * j, m);
                 EACH_ELEMENT(r, c)
-                AT(x[j], r, c) = dropped(words[r][c / 2], c, s) ? 0 : AT(x[j], r, c);
+                    AT(x[j], r, c) = dropped(words[r][c / 2], c, s) ? 0 : AT(x[j], r, c);
             }
             uint32_t p[4];
             pack_left(p, x[j]);
@@ -93,7 +92,7 @@ __global__ void __launch_bounds__(THREADS, 3)
     place at = find_place(s);
     int strips = parts(at.nq, STRIP), pairs = parts(at.nk, STRIP);
     int warps = blockDim.x / 32;
-    if ((int)blockIdx.z * warps >= strips)
+    if (without_work(at, strips))
         return;
     lane_map m = map_lanes();
     float *table = dynamic_shared<float>();
@@ -108,12 +107,15 @@ __global__ void __launch_bounds__(THREADS, 3)
             fetch_first(keys, end, !first);
         int strip = group * warps + first_warp();
         int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
-        uint32_t rows_q[4][4];
+        int n = at.nq - STRIP * strip;
+        strip_rows wanted = {};
         if (strip < strips)
-            load_strip(rows_q, q + (int64_t)(at.q0 + STRIP * strip) * ldq + at.head * HEAD, ldq,
-                       at.nq - STRIP * strip, m);
+            wanted = request_strip(q + (int64_t)(at.q0 + STRIP * strip) * ldq + at.head * HEAD, ldq,
+                                   n, m);
         if (first)
             fill_table(table, s, at.head, 1);
+        uint32_t rows_q[4][4];
+        take_strip(rows_q, wanted, n, m);
         float sum[8][4];
         softmax_rows rows = {{-INFINITY, -INFINITY}, {0, 0}};
         clear(sum);

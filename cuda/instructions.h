@@ -106,15 +106,6 @@ __device__ inline uint4 load_once(const void *p)
     return v;
 }
 
-/* A word that no kernel writes meanwhile. volatile: is asked for where it stands, not where it is
- * first needed. */
-__device__ inline int32_t load_early(const void *p)
-{
-    int32_t v;
-    asm volatile("ld.global.nc.b32 %0, [%1];" : "=r"(v) : "l"(p));
-    return v;
-}
-
 /* Into L2: the 128 bytes around p; `bytes`, a multiple of 16, from p on (sm_90). */
 __device__ inline void prefetch_line(const void *p)
 {
