@@ -56,7 +56,7 @@ struct shape64 { /* what the kernels take of a t5_attention */
     int slots;                           /* of the ring: 2 or 4 */
     uint32_t site, threshold;            /* 16 bits below the upper 16 of threshold drop */
     uint32_t keys[T5_DROPOUT_ROUNDS][2]; /* of each Philox round: as constants they cost nothing */
-    float keep, kept;                    /* 1 / (1 - p), 1 - p */
+    float keep, kept, log_keep;          /* 1 / (1 - p), 1 - p, log2(keep) */
 };
 
 struct place { /* a block's work */
@@ -285,23 +285,25 @@ __device__ inline uint32_t pack(float low, float high)
     return *reinterpret_cast<uint32_t *>(&x);
 }
 
-/* 16 rows x HEAD of sums, times scale of each row. Neighbouring lanes exchange words, so that four
- * lanes write 32 bytes of a row at once. */
+/* Rows 2g, 2g + 1 of 16 rows x HEAD of sums, to row 0 of `to` on. Neighbouring lanes exchange
+ * words, so that four lanes write 32 bytes of a row at once. */
 __device__ inline void store_strip(bf16 *to, int ld, int n, const float (&sum)[8][4],
-                                   const float (&scale)[2], const lane_map &m)
+                                   const lane_map &m)
 {
     bool odd = m.t & 1;
+    uint32_t place = 16 * (m.t & 1) + 8 * (m.t / 2);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         int row = 2 * m.g + r;
-        uint2 *chunk = reinterpret_cast<uint2 *>(to + row * ld) + 2 * (m.t & 1) + m.t / 2;
+        char *bytes = reinterpret_cast<char *>(to + row * ld) + place;
 #pragma unroll
         for (int i = 0; i < 8; i += 2) {
-            uint32_t x = pack(sum[i][2 * r] * scale[r], sum[i][2 * r + 1] * scale[r]);
-            uint32_t y = pack(sum[i + 1][2 * r] * scale[r], sum[i + 1][2 * r + 1] * scale[r]);
+            uint32_t x = pack(sum[i][2 * r], sum[i][2 * r + 1]);
+            uint32_t y = pack(sum[i + 1][2 * r], sum[i + 1][2 * r + 1]);
             uint32_t got = __shfl_xor_sync(~0u, odd ? x : y, 1);
+            uint2 two = odd ? make_uint2(got, y) : make_uint2(x, got);
             if (row < n)
-                chunk[2 * i] = odd ? make_uint2(got, y) : make_uint2(x, got);
+                *reinterpret_cast<uint2 *>(bytes + 16 * i) = two;
         }
     }
 }
@@ -484,6 +486,7 @@ static inline shape64 shape_of(const t5_attention *shape)
     s.threshold = threshold << 16;
     s.keep = t5_dropout_keep(shape->dropout.p);
     s.kept = (float)(65536 - threshold) / 65536;
+    s.log_keep = log2f(s.keep);
     return s;
 }
 

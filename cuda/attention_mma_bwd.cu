@@ -7,8 +7,8 @@
 
 /* ---- backward: dq, and what dk and dv need of each query ---- */
 
-/* Statistics of the queries of a head: (lse x log2(e), delta = dout . out / keep), each sequence
- * from a multiple of 16 */
+/* Statistics of the queries of a head: (lse in base 2 less log2(keep), so that weights come out
+ * times keep; delta = dout . out / keep), each sequence from a multiple of 16 */
 __host__ __device__ inline int64_t statistics_row(int64_t q0, int64_t b)
 {
     return (q0 + STRIP - 1) / STRIP * STRIP + b * STRIP; /* >= where the last one's strips end */
@@ -19,28 +19,29 @@ struct query_rows { /* a lane's two rows */
     float less[4]; /* -delta of each twice: where a product begins */
 };
 
-/* Both to `to` (STRIP rows) too. o: the strip of out; lse: its first row's. Rows beyond n: no
- * weight at all */
+/* Both to `to` (STRIP rows), too, if store. o: the strip of out; lse: its first row's. Rows beyond
+ * n: no weight at all */
 __device__ inline query_rows query_statistics(float2 *to, const uint32_t (&dout)[4][4],
                                               const uint32_t (&o)[4][4], const float (&lse)[2],
-                                              const shape64 &s, int n, const lane_map &m)
+                                              const shape64 &s, int n, bool store,
+                                              const lane_map &m)
 {
     query_rows rows;
     float product[2];
     row_products(product, dout, o, m);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        rows.lse[r] = 2 * m.g + r < n ? lse[r] * LOG2E : INFINITY;
+        rows.lse[r] = 2 * m.g + r < n ? fmaf(lse[r], LOG2E, -s.log_keep) : INFINITY;
         rows.less[2 * r] = rows.less[2 * r + 1] = -product[r] * s.kept;
     }
-    if (m.t == 0)
+    if (store && m.t == 0)
         *reinterpret_cast<float4 *>(to + 2 * m.g) =
             make_float4(rows.lse[0], -rows.less[0], rows.lse[1], -rows.less[2]);
     return rows;
 }
 
-/* One pair of keys into dq / keep: ds / keep = drop(p) dp - p delta / keep. EDGE: it may hold keys
- * beyond the sequence. */
+/* One pair of keys into dq: ds = keep p (dp or, where dropped, 0, less delta / keep). EDGE: it may
+ * hold keys beyond the sequence. */
 template <bool DROP, bool EDGE>
 __device__ inline void backward_keys_pair(float (&dq)[8][4], const uint32_t (&q)[4][4],
                                           const uint32_t (&dout)[4][4], const query_rows &rows,
@@ -93,32 +94,28 @@ __global__ void __launch_bounds__(THREADS, 3)
             s.causal && !resident ? min(keys.count, parts((group + 1) * warps, 4)) : keys.count;
         if (load)
             fetch_first(keys, end, !first);
-        int strip = group * warps + first_warp(), n = at.nq - STRIP * strip;
-        int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
+        int strip = group * warps + first_warp();
+        bool mine = strip < strips; /* or this warp looks on */
+        strip = min(strip, strips - 1);
+        int end_pair = !mine ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
         int whole = min(end_pair, at.nk / STRIP);
-        int64_t row = at.q0 + STRIP * strip;
-        strip_rows wanted_q = {}, wanted_dout = {}, wanted_out = {};
-        float wanted_lse[2] = {0, 0};
-        if (strip < strips) {
-            wanted_q = request_strip(q + row * ldq + at.head * HEAD, ldq, n, m);
-            wanted_dout = request_strip(dout + row * width + at.head * HEAD, width, n, m);
-            wanted_out = request_strip(out + row * width + at.head * HEAD, width, n, m);
+        int row = at.q0 + STRIP * strip, n = at.nq - STRIP * strip;
+        int64_t place = (int64_t)row * width + at.head * HEAD;
+        strip_rows wanted_q = request_strip(q + (int64_t)row * ldq + at.head * HEAD, ldq, n, m);
+        strip_rows wanted_dout = request_strip(dout + place, width, n, m);
+        strip_rows wanted_out = request_strip(out + place, width, n, m);
+        float wanted_lse[2];
 #pragma unroll
-            for (int r = 0; r < 2; r++)
-                wanted_lse[r] = lse[(row + min(2 * m.g + r, n - 1)) * s.heads + at.head];
-        }
+        for (int r = 0; r < 2; r++)
+            wanted_lse[r] = lse[(int64_t)(row + min(2 * m.g + r, n - 1)) * s.heads + at.head];
         if (first)
             fill_table(table, s, at.head, 1);
-        uint32_t rows_q[4][4], rows_dout[4][4];
-        query_rows rows = {};
-        if (strip < strips) {
-            uint32_t rows_out[4][4];
-            take_strip(rows_q, wanted_q, n, m);
-            take_strip(rows_dout, wanted_dout, n, m);
-            take_strip(rows_out, wanted_out, n, m);
-            rows = query_statistics(statistics + STRIP * strip, rows_dout, rows_out, wanted_lse, s,
-                                    n, m);
-        }
+        uint32_t rows_q[4][4], rows_dout[4][4], rows_out[4][4];
+        take_strip(rows_q, wanted_q, n, m);
+        take_strip(rows_dout, wanted_dout, n, m);
+        take_strip(rows_out, wanted_out, n, m);
+        query_rows rows = query_statistics(statistics + STRIP * strip, rows_dout, rows_out,
+                                           wanted_lse, s, n, mine, m);
         float sum[8][4];
         clear(sum);
         for (int tile = 0; tile < end; tile++) {
@@ -135,9 +132,8 @@ __global__ void __launch_bounds__(THREADS, 3)
                 backward_keys_pair<DROP, true>(sum, rows_q, rows_dout, rows, address, strip, whole,
                                                bias, at, s, m);
         }
-        const float scale[2] = {s.keep, s.keep};
-        if (strip < strips)
-            store_strip(dq + row * lddq + at.head * HEAD, lddq, n, sum, scale, m);
+        if (mine)
+            store_strip(dq + (int64_t)row * lddq + at.head * HEAD, lddq, n, sum, m);
     }
 }
 
@@ -163,7 +159,7 @@ __device__ inline void share_draws(uint32_t (&words)[4], uint32_t *exchange, uin
     __syncwarp();
 }
 
-/* One pair of queries into dk / keep and dv / keep */
+/* One pair of queries into dk and dv */
 template <bool DROP>
 __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4],
                                              const uint32_t (&k)[4][4], const uint32_t (&v)[4][4],
@@ -261,14 +257,13 @@ __global__ void __launch_bounds__(THREADS, 3)
             for (int i = 0; i < s.slots - 1; i++)
                 fetch(begin + i);
         }
-        int strip = group * warps + first_warp(), n = at.nk - STRIP * strip;
-        int first_pair = strip >= strips ? pairs : s.causal ? strip : 0;
-        int row = at.k0 + STRIP * strip;
-        strip_rows wanted_k = {}, wanted_v = {};
-        if (strip < strips) {
-            wanted_k = request_strip(k + (int64_t)row * ldk + at.head * HEAD, ldk, n, m);
-            wanted_v = request_strip(v + (int64_t)row * ldv + at.head * HEAD, ldv, n, m);
-        }
+        int strip = group * warps + first_warp();
+        bool mine = strip < strips;
+        strip = min(strip, strips - 1);
+        int first_pair = !mine ? pairs : s.causal ? strip : 0;
+        int row = at.k0 + STRIP * strip, n = at.nk - STRIP * strip;
+        strip_rows wanted_k = request_strip(k + (int64_t)row * ldk + at.head * HEAD, ldk, n, m);
+        strip_rows wanted_v = request_strip(v + (int64_t)row * ldv + at.head * HEAD, ldv, n, m);
         if (first)
             fill_table(table, s, at.head, -1);
         uint32_t rows_k[4][4], rows_v[4][4];
@@ -291,10 +286,9 @@ __global__ void __launch_bounds__(THREADS, 3)
                 address += PAIR_BYTES;
             }
         }
-        const float scale[2] = {s.keep, s.keep};
-        if (strip < strips) {
-            store_strip(dk + (int64_t)row * lddk + at.head * HEAD, lddk, n, sum_k, scale, m);
-            store_strip(dv + (int64_t)row * lddv + at.head * HEAD, lddv, n, sum_v, scale, m);
+        if (mine) {
+            store_strip(dk + (int64_t)row * lddk + at.head * HEAD, lddk, n, sum_k, m);
+            store_strip(dv + (int64_t)row * lddv + at.head * HEAD, lddv, n, sum_v, m);
         }
     }
 }

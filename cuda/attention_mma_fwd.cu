@@ -63,24 +63,25 @@ __device__ inline void forward_tile(float (&out)[8][4], softmax_rows &rows,
         }
 }
 
-__device__ inline void forward_store(bf16 *out, float *lse, const float (&sum)[8][4],
+__device__ inline void forward_store(bf16 *out, float *lse, float (&sum)[8][4],
                                      const softmax_rows &rows, int strip, const place &at,
                                      const shape64 &s, const lane_map &m)
 {
-    int64_t first = at.q0 + STRIP * strip;
-    int width = s.heads * HEAD;
-    int n = at.nq - STRIP * strip;
-    float scale[2];
+    int first = at.q0 + STRIP * strip, width = s.heads * HEAD, n = at.nq - STRIP * strip;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         float total = quad_sum(rows.sum[r]);
-        scale[r] = total > 0 ? __fdividef(s.keep, total)
-                   : at.nk   ? total
-                             : 0; /* NaN stays, no keys give 0 */
+        float scale = total > 0 ? __fdividef(s.keep, total)
+                      : at.nk   ? total
+                                : 0; /* NaN stays, no keys give 0 */
         if (lse && m.t == 0 && 2 * m.g + r < n)
-            lse[(first + 2 * m.g + r) * s.heads + at.head] = rows.top[r] + logf(total);
+            lse[(int64_t)(first + 2 * m.g + r) * s.heads + at.head] =
+                fmaf(log2_fast(total), 1 / LOG2E, rows.top[r]);
+#pragma unroll
+        for (int i = 0; i < 16; i++)
+            sum[i / 2][2 * r + i % 2] *= scale;
     }
-    store_strip(out + first * width + at.head * HEAD, width, n, sum, scale, m);
+    store_strip(out + (int64_t)first * width + at.head * HEAD, width, n, sum, m);
 }
 
 /* A block: one (sequence, head), every gridDim.z-th group of four strips of its queries */
@@ -106,12 +107,12 @@ __global__ void __launch_bounds__(THREADS, 3)
         if (load)
             fetch_first(keys, end, !first);
         int strip = group * warps + first_warp();
-        int end_pair = strip >= strips ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
+        bool mine = strip < strips; /* or this warp looks on */
+        strip = min(strip, strips - 1);
+        int end_pair = !mine ? 0 : s.causal ? min(pairs, strip + 1) : pairs;
         int n = at.nq - STRIP * strip;
-        strip_rows wanted = {};
-        if (strip < strips)
-            wanted = request_strip(q + (int64_t)(at.q0 + STRIP * strip) * ldq + at.head * HEAD, ldq,
-                                   n, m);
+        strip_rows wanted =
+            request_strip(q + (int64_t)(at.q0 + STRIP * strip) * ldq + at.head * HEAD, ldq, n, m);
         if (first)
             fill_table(table, s, at.head, 1);
         uint32_t rows_q[4][4];
@@ -130,7 +131,7 @@ __global__ void __launch_bounds__(THREADS, 3)
                 forward_tile<DROP, false>(sum, rows, rows_q, slot, strip, tile, end_pair, bias, at,
                                           s, m);
         }
-        if (strip < strips)
+        if (mine)
             forward_store(out, lse, sum, rows, strip, at, s, m);
     }
 }

@@ -126,4 +126,12 @@ __device__ inline float exp2_fast(float x)
     return y;
 }
 
+/* log2(x) to 2^-22 */
+__device__ inline float log2_fast(float x)
+{
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 #endif
