@@ -170,8 +170,8 @@ __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4
     float x[2][4], dp[2][4];
     begin_scores(x, bias, strip, pair, s);
     clear(dp);
-    multiply<0>(x, x[0], x[1], k, queries, m);
     multiply<1>(dp, dp[0], dp[1], v, queries, m);
+    multiply<0>(x, x[0], x[1], k, queries, m);
     float lse[4], delta[4];
 #pragma unroll
     for (int i = 0; i < 4; i += 2) {
@@ -195,10 +195,11 @@ __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4
     pack_left(p, x);
     pack_left(ds, dp);
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4; i++)
         multiply_add<1>(dv, p, i, queries, m);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
         multiply_add<0>(dk, ds, i, queries, m);
-    }
 }
 
 /* The statistics that go with a tile of queries, n in all: behind each pair of them */
