@@ -29,6 +29,26 @@ bool t5_cuda_failed(t5_device *dev, cudaError_t rc, const char *what)
     return true;
 }
 
+static int out_of_memory(t5_err *err, t5_device *dev, size_t bytes, const char *what)
+{
+    t5_fail_as(err, T5_ENVIRONMENT, "cuda:%d: out of memory (asked %zu bytes for %s, %lld %s)",
+               dev->index, bytes, what, (long long)t5_cuda_memory_free(dev),
+               dev->max_memory ? "left by --max-memory" : "free");
+    err->out_of_memory = 1;
+    return -1;
+}
+
+bool t5_cuda_no_room(t5_device *dev, void **out, size_t bytes, const char *what)
+{
+    cudaError_t rc = cudaMalloc(out, bytes);
+    if (rc != cudaErrorMemoryAllocation)
+        return t5_cuda_failed(dev, rc, what);
+    cudaGetLastError(); /* an allocation that failed leaves the device usable */
+    if (!dev->failure.text[0])
+        out_of_memory(&dev->failure, dev, bytes, what);
+    return true;
+}
+
 bool t5_cuda_may_grow(t5_device *dev)
 {
     dev->moved++;
@@ -49,7 +69,7 @@ float *t5_cuda_scratch(t5_device *dev, size_t bytes)
     cudaFree(dev->scratch);
     dev->scratch = nullptr;
     dev->scratch_bytes = 0;
-    if (t5_cuda_failed(dev, cudaMalloc(&dev->scratch, bytes), "scratch"))
+    if (t5_cuda_no_room(dev, (void **)&dev->scratch, bytes, "scratch"))
         return nullptr;
     dev->scratch_bytes = bytes;
     return dev->scratch;
@@ -199,10 +219,7 @@ int t5_cuda_alloc(t5_device *dev, void **out, size_t bytes, const char *what, t5
     if ((int64_t)bytes <= left && cudaMalloc(out, bytes ? bytes : 1) == cudaSuccess)
         return 0;
     cudaGetLastError(); /* an allocation that failed leaves the device usable */
-    return t5_fail_as(err, T5_ENVIRONMENT,
-                      "cuda:%d: out of memory (asked %zu bytes for %s, %lld %s)", dev->index, bytes,
-                      what, (long long)t5_cuda_memory_free(dev),
-                      dev->max_memory ? "left by --max-memory" : "free");
+    return out_of_memory(err, dev, bytes, what);
 }
 
 static void cuda_release(t5_device *dev, void *p)
@@ -250,13 +267,26 @@ void t5_cuda_upload(t5_device *dev, void *dst, const void *host, size_t bytes)
     }
 }
 
-static int cuda_sync(t5_device *dev, t5_err *err)
+static int cuda_check(t5_device *dev, t5_err *err)
 {
-    t5_cuda_failed(dev, cudaStreamSynchronize(dev->stream), "running");
     if (!dev->failure.text[0])
         return 0;
     *err = dev->failure;
     return -1;
+}
+
+static int cuda_sync(t5_device *dev, t5_err *err)
+{
+    t5_cuda_failed(dev, cudaStreamSynchronize(dev->stream), "running");
+    return cuda_check(dev, err);
+}
+
+static int cuda_recover(t5_device *dev, t5_err *err)
+{
+    if (dev->failure.out_of_memory)
+        dev->failure = {};
+    t5_cuda_fp8_left(dev, nullptr, nullptr, 0, 0, 0); /* nobody will read what was left */
+    return cuda_sync(dev, err);
 }
 
 static int cuda_download(t5_device *dev, void *host, const void *src, size_t bytes, t5_err *err)
@@ -289,10 +319,7 @@ static int cuda_fetch(t5_device *dev, void *host, size_t bytes, int slot, t5_err
 {
     t5_cuda_failed(dev, cudaEventSynchronize(dev->later_done[slot]), "running");
     memcpy(host, dev->later + slot * T5_LATER_BYTES, bytes);
-    if (!dev->failure.text[0])
-        return 0;
-    *err = dev->failure;
-    return -1;
+    return cuda_check(dev, err);
 }
 
 static void cuda_zero(t5_device *dev, void *dst, size_t bytes)
@@ -314,6 +341,8 @@ const struct t5_backend t5_backend_cuda = {
     .fetch = cuda_fetch,
     .zero = cuda_zero,
     .sync = cuda_sync,
+    .check = cuda_check,
+    .recover = cuda_recover,
     .memory_free = t5_cuda_memory_free,
     .memory_own = cuda_memory_own,
     .weight_freeze = t5_cuda_weight_freeze,

@@ -57,6 +57,8 @@ struct t5_device {
 
 /* Keeps the first failure; returns whether rc is one. */
 bool t5_cuda_failed(t5_device *dev, cudaError_t rc, const char *what);
+/* Scratch of an operator: whether there was none, which recover forgets. */
+bool t5_cuda_no_room(t5_device *dev, void **out, size_t bytes, const char *what);
 /* Ends every launcher: the launch itself, not its completion. */
 #define T5_LAUNCHED(dev) t5_cuda_failed(dev, cudaGetLastError(), __func__)
 /* kernel<<<grid, block, shared, stream>>>(args...) */

@@ -120,7 +120,7 @@ static t5_fp8_rows room(t5_device *dev, int64_t n, int64_t cols)
         cudaFree(dev->rows8);
         dev->rows8 = nullptr;
         dev->rows8_bytes = 0;
-        if (t5_cuda_failed(dev, cudaMalloc(&dev->rows8, bytes), "8-bit activations"))
+        if (t5_cuda_no_room(dev, &dev->rows8, bytes, "8-bit activations"))
             return {nullptr, nullptr};
         dev->rows8_bytes = bytes;
     }

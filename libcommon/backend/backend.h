@@ -8,7 +8,7 @@
  *   stands for the device's activation type (float on ref and cpu; on cuda the compute type); `ld`
  *   is the distance between rows in elements.
  * - Work is queued in order; nothing allocates, synchronises or returns a status. The device keeps
- *   its first failure and `sync` and `download` report it.
+ *   its first failure and `sync`, `download` and `check` report it; `recover` forgets some.
  * - Results do not depend on thread count, and row i of a product does not depend on which
  *   other rows stand beside it.
  * - Outputs are overwritten unless the comment says "added to". Outputs do not overlap inputs
@@ -181,6 +181,11 @@ struct t5_backend {
     int (*fetch)(struct t5_device *dev, void *host, size_t bytes, int slot, struct t5_err *err);
     void (*zero)(struct t5_device *dev, void *dst, size_t bytes);
     int (*sync)(struct t5_device *dev, struct t5_err *err);
+    /* Whether anything has failed as far as is known without waiting; 0: nothing has. */
+    int (*check)(struct t5_device *dev, struct t5_err *err);
+    /* Where the first failure was one of memory, waits for what is queued and forgets it: the device
+     * goes on, and what was queued since the failure has left nothing of use. -1: another failure. */
+    int (*recover)(struct t5_device *dev, struct t5_err *err);
     /* Bytes that can still be had, max_memory considered. */
     int64_t (*memory_free)(struct t5_device *dev);
     /* Bytes the backend takes for itself, for the memory plan: *now, what it has taken by opening

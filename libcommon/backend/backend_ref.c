@@ -9,6 +9,15 @@
 #include "base/buf.h"
 #include "base/memory.h"
 
+static void starve(struct t5_device *dev)
+{
+    const char *bytes = getenv("T5_REF_ALLOC"), *scratch = getenv("T5_REF_SCRATCH");
+    char *end;
+    dev->most_bytes = bytes ? strtoull(bytes, NULL, 10) : SIZE_MAX;
+    dev->calls_left = scratch ? strtoll(scratch, &end, 10) : INT64_MAX;
+    dev->most_tokens = scratch && *end == ':' ? strtoll(end + 1, NULL, 10) : INT64_MAX;
+}
+
 static int ref_open(struct t5_device **out, const struct t5_device_options *options,
                     struct t5_err *err)
 {
@@ -16,6 +25,7 @@ static int ref_open(struct t5_device **out, const struct t5_device_options *opti
     if (!*out)
         return -1;
     (*out)->max_memory = options->max_memory;
+    starve(*out);
     return 0;
 }
 
@@ -33,9 +43,8 @@ static size_t ref_activation_size(const struct t5_device *dev)
 static int ref_alloc(struct t5_device *dev, void **out, size_t bytes, const char *what,
                      struct t5_err *err)
 {
-    (void)dev;
     size_t rounded = (bytes + 256) & ~(size_t)255;
-    *out = rounded < bytes ? NULL : aligned_alloc(256, rounded);
+    *out = rounded < bytes || bytes > dev->most_bytes ? NULL : aligned_alloc(256, rounded);
     return *out ? 0 : t5_fail_memory(err, bytes, what);
 }
 
@@ -58,6 +67,13 @@ static int ref_sync(struct t5_device *dev, struct t5_err *err)
         return 0;
     *err = dev->failure;
     return -1;
+}
+
+static int ref_recover(struct t5_device *dev, struct t5_err *err)
+{
+    if (dev->failure.out_of_memory)
+        dev->failure = (struct t5_err){0};
+    return ref_sync(dev, err);
 }
 
 static int ref_download(struct t5_device *dev, void *host, const void *src, size_t bytes,
@@ -285,6 +301,8 @@ const struct t5_backend t5_backend_ref = {
     .download = ref_download,
     .zero = ref_zero,
     .sync = ref_sync,
+    .check = ref_sync, /* nothing runs behind the host's back */
+    .recover = ref_recover,
     .memory_free = ref_memory_free,
     .memory_own = ref_memory_own,
     .weight_freeze = ref_weight_freeze,

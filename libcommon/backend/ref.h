@@ -9,6 +9,11 @@
 struct t5_device {
     int64_t max_memory;    /* 0: none */
     struct t5_err failure; /* the first one; text[0] == 0: none */
+    /* For tests of memory that runs out, by the environment: T5_REF_ALLOC=BYTES, no allocation is
+     * larger; T5_REF_SCRATCH=CALLS:TOKENS, after so many calls an attention of more query tokens
+     * finds no scratch, as on a card that another program has filled. */
+    size_t most_bytes;
+    int64_t calls_left, most_tokens;
 };
 
 struct t5_weight {

@@ -64,7 +64,8 @@ void ref_attention_fwd(struct t5_device *dev, act *out, float *lse, const act *q
                        const struct t5_attention *s)
 {
     int64_t width = s->heads * s->d_kv;
-    double *p = malloc((size_t)(s->k_pack->longest + 1) * sizeof *p);
+    int starved = dev->calls_left-- <= 0 && s->q_pack->n_tokens > dev->most_tokens;
+    double *p = starved ? NULL : malloc((size_t)(s->k_pack->longest + 1) * sizeof *p);
     if (!p) {
         t5_fail_memory(&dev->failure, (size_t)s->k_pack->longest * sizeof *p, "attention");
         return;

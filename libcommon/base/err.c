@@ -13,7 +13,7 @@
 static int fail_v(struct t5_err *err, enum t5_status status, const char *fmt, va_list ap)
 {
     err->status = status;
-    err->skippable = 0;
+    err->skippable = err->out_of_memory = 0;
     vsnprintf(err->text, sizeof err->text, fmt, ap);
     return -1;
 }
@@ -50,7 +50,9 @@ int t5_fail_errno(struct t5_err *err, const char *fmt, ...)
 
 int t5_fail_memory(struct t5_err *err, size_t bytes, const char *what)
 {
-    return t5_fail_as(err, T5_ENVIRONMENT, "out of memory (asked %zu bytes for %s)", bytes, what);
+    t5_fail_as(err, T5_ENVIRONMENT, "out of memory (asked %zu bytes for %s)", bytes, what);
+    err->out_of_memory = 1;
+    return -1;
 }
 
 int t5_err_at(struct t5_err *err, const char *fmt, ...)

@@ -23,6 +23,7 @@ enum t5_status {
 struct t5_err {
     enum t5_status status;
     int skippable; /* 1: one bad record; the reader can go on with the next */
+    int out_of_memory; /* 1: with less to hold the same may go well */
     char text[401];
 };
 
@@ -34,7 +35,7 @@ int t5_fail(struct t5_err *err, const char *fmt, ...) T5_PRINTF(2, 3); /* bad in
 int t5_fail_as(struct t5_err *err, enum t5_status status, const char *fmt, ...) T5_PRINTF(3, 4);
 /* T5_ENVIRONMENT, with ": " and strerror(errno) appended. */
 int t5_fail_errno(struct t5_err *err, const char *fmt, ...) T5_PRINTF(2, 3);
-/* T5_ENVIRONMENT, "out of memory (asked BYTES bytes for WHAT)". */
+/* T5_ENVIRONMENT and out_of_memory, "out of memory (asked BYTES bytes for WHAT)". */
 int t5_fail_memory(struct t5_err *err, size_t bytes, const char *what);
 
 /* Puts "PLACE: " in front of the text already there. Returns -1. */

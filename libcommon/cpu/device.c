@@ -70,6 +70,13 @@ static int cpu_sync(struct t5_device *dev, struct t5_err *err)
     return -1;
 }
 
+static int cpu_recover(struct t5_device *dev, struct t5_err *err)
+{
+    if (dev->failure.out_of_memory)
+        dev->failure = (struct t5_err){0};
+    return cpu_sync(dev, err);
+}
+
 static int cpu_download(struct t5_device *dev, void *host, const void *src, size_t bytes,
                         struct t5_err *err)
 {
@@ -123,6 +130,8 @@ const struct t5_backend t5_backend_cpu = {
     .download = cpu_download,
     .zero = cpu_zero,
     .sync = cpu_sync,
+    .check = cpu_sync, /* nothing runs behind the host's back */
+    .recover = cpu_recover,
     .memory_free = cpu_memory_free,
     .memory_own = cpu_memory_own,
     .weight_freeze = cpu_weight_freeze,

@@ -144,7 +144,7 @@ int t5_model_queue(struct t5_model *m, const struct t5_batch *batch, const struc
     loss(m, pass->loss_scale, pass->label_smoothing, 1);
     m->ops->sum(m->dev, loss_sum, m->ws.nll, m->ws.dst.pack.n_tokens, !first);
     t5_backward(&run);
-    return 0;
+    return m->ops->check(m->dev, err);
 }
 
 int t5_model_train(struct t5_model *m, const struct t5_batch *batch, const struct t5_pass *pass,

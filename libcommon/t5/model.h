@@ -99,7 +99,8 @@ struct t5_pass {
     uint64_t seed, epoch; /* key the draws */
 };
 /* Adds the gradients of this (micro-)batch to t5_model_grads and the sum of its token losses to
- * *loss, on the device; `first` sets that instead. Waits for nothing: the batch may go at once. */
+ * *loss, on the device; `first` sets that instead. Waits for nothing: the batch may go at once. What
+ * has failed by then, memory that an operator lacked above all, is told. */
 int t5_model_queue(struct t5_model *model, const struct t5_batch *batch, const struct t5_pass *pass,
                    double *loss, int first, struct t5_err *err) T5_MUST_CHECK;
 /* The same, waiting for the sum, which goes to the host. */

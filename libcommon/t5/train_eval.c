@@ -24,8 +24,8 @@ static int measure(struct t5_train_run *run, struct t5_eval_report *r, struct t5
         return rc;
     r->judged = 1;
     rc = t5_judge_run(run->judge, &r->rouge, run->model, t5_train_run_is_lora(run),
-                      &run->plan.limits, run->hooks->stop, err);
-    if (rc >= 0 && t5_model_reserve(run->model, &run->plan.limits, err))
+                      t5_trainer_limits(run->trainer), run->hooks->stop, err);
+    if (rc >= 0 && t5_trainer_reserve(run->trainer, err))
         return -1;
     return rc;
 }
@@ -70,6 +70,7 @@ int t5_train_evaluate(struct t5_train_run *run, struct t5_err *err)
     int rc = measure(run, &r, err);
     if (rc <= 0)
         return rc;
+    at = t5_trainer_position(run->trainer); /* memory may have run out there */
     at.evaluated = at.step;
     if (run->options->best && keep_best(run, &at, &r, err))
         return -1;

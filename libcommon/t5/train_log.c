@@ -192,6 +192,16 @@ void t5_train_log_eval(struct t5_train_log *log, const struct t5_eval_report *r)
     put_eval_scalars(log, r);
 }
 
+void t5_train_log_cut(struct t5_train_log *log, int64_t step, int64_t pass_tokens)
+{
+    char text[160];
+    int n = snprintf(text, sizeof text,
+                     "{\"event\":\"out_of_memory\",\"step\":%lld,\"micro_tokens\":%lld,"
+                     "\"seconds\":%.3f}\n",
+                     (long long)step, (long long)pass_tokens, t5_now() - log->started);
+    put(log, text, (size_t)n);
+}
+
 void t5_train_log_end(struct t5_train_log *log, const char *event, int64_t step)
 {
     char text[128];

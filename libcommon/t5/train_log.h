@@ -48,6 +48,8 @@ struct t5_eval_report {
     int best;                  /* better than all before, by the measure asked for */
 };
 void t5_train_log_eval(struct t5_train_log *log, const struct t5_eval_report *report);
+/* The device ran out of memory in that step, and passes were cut. */
+void t5_train_log_cut(struct t5_train_log *log, int64_t step, int64_t pass_tokens);
 /* event: "end", or "stopped" by a signal. */
 void t5_train_log_end(struct t5_train_log *log, const char *event, int64_t step);
 

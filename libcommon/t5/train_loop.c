@@ -29,6 +29,19 @@ int t5_train_run_describe(struct t5_train_run *run, struct t5_err *err)
     return log_head(run, "plan", err);
 }
 
+void t5_train_passes_cut(void *context, int64_t step, int64_t pass_tokens, const struct t5_err *why)
+{
+    struct t5_train_run *run = context;
+    char text[480];
+    run->plan.micro_tokens = pass_tokens;
+    run->plan.limits = *t5_trainer_limits(run->trainer);
+    if (run->saved_at > 0) /* before that, the log's first line will say so */
+        t5_train_log_cut(&run->log, step, pass_tokens);
+    snprintf(text, sizeof text, "step %lld: %s: passes of at most %lld tokens from here on",
+             (long long)step, why->text, (long long)pass_tokens);
+    run->hooks->warn(text);
+}
+
 static int stopped(const struct t5_train_run *run)
 {
     return run->hooks->stop && *run->hooks->stop;
@@ -102,10 +115,10 @@ int t5_train_run_work(struct t5_train_run *run, struct t5_err *err)
 {
     const char *dir = run->options->output, *events = run->options->tensorboard;
     int64_t done = t5_trainer_position(run->trainer).step;
+    run->saved_at = t5_now();
     if ((events && t5_train_log_events(&run->log, events, done + 1, err)) ||
         log_head(run, "start", err))
         return -1;
-    run->saved_at = t5_now();
     run->hooks->began(run->settings.total_steps, done);
     int rc = train(run, err);
     if (rc <= 0)

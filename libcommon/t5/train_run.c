@@ -67,8 +67,13 @@ static int make_plan(struct t5_train_run *run, struct t5_err *err)
     int64_t want = o->micro_tokens < 0 ? MICRO_TOKENS : o->micro_tokens;
     if (o->micro_tokens < 0 && began && atoll(began) > 0)
         want = atoll(began);
+    run->micro_tokens = want;
+    if (run->state.file && run->state.position.pass_tokens < want)
+        want = run->state.position.pass_tokens;
     if (t5_train_plan_make(&run->plan, &shape, want, run->state.file != NULL, err))
         return -1;
+    if (!run->state.file)
+        run->micro_tokens = run->plan.micro_tokens;
     run->backend.compact = run->plan.compact;
     if (run->plan.fits || o->dry_run)
         return 0;
@@ -99,6 +104,9 @@ static int make_settings(struct t5_train_run *run, struct t5_err *err)
     s->label_smoothing = o->label_smoothing;
     s->tolerate = o->tolerate;
     s->stop = run->hooks->stop;
+    s->eval = &run->eval;
+    s->cut = t5_train_passes_cut;
+    s->context = run;
     if (s->schedule.kind == T5_SCHEDULE_WSD &&
         s->schedule.warmup + s->schedule.decay > s->total_steps)
         return t5_fail_as(
@@ -174,7 +182,7 @@ static void make_identity(struct t5_train_run *run)
         add_lora(id, run);
     t5_identity_add(id, "batch", "%lld", (long long)s->batch);
     t5_identity_add(id, "total_steps", "%lld", (long long)s->total_steps);
-    t5_identity_add(id, "micro_tokens", "%lld", (long long)s->micro_tokens);
+    t5_identity_add(id, "micro_tokens", "%lld", (long long)run->micro_tokens);
     add_schedule(id, run);
     t5_identity_add(id, "optimizer", "%s", o->optimizer);
     t5_identity_add(id, "clip", "%.17g", o->clip);
@@ -222,15 +230,15 @@ static int load_model(struct t5_train_run *run, struct t5_err *err)
 
 static int load(struct t5_train_run *run, struct t5_err *err)
 {
-    if (load_model(run, err) || t5_model_reserve(run->model, &run->plan.limits, err) ||
-        t5_trainer_open(&run->trainer, run->model, &run->train, &run->plan.limits, &run->settings,
-                        err))
+    int rc = 0;
+    if (load_model(run, err) || t5_trainer_open(&run->trainer, run->model, &run->train,
+                                                &run->plan.limits, &run->settings, err))
         return -1;
-    if (!run->state.file)
-        return 0;
-    int rc = t5_train_state_load(&run->state, run->model, run->trainer, err);
+    if (run->state.file)
+        rc = t5_train_state_load(&run->state, run->model, run->trainer, err);
     t5_train_state_free(&run->state); /* its file is the next but one to be replaced */
-    return rc;
+    /* what can be cut comes last */
+    return rc ? -1 : t5_trainer_reserve(run->trainer, err);
 }
 
 int t5_train_run_load(struct t5_train_run *run, struct t5_err *err)

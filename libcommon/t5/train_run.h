@@ -40,6 +40,7 @@ struct t5_train_run {
     struct t5_token_settings tokens; /* of the training records; a LoRA run's go into its adapter */
     struct t5_train_settings settings;
     struct t5_train_plan plan;
+    int64_t micro_tokens; /* of the run, before memory ran out anywhere */
     struct t5_identity identity;
     struct t5_train_state state; /* where --resume goes on */
     struct t5_model *model;
@@ -103,6 +104,9 @@ int t5_train_write_product(struct t5_train_run *run, const char *dir,
 /* Evaluates after a step where that is due, and keeps the best result. 1: done, or not due; 0:
  * stopped, and the next run evaluates. */
 int t5_train_evaluate(struct t5_train_run *run, struct t5_err *err) T5_MUST_CHECK;
+/* struct t5_train_settings' cut: into the log and to people; context is the run. */
+void t5_train_passes_cut(void *context, int64_t step, int64_t pass_tokens,
+                         const struct t5_err *why);
 /* Whether --early-stopping ends the run here. */
 int t5_train_is_over(const struct t5_train_run *run);
 

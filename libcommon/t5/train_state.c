@@ -22,7 +22,7 @@
     }
 const struct t5_position_row t5_position_rows[T5_POSITION_ROWS] = {
     POSITION(step),      POSITION(updates),   POSITION(bad_in_row), POSITION(bad),
-    POSITION(evaluated), POSITION(best_step), POSITION(since_best),
+    POSITION(evaluated), POSITION(best_step), POSITION(since_best), POSITION(pass_tokens),
 };
 
 void t5_identity_add(struct t5_identity *identity, const char *key, const char *fmt, ...)

@@ -8,14 +8,14 @@
 #include "t5/train_state.h"
 
 #define T5_STATE_FORMAT "t5-train checkpoint"
-#define T5_STATE_LAYOUT "2" /* of these files; a reader refuses what it does not know */
+#define T5_STATE_LAYOUT "3" /* of these files; a reader refuses what it does not know */
 
 /* The metadata that hold the position. */
 struct t5_position_row {
     const char *key;
     size_t offset; /* of an int64_t in struct t5_train_position */
 };
-#define T5_POSITION_ROWS 7
+#define T5_POSITION_ROWS 8
 extern const struct t5_position_row t5_position_rows[T5_POSITION_ROWS];
 
 /* Rows of a checkpoint's metadata: its head, its position, the identity. */

@@ -18,11 +18,12 @@ struct t5_trainer {
     struct t5_train_settings settings;
     struct t5_optimizer optimizer;
     struct t5_order order;
-    struct t5_packer packer;
-    float *scores;       /* (label tokens of a pass) */
-    int64_t epoch_steps; /* steps an epoch */
+    struct t5_packer packer;      /* its micro_tokens: what passes are cut to */
+    struct t5_pass_limits limits; /* of such passes */
+    float *scores;                /* (label tokens of a pass) */
+    int64_t epoch_steps;          /* steps an epoch */
     struct t5_train_position at;
-    struct span begun; /* the batch whose gradients are queued or made, ... */
+    struct span begun;  /* the batch whose gradients are queued or made, ... */
     int64_t begun_step; /* ... and its step, from 0; -1: none */
 };
 
@@ -43,6 +44,7 @@ int t5_trainer_open(struct t5_trainer **out, struct t5_model *model, const struc
     t->data = data;
     t->settings = *settings;
     t->begun_step = -1;
+    t->limits = *limits;
     t->epoch_steps = (data->n + settings->batch - 1) / settings->batch;
     t->scores = t5_alloc((size_t)limits->label_tokens, sizeof *t->scores, "scores", err);
     if (!t->scores ||
@@ -71,6 +73,7 @@ struct t5_train_position t5_trainer_position(const struct t5_trainer *t)
 {
     struct t5_train_position at = t->at;
     at.updates = t->optimizer.step;
+    at.pass_tokens = t->packer.micro_tokens;
     return at;
 }
 
@@ -80,6 +83,8 @@ void t5_trainer_set_position(struct t5_trainer *t, const struct t5_train_positio
         t->begun_step = -1;
     t->at = *position;
     t->optimizer.step = position->updates;
+    if (position->pass_tokens > 0)
+        t->packer.micro_tokens = position->pass_tokens;
 }
 
 struct t5_optimizer *t5_trainer_optimizer(struct t5_trainer *t)
@@ -133,6 +138,81 @@ static int fail_not_finite(struct t5_trainer *t, const struct t5_step_report *r,
     return t5_fail_as(err, T5_NOT_FINITE,
                       "step %lld: loss %g, gradient norm %g: %s '%s' is not finite",
                       (long long)r->step, r->loss, r->grad_norm, what, name);
+}
+
+/* ---- memory ---- */
+
+const struct t5_pass_limits *t5_trainer_limits(const struct t5_trainer *t)
+{
+    return &t->limits;
+}
+
+static int find_limits(struct t5_trainer *t, struct t5_err *err)
+{
+    static const struct t5_dataset none;
+    const struct t5_train_settings *s = &t->settings;
+    struct t5_passes passes = {.train = t->data,
+                               .eval = s->eval ? s->eval : &none,
+                               .order = s->order,
+                               .seed = s->seed,
+                               .batch = s->batch,
+                               .steps = s->total_steps,
+                               .micro_tokens = t->packer.micro_tokens};
+    enum t5_recompute recompute = t->limits.recompute;
+    int rc = t5_passes_limits(&t->limits, &passes, err);
+    t->limits.recompute = recompute;
+    return rc;
+}
+
+static int nothing_left(struct t5_trainer *t, int64_t step, struct t5_err *err)
+{
+    const struct t5_backend_handle *backend = t5_model_backend(t->model);
+    return t5_err_at(err, "step %lld: passes of one record, %lld bytes are free",
+                     (long long)step + 1, (long long)backend->ops.memory_free(backend->dev));
+}
+
+/* What held `tokens` found no memory in step `step` (from 0), as *err says: passes of half of that
+ * from here on, or less where not even those can be reserved. */
+static int cut_passes(struct t5_trainer *t, int64_t step, int64_t tokens, struct t5_err *err)
+{
+    const struct t5_backend_handle *backend = t5_model_backend(t->model);
+    const struct t5_err why = *err;
+    do {
+        if (tokens <= 1)
+            return nothing_left(t, step, err);
+        t->packer.micro_tokens = tokens /= 2;
+        t->begun_step = -1; /* a resumed run would cut that batch, too */
+        if (backend->ops.recover(backend->dev, err) || find_limits(t, err))
+            return -1;
+        if (t5_model_reserve(t->model, &t->limits, err) == 0) {
+            if (t->settings.cut)
+                t->settings.cut(t->settings.context, step + 1, tokens, &why);
+            return 0;
+        }
+    } while (err->out_of_memory);
+    return -1;
+}
+
+int t5_trainer_reserve(struct t5_trainer *t, struct t5_err *err)
+{
+    int64_t most = t->limits.input_tokens + t->limits.label_tokens;
+    if (t5_model_reserve(t->model, &t->limits, err) == 0)
+        return 0;
+    if (!err->out_of_memory)
+        return -1;
+    return cut_passes(t, t->at.step, most < t->packer.micro_tokens ? most : t->packer.micro_tokens,
+                      err);
+}
+
+/* After a pass that failed. 0: passes are smaller now, and it can be tried again. */
+static int make_room(struct t5_trainer *t, int64_t step, struct t5_err *err)
+{
+    const struct t5_batch *b = &t->packer.batch;
+    if (!err->out_of_memory)
+        return -1;
+    if (b->n_seqs <= 1)
+        return nothing_left(t, step, err);
+    return cut_passes(t, step, b->input_offsets[b->n_seqs] + b->label_offsets[b->n_seqs], err);
 }
 
 /* ---- a step ---- */
@@ -200,7 +280,10 @@ static int begin(struct t5_trainer *t, int64_t step, struct t5_err *err)
         return 1;
     t->begun_step = -1;
     t->begun = batch_of(t, step);
-    int rc = queue_gradients(t, err);
+    int rc;
+    while ((rc = queue_gradients(t, err)) < 0)
+        if (make_room(t, step, err))
+            return -1;
     if (rc == 1)
         t->begun_step = step;
     return rc;
@@ -215,6 +298,8 @@ static int update(struct t5_trainer *t, double lr, double sums[T5_SUMS], struct 
     size_t bytes = T5_SUMS * sizeof *sums;
     t5_optimizer_queue(&t->optimizer, lr);
     t->begun_step = -1;
+    if (ops->check(backend->dev, err)) /* parameters may be half updated: no going on from here */
+        return -1;
     if (!ops->download_later)
         return ops->download(backend->dev, sums, t->optimizer.sums, bytes, err);
     ops->download_later(backend->dev, t->optimizer.sums, bytes, 0);
@@ -279,8 +364,13 @@ int t5_trainer_evaluate(struct t5_trainer *t, const struct t5_dataset *data, dou
         while (i < data->n && t5_packer_add(&t->packer, data, i))
             i++;
         const struct t5_batch *b = &t->packer.batch;
-        if (t5_model_score(t->model, b, t->scores, err))
-            return -1;
+        if (t5_model_score(t->model, b, t->scores, err)) {
+            if (make_room(t, t->at.step - 1, err))
+                return -1;
+            sum = 0; /* from the start: what was reserved is for passes cut from there */
+            i = count = 0;
+            continue;
+        }
         for (int64_t k = 0; k < b->label_offsets[b->n_seqs]; k++)
             sum -= (double)t->scores[k];
         count += b->label_offsets[b->n_seqs];

@@ -9,6 +9,7 @@
 
 #include "t5/optimizer.h"
 #include "t5/order.h"
+#include "t5/pass_limits.h"
 #include "t5/schedule.h"
 
 struct t5_train_settings {
@@ -24,6 +25,10 @@ struct t5_train_settings {
     int64_t tolerate; /* steps in a row whose gradients are not finite and that are passed over; the
                          next one ends the run */
     const volatile sig_atomic_t *stop; /* not 0: stop between two passes; or NULL */
+    const struct t5_dataset *eval; /* borrowed: what t5_trainer_evaluate will be given; or NULL */
+    /* Passes have become smaller, because of *why; or NULL. */
+    void (*cut)(void *context, int64_t step, int64_t pass_tokens, const struct t5_err *why);
+    void *context;
 };
 
 /* epochs x ceil(n / batch), or max_steps where that is not 0. */
@@ -31,10 +36,11 @@ int64_t t5_total_steps(int64_t n, int64_t batch, int64_t epochs, int64_t max_ste
 
 /* Where a run stands; all of it is in a checkpoint. */
 struct t5_train_position {
-    int64_t step;       /* steps done, passed-over ones included */
-    int64_t updates;    /* updates made: AdamW's step */
-    int64_t bad_in_row; /* the guard: steps passed over since the last update */
-    int64_t bad;        /* and in all */
+    int64_t step;        /* steps done, passed-over ones included */
+    int64_t updates;     /* updates made: AdamW's step */
+    int64_t bad_in_row;  /* the guard: steps passed over since the last update */
+    int64_t bad;         /* and in all */
+    int64_t pass_tokens; /* settings.micro_tokens, or what is left of it since memory ran out */
     /* the program's, which the trainer only keeps: */
     int64_t evaluated;  /* the step after which it last evaluated */
     int64_t best_step;  /* of the best evaluation; 0: none yet */
@@ -53,12 +59,19 @@ struct t5_step_report {
 
 struct t5_trainer;
 
-/* Borrows model, data and settings->stop; the model has been reserved for t5_limits_add's limits.
- */
+/* Borrows model, data and settings->stop. limits: of passes of settings->micro_tokens; the model
+ * has been reserved for them, or t5_trainer_reserve does it.
+ *
+ * Where a pass finds the device without memory, passes are cut to half of it (pass_tokens), the
+ * model is reserved anew for such passes, which gives memory back, and the batch is begun again:
+ * the same step but for rounding. A pass of one record that finds none is the end. */
 int t5_trainer_open(struct t5_trainer **out, struct t5_model *model, const struct t5_dataset *data,
                     const struct t5_pass_limits *limits, const struct t5_train_settings *settings,
                     struct t5_err *err) T5_MUST_CHECK;
 void t5_trainer_close(struct t5_trainer *trainer);
+/* Reserves the model for the passes to come, cut if need be. */
+int t5_trainer_reserve(struct t5_trainer *trainer, struct t5_err *err) T5_MUST_CHECK;
+const struct t5_pass_limits *t5_trainer_limits(const struct t5_trainer *trainer); /* borrowed */
 /* 1: a step was made; 0: all steps are made, or *settings->stop was set: then the parameters are
  * those after the last whole step, and the batch that was begun is forgotten. T5_NOT_FINITE names
  * step and first bad tensor. */

@@ -638,6 +638,28 @@ static void test_weights(void **state)
     free(x);
 }
 
+/* ---- memory that an operator lacks ---- */
+
+static void test_recover(void **state)
+{
+    (void)state;
+#ifdef __SANITIZE_ADDRESS__
+    skip(); /* it ends the program */
+#endif
+    struct t5_err err = {0};
+    size_t stride;
+    assert_null(cpu_work(devs[0], 1, SIZE_MAX / 64, &stride));
+    assert_int_equal(cpu->check(devs[0], &err), -1);
+    assert_true(err.out_of_memory && err.status == T5_ENVIRONMENT);
+    assert_int_equal(cpu->recover(devs[0], &err), 0);
+    assert_int_equal(cpu->check(devs[0], &err), 0);
+    assert_non_null(cpu_work(devs[0], 1, 100, &stride));
+    t5_fail(&devs[0]->failure, "another kind");
+    assert_int_equal(cpu->recover(devs[0], &err), -1);
+    assert_string_equal(err.text, "another kind");
+    devs[0]->failure = err = (struct t5_err){0};
+}
+
 /* ---- */
 
 static int open_devices(void **state)
@@ -678,7 +700,7 @@ static int close_devices(void **state)
 #define ALL_ON(name)                                                                               \
     ON(name, test_rows), ON(name, test_glu), ON(name, test_linear), ON(name, test_lora),           \
         ON(name, test_attention), ON(name, test_loss), ON(name, test_topk),                        \
-        ON(name, test_optimiser), ON(name, test_decode), ON(name, test_weights)
+        ON(name, test_optimiser), ON(name, test_decode), ON(name, test_weights), ON(name, test_recover)
 
 int main(void)
 {

@@ -66,7 +66,9 @@ static void dataset_load(struct t5_dataset *data)
     assert_int_equal(data->n, GOLDEN_RECORDS);
 }
 
-static int64_t tolerated; /* in what training_open opens */
+/* Settings of what training_open opens. */
+static int64_t tolerated;
+static void (*on_cut)(void *context, int64_t step, int64_t pass_tokens, const struct t5_err *why);
 
 /* A curve being trained. */
 struct training {
@@ -90,7 +92,8 @@ static void training_open(struct training *t, const struct curve *c, const char 
         .lora_dropout = dropout,
         .seed = 42,
         .order = T5_ORDER_FILE,
-        .tolerate = tolerated};
+        .tolerate = tolerated,
+        .cut = on_cut};
     memset(t, 0, sizeof *t);
     golden_open(&t->g, device, c->geometry, c->lora ? "qv" : "none",
                 c->lora ? T5_TRAIN_LORA : T5_TRAIN_FULL);
@@ -428,6 +431,81 @@ static void test_run_ahead_not_finite(void **state)
     training_close(&b);
 }
 
+/* ---- memory that runs out ---- */
+
+static int cuts;
+static int64_t cut_to;
+
+static void count_cut(void *context, int64_t step, int64_t pass_tokens, const struct t5_err *why)
+{
+    (void)context;
+    assert_int_equal(step, 3);
+    assert_true(why->out_of_memory && strstr(why->text, "asked "));
+    assert_true(cuts == 0 || pass_tokens < cut_to);
+    cut_to = pass_tokens;
+    cuts++;
+}
+
+/* Six steps, the third of which finds no scratch for attention of more than 70 tokens from its
+ * call `at` on (0: never). Losses, and parameters, which the caller frees. */
+static float *starve(double loss[6], int64_t *count, const struct curve *c, int at, int behind)
+{
+    struct training t;
+    struct t5_step_report r;
+    struct t5_err err = {0};
+    char how[32];
+    on_cut = count_cut;
+    cuts = 0;
+    snprintf(how, sizeof how, "%d:70", at);
+    if (at)
+        setenv("T5_REF_SCRATCH", how, 1);
+    training_open(&t, c, "ref", 1 << 20, 0.1);
+    unsetenv("T5_REF_SCRATCH");
+    if (behind)
+        run_behind(&t);
+    for (int s = 0; s < 6; s++) {
+        step(&t, &r);
+        loss[s] = r.loss;
+        assert_int_equal(r.records, 8);
+    }
+    assert_int_equal(t5_trainer_position(t.trainer).pass_tokens, at ? cut_to : 1 << 20);
+    on_cut = NULL;
+    *count = t5_model_n_params(t.g.model);
+    float *params = malloc((size_t)*count * sizeof *params);
+    OK(t5_model_get_params(t.g.model, params, &err));
+    training_close(&t);
+    return params;
+}
+
+/* The same steps but for rounding, whichever pass it is in, on a device that is waited for or not.
+ */
+static void test_out_of_memory(void **state)
+{
+    struct curve curves[8];
+    (void)state;
+    int n = curves_load(curves);
+    for (int i = 0; i < n; i++) {
+        double whole[6], cut[6], behind[6];
+        int64_t count;
+        int pass = strcmp(curves[i].geometry, "gated") == 0 ? 9 : 6; /* attentions in one */
+        float *a = starve(whole, &count, &curves[i], 0, 0);
+        for (int at = 2 * pass + 1; at < 3 * pass; at += 2) {
+            float *b = starve(cut, &count, &curves[i], at, 0);
+            assert_true(cuts > 0);
+            float *c = starve(behind, &count, &curves[i], at, 1);
+            for (int s = 0; s < 6; s++) {
+                assert_true(t5_close(cut[s], whole[s], 0, 1e-5));
+                assert_true(memcmp(&cut[s], &behind[s], sizeof *cut) == 0);
+            }
+            assert_close(b, a, count, 1e-4, 1e-3, curves[i].name);
+            assert_memory_equal(b, c, (size_t)count * sizeof *b);
+            free(b);
+            free(c);
+        }
+        free(a);
+    }
+}
+
 /* A checkpoint brings another trainer to the same place: position, parameters, moments, the next
  * step. */
 static void test_checkpoint(void **state)
@@ -473,11 +551,17 @@ static void test_checkpoint(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_curves_ref),        cmocka_unit_test(test_curves_fast),
-        cmocka_unit_test(test_micro_batches_ref), cmocka_unit_test(test_micro_batches_fast),
-        cmocka_unit_test(test_evaluate),          cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_checkpoint),        cmocka_unit_test(test_lora_plus),
-        cmocka_unit_test(test_run_ahead),         cmocka_unit_test(test_run_ahead_not_finite),
+        cmocka_unit_test(test_curves_ref),
+        cmocka_unit_test(test_curves_fast),
+        cmocka_unit_test(test_micro_batches_ref),
+        cmocka_unit_test(test_micro_batches_fast),
+        cmocka_unit_test(test_evaluate),
+        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_checkpoint),
+        cmocka_unit_test(test_lora_plus),
+        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_run_ahead),
+        cmocka_unit_test(test_run_ahead_not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
