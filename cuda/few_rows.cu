@@ -29,7 +29,8 @@ __device__ inline uint32_t word(const uint4 &v, int i)
  * and 0x4300 | (q & 128) is 128, or 256 where q is negative: their difference is q, exactly. */
 __device__ inline uint32_t even(uint32_t q, int8_t)
 {
-    uint32_t low = (q & 0x007f007fu) | 0x43004300u, sign = (q & 0x00800080u) | 0x43004300u;
+    uint32_t low = and_or(q, 0x007f007fu, 0x43004300u);
+    uint32_t sign = and_or(q, 0x00800080u, 0x43004300u);
     __nv_bfloat162 d = __hsub2(*reinterpret_cast<__nv_bfloat162 *>(&low),
                                *reinterpret_cast<__nv_bfloat162 *>(&sign));
     return *reinterpret_cast<uint32_t *>(&d);

@@ -118,6 +118,14 @@ __device__ inline void prefetch_bulk(const void *p, uint32_t bytes)
 #endif
 }
 
+/* (x & mask) | set in one instruction, which the compiler does not find where both are constants. */
+__device__ inline uint32_t and_or(uint32_t x, uint32_t mask, uint32_t set)
+{
+    uint32_t y;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(y) : "r"(x), "r"(mask), "r"(set));
+    return y;
+}
+
 /* 2^x to 2 ulp, with exp2(-inf) = 0 */
 __device__ inline float exp2_fast(float x)
 {
