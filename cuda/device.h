@@ -162,12 +162,12 @@ struct octet {
 
 __device__ inline octet unpack(const uint4 &raw)
 {
-    const __nv_bfloat162 *pair = reinterpret_cast<const __nv_bfloat162 *>(&raw);
+    const uint32_t word[4] = {raw.x, raw.y, raw.z, raw.w};
     octet q;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        float2 f = __bfloat1622float2(pair[i]);
-        q.v[2 * i] = f.x, q.v[2 * i + 1] = f.y;
+        q.v[2 * i] = __uint_as_float(word[i] << 16);
+        q.v[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
     }
     return q;
 }
@@ -226,11 +226,48 @@ __device__ inline void store_octet(T *row, int c, int width, bool whole, const o
 
 /* ---- dropout ---- */
 
-struct drop_row { /* a t5_dropout at one row */
-    t5_dropout d;
-    bool active;
-    uint32_t record, position;
+/* The keys of each Philox round: among a kernel's constants they cost nothing. */
+struct round_keys {
+    uint32_t v[T5_DROPOUT_ROUNDS][2];
 };
+static inline round_keys view(const uint32_t key[2])
+{
+    round_keys k;
+    for (uint32_t i = 0; i < T5_DROPOUT_ROUNDS; i++)
+        k.v[i][0] = key[0] + i * 0x9E3779B9u, k.v[i][1] = key[1] + i * 0xBB67AE85u;
+    return k;
+}
+/* t5_dropout_draw */
+__device__ inline struct t5_philox draw_words(const round_keys &k, uint32_t record,
+                                              uint32_t position, uint32_t octet, uint32_t site)
+{
+    uint32_t c0 = record, c1 = position, c2 = octet, c3 = site;
+#pragma unroll
+    for (int i = 0; i < T5_DROPOUT_ROUNDS; i++) {
+        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
+        c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k.v[i][0];
+        c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k.v[i][1];
+        c1 = (uint32_t)p1;
+        c3 = (uint32_t)p0;
+    }
+    struct t5_philox draw = {{c0, c1, c2, c3}};
+    return draw;
+}
+
+/* What a kernel takes of a t5_dropout: what every thread would work out alike is done once. */
+struct drop_view {
+    round_keys keys;
+    uint32_t site, threshold;
+    float keep;
+    bool active;
+};
+static inline drop_view view(const t5_dropout *d)
+{
+    drop_view v = {};
+    if (t5_dropout_active(d))
+        v = {view(d->key), d->site, t5_dropout_threshold(d->p), t5_dropout_keep(d->p), true};
+    return v;
+}
 
 /* What a kernel takes of a t5_pack. */
 struct pack_view {
@@ -244,16 +281,16 @@ static inline pack_view view(const t5_pack *p)
         v.offsets = p->offsets, v.seq = p->seq, v.record = p->record;
     return v;
 }
-static inline t5_dropout value(const t5_dropout *d)
-{
-    t5_dropout none = {};
-    return d ? *d : none;
-}
 
-__device__ inline drop_row drop_at(const t5_dropout &d, const pack_view &p, int64_t i)
+struct drop_row { /* dropout at one row */
+    const drop_view &how;
+    uint32_t record, position;
+};
+
+__device__ inline drop_row drop_at(const drop_view &d, const pack_view &p, int64_t i)
 {
-    drop_row r = {d, d.p > 0, 0, 0};
-    if (r.active) {
+    drop_row r = {d, 0, 0};
+    if (d.active) {
         int32_t b = p.seq[i];
         r.record = p.record[b];
         r.position = (uint32_t)(i - p.offsets[b]);
@@ -262,37 +299,32 @@ __device__ inline drop_row drop_at(const t5_dropout &d, const pack_view &p, int6
 }
 
 /* Multiplies two neighbouring columns by their factors: those of one word of a draw. */
-__device__ inline void drop_two(float &even, float &odd, uint32_t word, uint32_t threshold,
-                                float keep)
+__device__ inline void drop_two(float &even, float &odd, uint32_t word, const drop_view &d)
 {
-    even = (word & 0xffff) >= threshold ? even * keep : 0;
-    odd = word >> 16 >= threshold ? odd * keep : 0;
+    even = (word & 0xffff) >= d.threshold ? even * d.keep : 0;
+    odd = word >= d.threshold << 16 ? odd * d.keep : 0;
 }
 
 /* Multiplies columns c .. c+3 (c a multiple of 4) by their factors. Half a draw: where the next
  * four are at hand too, drop. */
 __device__ inline void drop_quad(quad &q, const drop_row &r, uint32_t c)
 {
-    if (!r.active)
+    if (!r.how.active)
         return;
-    struct t5_philox draw = t5_dropout_draw(&r.d, r.record, r.position, c / 8);
-    uint32_t threshold = t5_dropout_threshold(r.d.p);
-    float keep = t5_dropout_keep(r.d.p);
-    drop_two(q.v[0], q.v[1], c & 4 ? draw.v[2] : draw.v[0], threshold, keep);
-    drop_two(q.v[2], q.v[3], c & 4 ? draw.v[3] : draw.v[1], threshold, keep);
+    struct t5_philox draw = draw_words(r.how.keys, r.record, r.position, c / 8, r.how.site);
+    drop_two(q.v[0], q.v[1], c & 4 ? draw.v[2] : draw.v[0], r.how);
+    drop_two(q.v[2], q.v[3], c & 4 ? draw.v[3] : draw.v[1], r.how);
 }
 
 /* The same for columns c .. c+7, c a multiple of 8. */
 __device__ inline void drop(octet &q, const drop_row &r, uint32_t c)
 {
-    if (!r.active)
+    if (!r.how.active)
         return;
-    struct t5_philox draw = t5_dropout_draw(&r.d, r.record, r.position, c / 8);
-    uint32_t threshold = t5_dropout_threshold(r.d.p);
-    float keep = t5_dropout_keep(r.d.p);
+    struct t5_philox draw = draw_words(r.how.keys, r.record, r.position, c / 8, r.how.site);
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        drop_two(q.v[2 * i], q.v[2 * i + 1], draw.v[i], threshold, keep);
+        drop_two(q.v[2 * i], q.v[2 * i + 1], draw.v[i], r.how);
 }
 
 /* ---- sums over a block: fixed order, so the same bytes every time ---- */
@@ -331,6 +363,28 @@ __device__ inline float block_max(float x)
         part[warp] = x;
     __syncthreads();
     return warp_max(lane < warps ? part[lane] : -INFINITY);
+}
+
+/* N sums at once, of blocks of 128 or 256 threads. Once a kernel. */
+template <int N> __device__ inline void block_sums(float (&x)[N])
+{
+    __shared__ float4 part[N][2];
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        x[i] = warp_sum(x[i]);
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        if (lane == 0)
+            reinterpret_cast<float *>(part[i])[warp] = x[i];
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const float4 p = part[i][0], q = part[i][1];
+        x[i] = (p.x + p.y) + (p.z + p.w);
+        if (blockDim.x > 128)
+            x[i] += (q.x + q.y) + (q.z + q.w);
+    }
 }
 
 /* Over N threads, a power of two; every thread gets it. May be called again at once. */

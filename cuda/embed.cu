@@ -4,7 +4,7 @@
 
 template <typename T>
 __global__ void gather(float *x, const T *table, const int32_t *ids, int d, pack_view pack,
-                       t5_dropout drop, bool whole)
+                       const __grid_constant__ drop_view drop, bool whole)
 {
     int64_t i = blockIdx.x;
     dependency_release();
@@ -24,7 +24,7 @@ OP t5_cuda_embed_fwd(t5_device *dev, float *x, const t5_weight *table, const int
     if (pack->n_tokens == 0)
         return;
     T5_WITH_ACT(dev, launch_dependent(dev, gather<T>, dim3((unsigned)pack->n_tokens), 256, 0, x,
-                                      (const T *)table->values, ids, d, view(pack), value(drop),
+                                      (const T *)table->values, ids, d, view(pack), view(drop),
                                       d % 4 == 0));
     T5_LAUNCHED(dev);
 }
@@ -32,7 +32,7 @@ OP t5_cuda_embed_fwd(t5_device *dev, float *x, const t5_weight *table, const int
 /* A thread a column, tokens in order: slow beside a sorted scatter, and the same bytes every time.
  */
 __global__ void scatter(float *dtable, const float *dx, const int32_t *ids, int64_t n, int d,
-                        pack_view pack, t5_dropout drop)
+                        pack_view pack, const __grid_constant__ drop_view drop)
 {
     int c = (blockIdx.x * blockDim.x + threadIdx.x) * 4;
     if (c >= d)
@@ -50,6 +50,6 @@ OP t5_cuda_embed_bwd(t5_device *dev, float *dtable, const float *dx, const int32
 {
     (void)v;
     launch_kernel(dev, scatter, blocks_for(d, 4 * 32), 32, 0, dtable, dx, ids, pack->n_tokens,
-                  (int)d, view(pack), value(drop));
+                  (int)d, view(pack), view(drop));
     T5_LAUNCHED(dev);
 }

@@ -24,15 +24,15 @@ __global__ void quantise_rows(fp8_q *q, float *scale, const bf16 *x, int64_t ldx
         }
         largest = largest_of(v[k], largest);
     }
-    const float s = fp8_scale(block_max(largest)), inverse = 1 / s;
+    const fp8_scaling s = fp8_scale(block_largest(largest));
 #pragma unroll
     for (int k = 0; k < VECTORS; k++) {
         int c = (int)(k * blockDim.x + threadIdx.x) * 8;
         if (c < cols)
-            *reinterpret_cast<uint2 *>(q + i * cols + c) = fp8_octet(v[k], inverse);
+            *reinterpret_cast<uint2 *>(q + i * cols + c) = fp8_octet(v[k], s.inverse);
     }
     if (threadIdx.x == 0)
-        scale[i] = s;
+        scale[i] = s.scale;
 }
 
 /* A row of any length: it is read twice, the second time from the cache. */
@@ -45,14 +45,14 @@ __global__ void quantise_long(fp8_q *q, float *scale, const bf16 *x, int64_t ldx
     float largest = 0;
     for (int c = threadIdx.x; c < cols; c += blockDim.x)
         largest = fmaxf(largest, fabsf(to_float(row[c]) * (FOLD ? fold[c] : 1)));
-    const float s = fp8_scale(block_max(largest)), inverse = 1 / s;
+    const fp8_scaling s = fp8_scale(block_largest(largest));
     for (int c = threadIdx.x * 2; c < cols; c += blockDim.x * 2) {
         float a = to_float(row[c]) * (FOLD ? fold[c] : 1);
         float b = to_float(row[c + 1]) * (FOLD ? fold[c + 1] : 1);
-        *reinterpret_cast<uint16_t *>(q + i * cols + c) = fp8_pair(a * inverse, b * inverse);
+        *reinterpret_cast<uint16_t *>(q + i * cols + c) = fp8_pair(a * s.inverse, b * s.inverse);
     }
     if (threadIdx.x == 0)
-        scale[i] = s;
+        scale[i] = s.scale;
 }
 
 template <bool FOLD>

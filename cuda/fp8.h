@@ -15,9 +15,13 @@ typedef uint8_t fp8_q; /* 8 raw bits */
 /* The scale of rows that are smaller, and of zeros. */
 #define FP8_SMALLEST 0x1p-100f
 
-__device__ inline float fp8_scale(float largest)
+struct fp8_scaling {
+    float scale, inverse;
+};
+__device__ inline fp8_scaling fp8_scale(float largest)
 {
-    return fmaxf(largest / FP8_LARGEST, FP8_SMALLEST);
+    const float scale = fmaxf(largest * (1 / FP8_LARGEST), FP8_SMALLEST);
+    return {scale, 1 / scale};
 }
 
 /* Two values, the first in the low byte. NaN stays; an infinity has an infinite scale beside it, so
@@ -45,6 +49,34 @@ __device__ inline float largest_of(const octet &x, float so_far)
     for (int i = 0; i < 8; i++)
         so_far = fmaxf(so_far, fabsf(x.v[i]));
     return so_far;
+}
+
+/* The same of packed octets, for even and odd columns apart; then of both. */
+__device__ inline __nv_bfloat162 largest_pair(const uint4 &raw, __nv_bfloat162 so_far)
+{
+    const __nv_bfloat162 *pair = reinterpret_cast<const __nv_bfloat162 *>(&raw);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        so_far = __hmax2(so_far, __habs2(pair[i]));
+    return so_far;
+}
+__device__ inline float largest_of(__nv_bfloat162 pair)
+{
+    const float2 x = __bfloat1622float2(pair);
+    return fmaxf(x.x, x.y);
+}
+
+/* The largest of a block of whole warps, in every thread: of magnitudes, whose bits are in the same
+ * order. Once a kernel. */
+__device__ inline float block_largest(float x)
+{
+    __shared__ uint32_t part[32];
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    const uint32_t bits = __reduce_max_sync(~0u, __float_as_uint(x));
+    if (lane == 0)
+        part[warp] = bits;
+    __syncthreads();
+    return __uint_as_float(__reduce_max_sync(~0u, lane < warps ? part[lane] : 0));
 }
 
 /* ---- activations ---- */

@@ -12,37 +12,40 @@ struct glu_shape {
     t5_glu kind;
     int gated;
     pack_view pack;
-    t5_dropout drop;
+    drop_view drop;
     bool whole;
 };
 
 /* Columns c .. c+7 of h, from those of g and, where gated, g at f further on. */
 template <typename T>
-__device__ inline octet forward_octet(const octet &gate, const octet &up, const glu_shape &s)
+__device__ inline octet forward_octet(const octet &gate, const octet &up, t5_glu kind, bool gated)
 {
     octet out;
 #pragma unroll
     for (int e = 0; e < 8; e++)
-        out.v[e] = activate<T>(gate.v[e], s.kind).value * (s.gated ? up.v[e] : 1);
+        out.v[e] = activate<T>(gate.v[e], kind).value * (gated ? up.v[e] : 1);
     return out;
 }
 
 /* d becomes the gate's gradient; the other's is returned. */
 template <typename T>
-__device__ inline octet backward_octet(octet &d, const octet &gate, const octet &up,
-                                       const glu_shape &s)
+__device__ inline octet backward_octet(octet &d, const octet &gate, const octet &up, t5_glu kind,
+                                       bool gated)
 {
     octet dup;
 #pragma unroll
     for (int e = 0; e < 8; e++) {
-        activated a = activate<T>(gate.v[e], s.kind);
+        activated a = activate<T>(gate.v[e], kind);
         dup.v[e] = d.v[e] * a.value;
-        d.v[e] = d.v[e] * (s.gated ? up.v[e] : 1) * a.slope;
+        d.v[e] = d.v[e] * (gated ? up.v[e] : 1) * a.slope;
     }
     return dup;
 }
 
-template <typename T> __global__ void glu_forward(T *h, const T *g, glu_shape s)
+/* ---- any shape: a thread an octet ---- */
+
+template <typename T>
+__global__ void glu_forward(T *h, const T *g, const __grid_constant__ glu_shape s)
 {
     const int octets = (s.f + 7) / 8, f = s.f;
     const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, i = at / octets;
@@ -55,12 +58,13 @@ template <typename T> __global__ void glu_forward(T *h, const T *g, glu_shape s)
     octet gate = load_octet(row, c, f, s.whole), up = gate;
     if (s.gated)
         up = load_octet(row + f, c, f, s.whole);
-    octet out = forward_octet<T>(gate, up, s);
+    octet out = forward_octet<T>(gate, up, s.kind, s.gated);
     drop(out, drop_at(s.drop, s.pack, i), c);
     store_octet(h + i * f, c, f, s.whole, out);
 }
 
-template <typename T> __global__ void glu_backward(T *dg, const T *dh, const T *g, glu_shape s)
+template <typename T>
+__global__ void glu_backward(T *dg, const T *dh, const T *g, const __grid_constant__ glu_shape s)
 {
     const int octets = (s.f + 7) / 8, f = s.f;
     const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, i = at / octets;
@@ -73,61 +77,80 @@ template <typename T> __global__ void glu_backward(T *dg, const T *dh, const T *
     if (s.gated)
         up = load_octet(g + first + f, c, f, s.whole);
     drop(d, drop_at(s.drop, s.pack, i), c);
-    const octet dup = backward_octet<T>(d, gate, up, s);
+    const octet dup = backward_octet<T>(d, gate, up, s.kind, s.gated);
     store_octet(dg + first, c, f, s.whole, d);
     if (s.gated)
         store_octet(dg + first + f, c, f, s.whole, dup);
 }
 
-/* ---- a row a block, left in 8 bits; h or dg NULL: those alone; gated, whole ---- */
+/* ---- bf16 rows of whole octets: a block takes a row, or a piece of one ---- */
 
-#define ROW_THREADS 640 /* twice 8 columns each are FLAN-T5-XXL's 10240 */
+/* EIGHT: the row is left in 8 bits, and in bf16 where h or dg is not NULL; it is one block's. Two
+ * octets for 640 threads are FLAN-T5-XXL's 10240 columns. */
+#define VECTORS 2 /* octets a thread */
 #define EACH(k) for (int k = 0; k < VECTORS; k++)
-#define COLUMN(k) ((int)((k)*blockDim.x + threadIdx.x) * 8)
+#define MOST_THREADS(eight) ((eight) ? 640 : 320)
+#define ROW_BOUNDS __launch_bounds__(MOST_THREADS(EIGHT), EIGHT ? 2 : 4)
 
-/* Raw loads first, all in flight; arithmetic behind. */
-template <int VECTORS> __device__ inline void load_row(uint4 *raw, const bf16 *row, int f)
+/* A thread's octet k begins there. Threads behind the row do its last octet once more. */
+__device__ inline uint32_t column(int k, const glu_shape &s)
 {
-#pragma unroll
-    EACH(k) raw[k] = COLUMN(k) < f ? *reinterpret_cast<const uint4 *>(row + COLUMN(k))
-                                   : make_uint4(0, 0, 0, 0);
+    const uint32_t octet = (blockIdx.y * VECTORS + (uint32_t)k) * blockDim.x + threadIdx.x;
+    return min(octet * 8, (uint32_t)s.f - 8);
+}
+__device__ inline uint4 load_raw(const bf16 *row, uint32_t c)
+{
+    return *reinterpret_cast<const uint4 *>(reinterpret_cast<const char *>(row) + 2 * c);
+}
+__device__ inline void store_raw(bf16 *row, uint32_t c, const uint4 &raw)
+{
+    *reinterpret_cast<uint4 *>(reinterpret_cast<char *>(row) + 2 * c) = raw;
 }
 
-template <int VECTORS>
-__global__ void __launch_bounds__(ROW_THREADS, 2)
-    glu_forward_row(bf16 *h, t5_fp8_rows h8, const bf16 *g, glu_shape s)
+template <t5_glu KIND, bool GATED, bool EIGHT>
+__global__ void ROW_BOUNDS glu_forward_row(bf16 *h, t5_fp8_rows h8, const bf16 *g,
+                                           const __grid_constant__ glu_shape s)
 {
     const int64_t i = blockIdx.x;
     const int f = s.f;
-    uint4 gate[VECTORS], up[VECTORS];
+    uint4 gate[VECTORS], up[VECTORS] = {};
     dependency_release();
     dependency_wait();
-    load_row<VECTORS>(gate, g + i * 2 * f, f);
-    load_row<VECTORS>(up, g + i * 2 * f + f, f);
+    const bf16 *row = g + i * f * (GATED ? 2 : 1);
+#pragma unroll
+    EACH(k) {
+        gate[k] = load_raw(row, column(k, s));
+        if (GATED)
+            up[k] = load_raw(row + f, column(k, s));
+    }
+    __syncwarp(); /* nothing is used before all are asked for */
     const drop_row dropped = drop_at(s.drop, s.pack, i);
-    float largest = 0;
+    __nv_bfloat162 largest = {0, 0};
+#pragma unroll
+    EACH(k) {
+        octet out = forward_octet<bf16>(unpack(gate[k]), unpack(up[k]), KIND, GATED);
+        drop(out, dropped, column(k, s));
+        gate[k] = pack(out);
+        if (!EIGHT || h)
+            store_raw(h + i * f, column(k, s), gate[k]);
+        if (EIGHT)
+            largest = largest_pair(gate[k], largest);
+    }
+    if (!EIGHT)
+        return;
+    const fp8_scaling scaling = fp8_scale(block_largest(largest_of(largest)));
 #pragma unroll
     EACH(k)
-    {
-        octet out = forward_octet<bf16>(unpack(gate[k]), unpack(up[k]), s);
-        drop(out, dropped, COLUMN(k));
-        gate[k] = pack(out);
-        if (h && COLUMN(k) < f)
-            *reinterpret_cast<uint4 *>(h + i * f + COLUMN(k)) = gate[k];
-        largest = largest_of(unpack(gate[k]), largest);
-    }
-    const float scale = fp8_scale(block_max(largest)), inverse = 1 / scale;
-#pragma unroll
-    EACH(k) if (COLUMN(k) < f)
-        *reinterpret_cast<uint2 *>(h8.q + i * f + COLUMN(k)) = fp8_octet(unpack(gate[k]), inverse);
+        *reinterpret_cast<uint2 *>(h8.q + i * f + column(k, s)) =
+            fp8_octet(unpack(gate[k]), scaling.inverse);
     if (threadIdx.x == 0)
-        h8.scale[i] = scale;
+        h8.scale[i] = scaling.scale;
 }
 
-__device__ inline octet folded(const uint4 &raw, const float *fold, int c, int width)
+__device__ inline octet folded(const uint4 &raw, const float *fold, uint32_t c)
 {
     octet x = unpack(raw);
-    const octet f = load_octet(fold, c, width, true);
+    const octet f = load_octet(fold + c, 0, 8, true);
 #pragma unroll
     for (int e = 0; e < 8; e++)
         x.v[e] *= f.v[e];
@@ -135,84 +158,115 @@ __device__ inline octet folded(const uint4 &raw, const float *fold, int c, int w
 }
 
 /* fold (2F): the scales of the weight that dg will be multiplied with */
-template <int VECTORS>
-__global__ void __launch_bounds__(ROW_THREADS, 2)
-    glu_backward_row(bf16 *dg, t5_fp8_rows dg8, const float *fold, const bf16 *dh, const bf16 *g,
-                     glu_shape s)
+template <t5_glu KIND, bool GATED, bool EIGHT>
+__global__ void ROW_BOUNDS glu_backward_row(bf16 *dg, t5_fp8_rows dg8, const float *fold,
+                                            const bf16 *dh, const bf16 *g,
+                                            const __grid_constant__ glu_shape s)
 {
-    const int64_t i = blockIdx.x, first = i * 2 * s.f;
+    const int64_t i = blockIdx.x, first = i * s.f * (GATED ? 2 : 1);
     const int f = s.f;
-    uint4 d[VECTORS], gate[VECTORS], up[VECTORS];
-    load_row<VECTORS>(gate, g + first, f);
-    load_row<VECTORS>(up, g + first + f, f);
-    load_row<VECTORS>(d, dh + i * f, f);
+    uint4 d[VECTORS], gate[VECTORS], up[VECTORS] = {};
+    dependency_release();
+    dependency_wait();
+#pragma unroll
+    EACH(k) {
+        gate[k] = load_raw(g + first, column(k, s));
+        if (GATED)
+            up[k] = load_raw(g + first + f, column(k, s));
+        d[k] = load_raw(dh + i * f, column(k, s));
+    }
+    __syncwarp();
     const drop_row dropped = drop_at(s.drop, s.pack, i);
     float largest = 0;
 #pragma unroll
-    EACH(k)
-    {
+    EACH(k) {
         octet x = unpack(d[k]);
-        drop(x, dropped, COLUMN(k));
-        up[k] = pack(backward_octet<bf16>(x, unpack(gate[k]), unpack(up[k]), s));
+        drop(x, dropped, column(k, s));
+        up[k] = pack(backward_octet<bf16>(x, unpack(gate[k]), unpack(up[k]), KIND, GATED));
         gate[k] = pack(x);
-        if (dg && COLUMN(k) < f) {
-            *reinterpret_cast<uint4 *>(dg + first + COLUMN(k)) = gate[k];
-            *reinterpret_cast<uint4 *>(dg + first + f + COLUMN(k)) = up[k];
+        if (!EIGHT || dg) {
+            store_raw(dg + first, column(k, s), gate[k]);
+            if (GATED)
+                store_raw(dg + first + f, column(k, s), up[k]);
         }
-        largest = largest_of(folded(gate[k], fold, COLUMN(k), f), largest);
-        largest = largest_of(folded(up[k], fold + f, COLUMN(k), f), largest);
+        if (EIGHT) {
+            largest = largest_of(folded(gate[k], fold, column(k, s)), largest);
+            largest = largest_of(folded(up[k], fold + f, column(k, s)), largest);
+        }
     }
-    const float scale = fp8_scale(block_max(largest)), inverse = 1 / scale;
+    if (!EIGHT)
+        return;
+    const fp8_scaling scaling = fp8_scale(block_largest(largest));
 #pragma unroll
-    EACH(k) if (COLUMN(k) < f)
-    {
-        fp8_q *to = dg8.q + first + COLUMN(k);
-        *reinterpret_cast<uint2 *>(to) = fp8_octet(folded(gate[k], fold, COLUMN(k), f), inverse);
-        *reinterpret_cast<uint2 *>(to + f) =
-            fp8_octet(folded(up[k], fold + f, COLUMN(k), f), inverse);
+    EACH(k) {
+        const uint32_t c = column(k, s);
+        fp8_q *to = dg8.q + first + c;
+        *reinterpret_cast<uint2 *>(to) = fp8_octet(folded(gate[k], fold, c), scaling.inverse);
+        *reinterpret_cast<uint2 *>(to + f) = fp8_octet(folded(up[k], fold + f, c), scaling.inverse);
     }
     if (threadIdx.x == 0)
-        dg8.scale[i] = scale;
+        dg8.scale[i] = scaling.scale;
 }
-
-/* Whether a row is one block's work; narrower ones leave a block too little to do. */
-static bool row_fits(const glu_shape *s)
-{
-    return s->gated && s->whole && s->f >= 1024 && s->f <= 2 * 8 * ROW_THREADS;
-}
-
-/* LAUNCH with VECTORS and the threads of a block: the fewest warps that hold a row. */
-#define WITH_ROW(f, ...)                                                                           \
-    do {                                                                                           \
-        if ((f) <= 4 * ROW_THREADS) {                                                              \
-            const int VECTORS = 1, threads = (int)((f) / 8 + 31) / 32 * 32;                        \
-            __VA_ARGS__;                                                                           \
-        } else {                                                                                   \
-            const int VECTORS = 2, threads = (int)((f) / 16 + 31) / 32 * 32;                       \
-            __VA_ARGS__;                                                                           \
-        }                                                                                          \
-    } while (0)
 
 /* ---- launchers ---- */
+
+typedef void forward_row(bf16 *, t5_fp8_rows, const bf16 *, glu_shape);
+typedef void backward_row(bf16 *, t5_fp8_rows, const float *, const bf16 *, const bf16 *,
+                          glu_shape);
+
+template <t5_glu KIND> static forward_row *forward_of(bool gated, bool eight)
+{
+    if (eight)
+        return glu_forward_row<KIND, true, true>;
+    return gated ? glu_forward_row<KIND, true, false> : glu_forward_row<KIND, false, false>;
+}
+template <t5_glu KIND> static backward_row *backward_of(bool gated, bool eight)
+{
+    if (eight)
+        return glu_backward_row<KIND, true, true>;
+    return gated ? glu_backward_row<KIND, true, false> : glu_backward_row<KIND, false, false>;
+}
+#define OF_KIND(s, of, eight)                                                                      \
+    ((s).kind == T5_GLU_GELU_NEW ? of<T5_GLU_GELU_NEW>((s).gated, eight)                           \
+     : (s).kind == T5_GLU_SILU   ? of<T5_GLU_SILU>((s).gated, eight)                               \
+                                 : of<T5_GLU_RELU>((s).gated, eight))
+
+/* Who reads 8 bits, where a row is one block's work; narrower ones leave it too little to do. */
+static const t5_reader *reader_of(const t5_reader *reader, const glu_shape &s)
+{
+    bool fits = s.gated && s.whole && s.f >= 1024 && s.f <= VECTORS * 8 * MOST_THREADS(true);
+    return fits ? reader : nullptr;
+}
+
+/* The fewest blocks a row that their threads allow, and the fewest warps that hold it. */
+struct row_launch {
+    dim3 grid, block;
+};
+static row_launch launch_for(const glu_shape &s, bool eight)
+{
+    unsigned octets = (unsigned)s.f / 8;
+    unsigned pieces = blocks_for(octets, VECTORS * MOST_THREADS(eight));
+    return {dim3((unsigned)s.n, pieces), dim3(blocks_for(octets, VECTORS * 32 * pieces) * 32)};
+}
 
 OP t5_cuda_glu_fwd(t5_device *dev, act *h, const act *g, int64_t n, int64_t f, t5_glu kind,
                    int gated, const t5_pack *pack, const t5_dropout *drop, const t5_reader *reader)
 {
     if (n == 0)
         return;
-    const glu_shape s = {n, (int)f, kind, gated, view(pack), value(drop), f % 8 == 0};
-    const t5_fp8_rows h8 = t5_cuda_fp8_offer(dev, row_fits(&s) ? reader : nullptr, n, f);
-    if (h8.q) {
-        bf16 *wide = reader->alone ? nullptr : (bf16 *)h;
-        WITH_ROW(f, launch_dependent(dev, glu_forward_row<VECTORS>, dim3((unsigned)n), threads, 0,
-                                     wide, h8, (const bf16 *)g, s));
-        T5_LAUNCHED(dev);
-        t5_cuda_fp8_left(dev, h, nullptr, n, f, reader->alone);
-        return;
+    const glu_shape s = {n, (int)f, kind, gated, view(pack), view(drop), f % 8 == 0};
+    const t5_fp8_rows h8 = t5_cuda_fp8_offer(dev, reader_of(reader, s), n, f);
+    if (dev->bf16 && s.whole) {
+        const row_launch l = launch_for(s, h8.q);
+        launch_dependent(dev, OF_KIND(s, forward_of, h8.q), l.grid, l.block, 0,
+                         h8.q && reader->alone ? nullptr : (bf16 *)h, h8, (const bf16 *)g, s);
+    } else {
+        T5_WITH_ACT(dev, launch_dependent(dev, glu_forward<T>, blocks_for(n * ((f + 7) / 8), 256),
+                                          256, 0, (T *)h, (const T *)g, s));
     }
-    T5_WITH_ACT(dev, launch_dependent(dev, glu_forward<T>, dim3(blocks_for(n * ((f + 7) / 8), 256)),
-                                      256, 0, (T *)h, (const T *)g, s));
     T5_LAUNCHED(dev);
+    if (h8.q)
+        t5_cuda_fp8_left(dev, h, nullptr, n, f, reader->alone);
 }
 
 OP t5_cuda_glu_bwd(t5_device *dev, act *dg, const act *dh, const act *g, int64_t n, int64_t f,
@@ -221,18 +275,19 @@ OP t5_cuda_glu_bwd(t5_device *dev, act *dg, const act *dh, const act *g, int64_t
 {
     if (n == 0)
         return;
-    const glu_shape s = {n, (int)f, kind, gated, view(pack), value(drop), f % 8 == 0};
-    const t5_fp8_rows dg8 = t5_cuda_fp8_offer(dev, row_fits(&s) ? reader : nullptr, n, 2 * f);
-    if (dg8.q) {
-        const float *fold = reader->w->row_scale;
-        bf16 *wide = reader->alone ? nullptr : (bf16 *)dg;
-        WITH_ROW(f, launch_kernel(dev, glu_backward_row<VECTORS>, (unsigned)n, threads, 0, wide,
-                                  dg8, fold, (const bf16 *)dh, (const bf16 *)g, s));
-        T5_LAUNCHED(dev);
-        t5_cuda_fp8_left(dev, dg, fold, n, 2 * f, reader->alone);
-        return;
+    const glu_shape s = {n, (int)f, kind, gated, view(pack), view(drop), f % 8 == 0};
+    const t5_fp8_rows dg8 = t5_cuda_fp8_offer(dev, reader_of(reader, s), n, 2 * f);
+    const float *fold = dg8.q ? reader->w->row_scale : nullptr;
+    if (dev->bf16 && s.whole) {
+        const row_launch l = launch_for(s, dg8.q);
+        launch_dependent(dev, OF_KIND(s, backward_of, dg8.q), l.grid, l.block, 0,
+                         dg8.q && reader->alone ? nullptr : (bf16 *)dg, dg8, fold, (const bf16 *)dh,
+                         (const bf16 *)g, s);
+    } else {
+        T5_WITH_ACT(dev, launch_kernel(dev, glu_backward<T>, blocks_for(n * ((f + 7) / 8), 256),
+                                       256, 0, (T *)dg, (const T *)dh, (const T *)g, s));
     }
-    T5_WITH_ACT(dev, launch_kernel(dev, glu_backward<T>, blocks_for(n * ((f + 7) / 8), 256), 256, 0,
-                                   (T *)dg, (const T *)dh, (const T *)g, s));
     T5_LAUNCHED(dev);
+    if (dg8.q)
+        t5_cuda_fp8_left(dev, dg, fold, n, 2 * f, reader->alone);
 }

@@ -133,6 +133,13 @@ __device__ inline float exp2_fast(float x)
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+/* 1 / x to 1 ulp, 0 where that is below 2^-126 */
+__device__ inline float reciprocal_fast(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 
 /* log2(x) to 2^-22 */
 __device__ inline float log2_fast(float x)

@@ -27,8 +27,11 @@ __device__ inline float drop_factor(const dropping &d, dropped what, int64_t tok
 {
     if (d.what != what)
         return 1;
-    drop_row r = drop_at(d.drop, d.pack, token);
-    return r.active ? t5_dropout_factor(&r.d, r.record, r.position, (uint32_t)column) : 1;
+    if (!t5_dropout_active(&d.drop))
+        return 1;
+    int32_t b = d.pack.seq[token];
+    return t5_dropout_factor(&d.drop, d.pack.record[b], (uint32_t)(token - d.pack.offsets[b]),
+                             (uint32_t)column);
 }
 
 /* out (m, n) = (add ? out : 0) + scale a (m, depth) b (depth, n), with dropout on one of them */

@@ -13,127 +13,134 @@
 
 struct norm_shape {
     int d;
-    float eps;
+    float share, eps; /* 1 / d */
     pack_view pack;
-    t5_dropout delta, y; /* where they are dropped */
-    bool whole;
+    drop_view delta, y; /* where they are dropped */
 };
 
-/* What was rounded to bf16, in 8 bits: the bits that t5_cuda_fp8_rows makes of it. */
 template <int VECTORS>
-__device__ inline void leave_row(const t5_fp8_rows &to, int64_t i, const octet *row, int d)
+__device__ inline void leave_row(const t5_fp8_rows &to, int64_t i, const octet *row, float largest,
+                                 int d)
 {
-    float largest = 0;
+    const fp8_scaling scaling = fp8_scale(block_largest(largest));
 #pragma unroll
-    EACH(k) largest = largest_of(row[k], largest);
-    const float s = fp8_scale(block_max(largest)), inverse = 1 / s;
-#pragma unroll
-    EACH(k) if (COLUMN(k) < d)
-        *reinterpret_cast<uint2 *>(to.q + i * d + COLUMN(k)) = fp8_octet(row[k], inverse);
+    EACH(k)
+        if (COLUMN(k) < d)
+            *reinterpret_cast<uint2 *>(to.q + i * d + COLUMN(k)) =
+                fp8_octet(row[k], scaling.inverse);
     if (threadIdx.x == 0)
-        to.scale[i] = s;
+        to.scale[i] = scaling.scale;
 }
 
-/* y NULL: its 8 bits alone. */
-template <typename T, int VECTORS, bool EIGHT>
-__global__ void norm_forward(float *x_out, T *y, t5_fp8_rows y8, const float *x_in, const T *delta,
-                             const float *w, norm_shape s)
+/* 256 threads at most hold a row of d <= 4096, two octets each: three such blocks share a
+ * multiprocessor. */
+#define NORM_BOUNDS __launch_bounds__(256, VECTORS == 4 ? 1 : 3)
+
+/* WHOLE: d is a multiple of 8. y NULL: its 8 bits alone. */
+template <typename T, int VECTORS, bool WHOLE, bool EIGHT>
+__global__ void NORM_BOUNDS norm_forward(float *x_out, T *y, t5_fp8_rows y8, const float *x_in,
+                                         const T *delta, const float *w,
+                                         const __grid_constant__ norm_shape s)
 {
     const int64_t i = blockIdx.x;
     const int d = s.d;
     octet x[VECTORS], add[VECTORS];
-    float sum = 0;
+    float sum[1] = {0}, largest = 0;
     dependency_release();
     dependency_wait();
 #pragma unroll
-    EACH(k)
-    {
-        x[k] = load_octet(x_in + i * d, COLUMN(k), d, s.whole);
+    EACH(k) {
+        x[k] = load_octet(x_in + i * d, COLUMN(k), d, WHOLE);
         if (delta)
-            add[k] = load_octet(delta + i * d, COLUMN(k), d, s.whole);
+            add[k] = load_octet(delta + i * d, COLUMN(k), d, WHOLE);
     }
+    __syncwarp(); /* the row is asked for before anything is waited for */
     const drop_row dd = drop_at(s.delta, s.pack, i), dy = drop_at(s.y, s.pack, i);
 #pragma unroll
-    EACH(k)
-    {
+    EACH(k) {
         if (delta) {
             drop(add[k], dd, COLUMN(k));
             for (int e = 0; e < 8; e++)
                 x[k].v[e] += add[k].v[e];
         }
         if (delta || x_out != x_in)
-            store_octet(x_out + i * d, COLUMN(k), d, s.whole, x[k]);
+            store_octet(x_out + i * d, COLUMN(k), d, WHOLE, x[k]);
         for (int e = 0; e < 8; e++)
-            sum += x[k].v[e] * x[k].v[e];
+            sum[0] += x[k].v[e] * x[k].v[e];
     }
-    const float r = rsqrtf(block_sum(sum) / (float)d + s.eps);
+    block_sums(sum);
+    const float r = rsqrtf(sum[0] * s.share + s.eps);
 #pragma unroll
-    EACH(k)
-    {
-        const octet g = load_octet(w, COLUMN(k), d, s.whole);
+    EACH(k) {
+        const octet g = load_octet(w, COLUMN(k), d, WHOLE);
         for (int e = 0; e < 8; e++)
             x[k].v[e] *= r * g.v[e];
         drop(x[k], dy, COLUMN(k));
         if (!EIGHT || y)
-            store_octet(y + i * d, COLUMN(k), d, s.whole, x[k]);
-        if (EIGHT)
+            store_octet(y + i * d, COLUMN(k), d, WHOLE, x[k]);
+        if (EIGHT) {
             x[k] = unpack(pack(x[k]));
+            largest = largest_of(x[k], largest);
+        }
     }
     if (EIGHT)
-        leave_row<VECTORS>(y8, i, x, d);
+        leave_row<VECTORS>(y8, i, x, largest, d);
 }
 
 /* dx += r w g - x r^3 / d sum(g w x), g = drop'(dy); ddelta = drop'(dx). fold: of ddelta's 8 bits.
  * ddelta NULL: those alone, or nothing. */
-template <typename T, int VECTORS, bool EIGHT>
-__global__ void norm_backward(float *dx, T *ddelta, t5_fp8_rows ddelta8, const float *fold,
-                              float *inverse, const T *dy, const float *x, const float *w,
-                              norm_shape s)
+template <typename T, int VECTORS, bool WHOLE, bool EIGHT>
+__global__ void NORM_BOUNDS norm_backward(float *dx, T *ddelta, t5_fp8_rows ddelta8,
+                                          const float *fold, float *inverse, const T *dy,
+                                          const float *x, const float *w,
+                                          const __grid_constant__ norm_shape s)
 {
     const int64_t i = blockIdx.x;
     const int d = s.d;
     octet xs[VECTORS], g[VECTORS], out[VECTORS];
-    float squares = 0, sum = 0;
+    float sums[2] = {0, 0}, largest = 0; /* of x^2 and g w x */
+    dependency_release();
+    dependency_wait();
 #pragma unroll
-    EACH(k)
-    {
-        xs[k] = load_octet(x + i * d, COLUMN(k), d, s.whole);
-        g[k] = load_octet(dy + i * d, COLUMN(k), d, s.whole);
-        out[k] = load_octet(dx + i * d, COLUMN(k), d, s.whole);
+    EACH(k) {
+        xs[k] = load_octet(x + i * d, COLUMN(k), d, WHOLE);
+        g[k] = load_octet(dy + i * d, COLUMN(k), d, WHOLE);
+        out[k] = load_octet(dx + i * d, COLUMN(k), d, WHOLE);
     }
+    __syncwarp();
     const drop_row dd = drop_at(s.delta, s.pack, i), on_y = drop_at(s.y, s.pack, i);
 #pragma unroll
-    EACH(k)
-    {
-        const octet wq = load_octet(w, COLUMN(k), d, s.whole);
+    EACH(k) {
+        const octet wq = load_octet(w, COLUMN(k), d, WHOLE);
         drop(g[k], on_y, COLUMN(k));
         for (int e = 0; e < 8; e++) {
             g[k].v[e] *= wq.v[e];
-            squares += xs[k].v[e] * xs[k].v[e];
-            sum += g[k].v[e] * xs[k].v[e];
+            sums[0] += xs[k].v[e] * xs[k].v[e];
+            sums[1] += g[k].v[e] * xs[k].v[e];
         }
     }
-    const float r = rsqrtf(block_sum(squares) / (float)d + s.eps);
-    const float back = block_sum(sum) * r * r * r / (float)d;
+    block_sums(sums);
+    const float r = rsqrtf(sums[0] * s.share + s.eps);
+    const float back = sums[1] * s.share * r * r * r;
 #pragma unroll
-    EACH(k)
-    {
+    EACH(k) {
         for (int e = 0; e < 8; e++)
             out[k].v[e] += r * g[k].v[e] - xs[k].v[e] * back;
-        store_octet(dx + i * d, COLUMN(k), d, s.whole, out[k]);
+        store_octet(dx + i * d, COLUMN(k), d, WHOLE, out[k]);
         if (EIGHT || ddelta)
             drop(out[k], dd, COLUMN(k));
         if (ddelta)
-            store_octet(ddelta + i * d, COLUMN(k), d, s.whole, out[k]);
+            store_octet(ddelta + i * d, COLUMN(k), d, WHOLE, out[k]);
         if (EIGHT) {
-            const octet f = load_octet(fold, COLUMN(k), d, true);
+            const octet f = load_octet(fold, COLUMN(k), d, WHOLE);
             out[k] = unpack(pack(out[k]));
             for (int e = 0; e < 8; e++)
                 out[k].v[e] *= f.v[e];
+            largest = largest_of(out[k], largest);
         }
     }
     if (EIGHT)
-        leave_row<VECTORS>(ddelta8, i, out, d);
+        leave_row<VECTORS>(ddelta8, i, out, largest, d);
     if (inverse && threadIdx.x == 0)
         inverse[i] = r;
 }
@@ -153,18 +160,33 @@ static norm_launch launch_for(t5_device *dev, int64_t d)
     return {threads, (int)vectors};
 }
 
-/* CALL with VECTORS a constant of at least v: 1, 2 or 4. */
-#define WITH_VECTORS(v, ...)                                                                       \
+/* CALL with T the activation type and VECTORS, WHOLE and EIGHT constants: 1, 2 or 4 octets, at
+ * least `vectors`. Rows that are left in 8 bits are bf16 and whole. */
+#define WITH_OCTETS(vectors, ...)                                                                  \
     do {                                                                                           \
-        if ((v) <= 1) {                                                                            \
+        if ((vectors) <= 1) {                                                                      \
             const int VECTORS = 1;                                                                 \
             __VA_ARGS__;                                                                           \
-        } else if ((v) == 2) {                                                                     \
+        } else if ((vectors) == 2) {                                                               \
             const int VECTORS = 2;                                                                 \
             __VA_ARGS__;                                                                           \
-        } else if ((v) <= 4) {                                                                     \
+        } else if ((vectors) <= 4) {                                                               \
             const int VECTORS = 4;                                                                 \
             __VA_ARGS__;                                                                           \
+        }                                                                                          \
+    } while (0)
+#define WITH_SHAPE(dev, vectors, d, eight, ...)                                                    \
+    do {                                                                                           \
+        if (eight) {                                                                               \
+            typedef bf16 T;                                                                        \
+            const bool WHOLE = true, EIGHT = true;                                                 \
+            WITH_OCTETS(vectors, __VA_ARGS__);                                                     \
+        } else if ((d) % 8 == 0) {                                                                 \
+            const bool WHOLE = true, EIGHT = false;                                                \
+            T5_WITH_ACT(dev, WITH_OCTETS(vectors, __VA_ARGS__));                                   \
+        } else {                                                                                   \
+            const bool WHOLE = false, EIGHT = false;                                               \
+            T5_WITH_ACT(dev, WITH_OCTETS(vectors, __VA_ARGS__));                                   \
         }                                                                                          \
     } while (0)
 
@@ -174,31 +196,23 @@ OP t5_cuda_norm_fwd(t5_device *dev, float *x_out, act *y, const float *x_in, con
 {
     if (n == 0)
         return;
-    const norm_shape s = {(int)d, eps, view(pack), value(drop_delta), value(drop_y), d % 8 == 0};
+    const norm_shape s = {(int)d, 1 / (float)d, eps, view(pack), view(drop_delta), view(drop_y)};
     const norm_launch l = launch_for(dev, d);
-    const unsigned blocks = (unsigned)n;
     const t5_fp8_rows y8 = t5_cuda_fp8_offer(dev, reader, n, d);
-    if (y8.q) {
-        bf16 *wide = reader->alone ? nullptr : (bf16 *)y;
-        WITH_VECTORS(l.vectors,
-                     launch_dependent(dev, norm_forward<bf16, VECTORS, true>, blocks, l.threads, 0,
-                                      x_out, wide, y8, x_in, (const bf16 *)delta, w, s));
-        T5_LAUNCHED(dev);
-        t5_cuda_fp8_left(dev, y, nullptr, n, d, reader->alone);
-        return;
-    }
-    T5_WITH_ACT(dev, WITH_VECTORS(l.vectors,
-                                  launch_dependent(dev, norm_forward<T, VECTORS, false>, blocks,
-                                                   l.threads, 0, x_out, (T *)y, y8, x_in,
-                                                   (const T *)delta, w, s)));
+    act *wide = y8.q && reader->alone ? nullptr : y;
+    WITH_SHAPE(dev, l.vectors, d, y8.q,
+               launch_dependent(dev, norm_forward<T, VECTORS, WHOLE, EIGHT>, (unsigned)n, l.threads,
+                                0, x_out, (T *)wide, y8, x_in, (const T *)delta, w, s));
     T5_LAUNCHED(dev);
+    if (y8.q)
+        t5_cuda_fp8_left(dev, y, nullptr, n, d, reader->alone);
 }
 
 /* dw[c] += sum over rows of drop'(dy) x r, rows in order: a thread a column quad */
 template <typename T>
 __global__ void norm_weight_gradient(float *dw, const float *inverse, const T *dy, const float *x,
-                                     int64_t n, int d, pack_view pack, t5_dropout drop_y,
-                                     bool whole)
+                                     int64_t n, int d, pack_view pack,
+                                     const __grid_constant__ drop_view drop_y, bool whole)
 {
     int c = (blockIdx.x * blockDim.x + threadIdx.x) * 4;
     if (c >= d)
@@ -222,30 +236,23 @@ OP t5_cuda_norm_bwd(t5_device *dev, float *dx, act *ddelta, float *dw, const act
 {
     if (n == 0)
         return;
-    const norm_shape s = {(int)d, eps, view(pack), value(drop_delta), value(drop_y), d % 8 == 0};
+    const norm_shape s = {(int)d, 1 / (float)d, eps, view(pack), view(drop_delta), view(drop_y)};
     const norm_launch l = launch_for(dev, d);
-    const unsigned blocks = (unsigned)n;
     float *inverse = dw ? t5_cuda_scratch(dev, (size_t)n * sizeof *inverse) : nullptr;
     if (dw && !inverse)
         return;
     const t5_fp8_rows d8 = t5_cuda_fp8_offer(dev, ddelta && !dw ? reader : nullptr, n, d);
-    if (d8.q) {
-        const float *fold = reader->w->row_scale;
-        bf16 *wide = reader->alone ? nullptr : (bf16 *)ddelta;
-        WITH_VECTORS(l.vectors,
-                     launch_kernel(dev, norm_backward<bf16, VECTORS, true>, blocks, l.threads, 0,
-                                   dx, wide, d8, fold, nullptr, (const bf16 *)dy, x, w, s));
-        T5_LAUNCHED(dev);
-        t5_cuda_fp8_left(dev, ddelta, fold, n, d, reader->alone);
-        return;
-    }
-    T5_WITH_ACT(dev,
-                WITH_VECTORS(l.vectors, launch_kernel(dev, norm_backward<T, VECTORS, false>, blocks,
-                                                      l.threads, 0, dx, (T *)ddelta, d8, nullptr,
-                                                      inverse, (const T *)dy, x, w, s)));
+    const float *fold = d8.q ? reader->w->row_scale : nullptr;
+    act *wide = d8.q && reader->alone ? nullptr : ddelta;
+    WITH_SHAPE(dev, l.vectors, d, d8.q,
+               launch_dependent(dev, norm_backward<T, VECTORS, WHOLE, EIGHT>, (unsigned)n,
+                                l.threads, 0, dx, (T *)wide, d8, fold, inverse, (const T *)dy, x, w,
+                                s));
     if (dw)
         T5_WITH_ACT(dev, launch_kernel(dev, norm_weight_gradient<T>, blocks_for(d, 4 * 64), 64, 0,
                                        dw, inverse, (const T *)dy, x, n, (int)d, view(pack),
-                                       value(drop_y), d % 4 == 0));
+                                       view(drop_y), d % 4 == 0));
     T5_LAUNCHED(dev);
+    if (d8.q)
+        t5_cuda_fp8_left(dev, ddelta, fold, n, d, reader->alone);
 }

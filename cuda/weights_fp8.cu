@@ -19,12 +19,12 @@ __global__ void narrow_rows(fp8_q *q, float *scale, const S *in, const float *in
     float largest = 0;
     for (int c = threadIdx.x; c < cols; c += THREADS)
         largest = fmaxf(largest, fabsf((float)row[c] * from));
-    const float s = fp8_scale(block_max(largest)), inverse = 1 / s;
+    const fp8_scaling s = fp8_scale(block_largest(largest));
     for (int c = threadIdx.x * 2; c < cols; c += THREADS * 2)
         *reinterpret_cast<uint16_t *>(q + i * cols + c) =
-            fp8_pair((float)row[c] * from * inverse, (float)row[c + 1] * from * inverse);
+            fp8_pair((float)row[c] * from * s.inverse, (float)row[c + 1] * from * s.inverse);
     if (threadIdx.x == 0)
-        scale[i] = s;
+        scale[i] = s.scale;
 }
 
 /* out (cols, rows) = in (rows, cols), a tile a block, four bytes a thread; both multiples of 16 */

@@ -21,7 +21,7 @@ static float *through8(const float *x, int64_t n, int64_t cols, float *scales)
         float largest = 0;
         for (int64_t c = 0; c < cols; c++)
             largest = fmaxf(largest, fabsf(x[i * cols + c]));
-        float scale = fmaxf(largest / 448, 0x1p-100f), inverse = 1 / scale;
+        float scale = fmaxf(largest * (1.0f / 448), 0x1p-100f), inverse = 1 / scale;
         for (int64_t c = 0; c < cols; c++)
             out[i * cols + c] = rounded8(x[i * cols + c] * inverse) * (scales ? 1 : scale);
         if (scales)
