@@ -144,8 +144,7 @@ static lora_group make_group(const t5_device *dev, const t5_lora *lora, int left
     g.first = (int)first;
     g.ldu = (int)ldu;
     g.drop = drop.p > 0;
-    g.key[0] = drop.key[0];
-    g.key[1] = drop.key[1];
+    g.keys = view(drop.key);
     g.threshold = t5_dropout_threshold(drop.p);
     g.keep = g.drop ? t5_dropout_keep(drop.p) : 1;
     int steps = (g.rank + 15) / 16;

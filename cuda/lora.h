@@ -28,7 +28,7 @@ struct lora_group {
     lora_side side[LORA_GROUP];
     int count, rank, first, ldu;
     bool drop;
-    uint32_t key[2];
+    round_keys keys;
     uint32_t threshold; /* 16 bits not below keep their column */
     float keep;         /* 1 / (1 - p); 1 without dropout */
 };

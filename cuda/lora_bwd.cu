@@ -38,7 +38,8 @@ __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
                 const bf16 *u, const __grid_constant__ lora_group g, int n, int tiles)
 {
     constexpr int R = 16 * RT, J = back_y_shape<RT>::blocks_of_32;
-    __shared__ float sums[LORA_WARPS][16][R + 8];
+    constexpr int PARTS = R <= 32 ? 2 : 1; /* one barrier a tile instead of two */
+    __shared__ float room[PARTS][LORA_WARPS][16][R + 8];
     int warp = (int)threadIdx.x / 32, p = (int)threadIdx.x % 32 / 4, q = (int)threadIdx.x % 4;
     int m = (int)blockIdx.z;
     const lora_side &side = g.side[m];
@@ -100,6 +101,7 @@ __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
                 u_next[k][h] = load_u(row + 16 + p + 8 * h, k);
             }
         }
+        auto sums = room[(row - first) / 16 % PARTS];
         float du[2 * RT][4] = {};
 #pragma unroll
         for (int j = 0; j < J; j++)
@@ -139,7 +141,8 @@ __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
             if (row + r < end)
                 du_part[(uint32_t)row * R + e] = sum;
         }
-        __syncthreads();
+        if (PARTS == 1)
+            __syncthreads();
     }
     float *out = parts.db + ((int64_t)blockIdx.y * parts.rows + parts.before[m]) * R;
 #pragma unroll
@@ -308,19 +311,16 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
                 for (int e = 0; e < 2; e++) {
                     int i = 2 * s + e;
                     pair[e] = now[i];
-                    float keep[4] = {1, 1, 1, 1};
-                    if (DROP) {
-                        pair[e].x = drop_pair(pair[e].x, words[e][0], g.threshold);
-                        pair[e].y = drop_pair(pair[e].y, words[e][1], g.threshold);
 #pragma unroll
-                        for (int k = 0; k < 4; k++)
-                            keep[k] = (words[e][k / 2] >> k % 2 * 16 & 0xffff) >= g.threshold
-                                          ? g.keep
-                                          : 0;
+                    for (int k = 0; k < 4; k++) {
+                        uint32_t &at = k < 2 ? pair[e].x : pair[e].y, word = words[e][k / 2];
+                        float add = back[k / 2][k % 2 * 2 + e];
+                        if (!DROP || (k % 2 ? word >= g.threshold << 16
+                                            : (word & 0xffff) >= g.threshold))
+                            sum[i][k] = m ? sum[i][k] + add : add;
+                        else
+                            at &= k % 2 ? 0xffffu : 0xffff0000u;
                     }
-#pragma unroll
-                    for (int k = 0; k < 4; k++)
-                        sum[i][k] = fmaf(keep[k], back[k / 2][k % 2 * 2 + e], sum[i][k]);
                 }
                 xs[0][s] = low_halves(pair[0].x, pair[1].x);
                 xs[1][s] = high_halves(pair[0].x, pair[1].x);
@@ -339,8 +339,9 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             float2 left = unpack_pair(old[i].x), right = unpack_pair(old[i].y);
-            uint2 out = make_uint2(pack_pair(left.x + sum[i][0], left.y + sum[i][1]),
-                                   pack_pair(right.x + sum[i][2], right.y + sum[i][3]));
+            uint2 out = make_uint2(
+                pack_pair(fmaf(g.keep, sum[i][0], left.x), fmaf(g.keep, sum[i][1], left.y)),
+                pack_pair(fmaf(g.keep, sum[i][2], right.x), fmaf(g.keep, sum[i][3], right.y)));
             if (update && here + i < end)
                 *reinterpret_cast<uint2 *>(dx + dx_at + (uint32_t)i * lddx) = out;
         }

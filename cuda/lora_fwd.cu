@@ -3,7 +3,7 @@
  * Two kernels: lora_down cuts K into slices of 512 and writes a partial u of each; lora_up adds the
  * slices in their order, rounds u, and updates y. Both depend on K and the rank alone, so a row's
  * result does not depend on the rows beside it. Bound by memory (x once, y read and written) and,
- * with dropout, by the draws: 10 Philox rounds for 8 columns of a row and module. */
+ * with dropout, by the draws: a Philox draw for 8 columns of a row and module. */
 /* SPDX-License-Identifier: MIT */
 #include "lora_mma.h"
 
@@ -50,8 +50,8 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
               const __grid_constant__ lora_group g, const __grid_constant__ lora_pass pass,
               int tiles)
 {
-    constexpr int W = 16 * RT * M;
-    __shared__ float sums[LORA_WARPS][16][W + 8]; /* + 8: rows p to p+3 in different banks */
+    constexpr int W = 16 * RT * M, PARTS = W <= 32 ? 2 : 1; /* one barrier a tile instead of two */
+    __shared__ float parts[PARTS][LORA_WARPS][16][W + 8]; /* + 8: rows p to p+3, different banks */
     __shared__ lora_place place[DROP ? DOWN_TILES * 16 : 1];
     int warp = (int)threadIdx.x / 32, p = (int)threadIdx.x % 32 / 4, q = (int)threadIdx.x % 4;
     int c = (int)blockIdx.x * SLICE + warp * 64 + 8 * q;
@@ -84,6 +84,9 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
         down_tile now = next;
         if (row + 16 < end)
             next = load_down_tile(x, ldx, row + 16 + p, pass.n, c, cols);
+        lora_place at0, at8;
+        if (DROP)
+            at0 = place[row - first + p], at8 = place[row - first + p + 8];
         float u[M][2 * RT][4] = {};
 #pragma unroll
         for (int j = 0; j < 2; j++)
@@ -92,8 +95,8 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
                 uint4 x0 = now.v[j][0], x8 = now.v[j][1];
                 if (DROP) {
                     uint32_t at = (uint32_t)(c + 32 * j) / 8;
-                    x0 = drop_eight(x0, g, m, place[row - first + p], at);
-                    x8 = drop_eight(x8, g, m, place[row - first + p + 8], at);
+                    x0 = drop_eight(x0, g, m, at0, at);
+                    x8 = drop_eight(x8, g, m, at8, at);
                 }
 #pragma unroll
                 for (int t = 0; t < 2 * RT; t++) {
@@ -101,6 +104,7 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
                     mma(u[m][t], {x0.z, x8.z, x0.w, x8.w}, a[j][m][t][2], a[j][m][t][3]);
                 }
             }
+        auto sums = parts[(row - first) / 16 % PARTS];
 #pragma unroll
         for (int m = 0; m < M; m++)
 #pragma unroll
@@ -120,7 +124,8 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
             if (row + r < end)
                 partial[(uint32_t)row * W + e] = sum;
         }
-        __syncthreads();
+        if (PARTS == 1)
+            __syncthreads();
     }
 }
 
@@ -154,29 +159,33 @@ __global__ void __launch_bounds__(LORA_THREADS, 2)
             }
     dependency_release();
     dependency_wait();
-#pragma unroll 1
-    for (int e = (int)threadIdx.x; e < tiles * 16 * R; e += LORA_THREADS) {
-        int row = e / R, r = e % R, i = first + row;
-        bf16 value = __float2bfloat16(0.0f);
-        if (i < end) {
-            int64_t width = (int64_t)g.count * R;
-            float sum = lora_sum(partial + i * width + blockIdx.z * R + r, slices, pass.n * width);
-            value = __float2bfloat16(sum * g.keep);
-            if (blockIdx.x == 0 && r < g.rank)
-                u[(int64_t)i * g.ldu + g.first + (int)blockIdx.z * g.rank + r] = value;
-        }
-        us[row][r] = value;
-    }
-    __syncthreads();
     y += side.column + c + 8 * q;
-    for (int row = first + p; row < end + p; row += 16) {
-        uint4 v[STRIPS][2];
+    uint4 v[STRIPS][2];
+    auto load_tile = [&](int row) {
 #pragma unroll
         for (int s = 0; s < STRIPS; s++)
 #pragma unroll
             for (int h = 0; h < 2; h++)
                 v[s][h] = load_eight(y + (uint32_t)(row + 8 * h) * ldy + 32 * s,
                                      row + 8 * h < end && c + 32 * s + 8 * q < side.rows);
+    };
+    load_tile(first + p); /* the first is on its way while u is added up */
+#pragma unroll 1
+    for (int e = (int)threadIdx.x; e < tiles * 4 * R; e += LORA_THREADS) {
+        int row = e / (R / 4), r = e % (R / 4) * 4, i = first + row;
+        int64_t width = (int64_t)g.count * R;
+        quad sum = {{0, 0, 0, 0}};
+        if (i < end)
+            sum = lora_sum_quad(partial + i * width + blockIdx.z * R + r, slices, pass.n * width);
+        for (int k = 0; k < 4; k++)
+            sum.v[k] *= g.keep;
+        store_quad(us[row], r, R, true, sum);
+        if (blockIdx.x == 0 && i < end && r < g.rank)
+            for (int k = 0; k < 4; k++)
+                u[(int64_t)i * g.ldu + g.first + (int)blockIdx.z * g.rank + r + k] = us[row][r + k];
+    }
+    __syncthreads();
+    for (int row = first + p; row < end + p; row += 16) {
         uint2 u0[RT], u8[RT];
 #pragma unroll
         for (int k = 0; k < RT; k++) {
@@ -205,6 +214,7 @@ __global__ void __launch_bounds__(LORA_THREADS, 2)
                         v[s][h];
             }
         }
+        load_tile(row + 16);
     }
 }
 

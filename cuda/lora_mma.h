@@ -65,8 +65,11 @@ __device__ inline uint4 load_eight(const bf16 *from, bool inside)
  */
 __device__ inline uint32_t drop_pair(uint32_t pair, uint32_t word, uint32_t threshold)
 {
-    return pair & (((word & 0xffff) >= threshold ? 0xffffu : 0) |
-                   (word >> 16 >= threshold ? 0xffff0000u : 0));
+    if ((word & 0xffff) < threshold)
+        pair &= 0xffff0000u;
+    if (word < threshold << 16)
+        pair &= 0xffffu;
+    return pair;
 }
 
 struct lora_place { /* where a row stands, for its draws */
@@ -76,8 +79,7 @@ struct lora_place { /* where a row stands, for its draws */
 __device__ inline struct t5_philox lora_draw(const lora_group &g, int m, lora_place at,
                                              uint32_t octet)
 {
-    uint32_t counter[4] = {at.record, at.position, octet, g.side[m].site};
-    return t5_philox_rounds(counter, g.key, T5_DROPOUT_ROUNDS);
+    return draw_words(g.keys, at.record, at.position, octet, g.side[m].site);
 }
 
 /* place[k] of the pass's row first + k, k < count, by the whole block; the caller synchronises */
@@ -95,16 +97,7 @@ __device__ inline void lora_find_places(lora_place *place, const lora_pass &pass
     }
 }
 
-/* The sum of `count` partial results, `stride` elements apart, in their order. */
-__device__ inline float lora_sum(const float *part, int count, int64_t stride)
-{
-    float sum = 0;
-#pragma unroll 8
-    for (int k = 0; k < count; k++)
-        sum += part[k * stride];
-    return sum;
-}
-
+/* Four sums of `count` partial results, `stride` elements apart, in their order. */
 __device__ inline quad lora_sum_quad(const float *part, int count, int64_t stride)
 {
     quad sum = {{0, 0, 0, 0}};
