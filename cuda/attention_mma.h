@@ -157,8 +157,8 @@ __device__ inline void fetch_tile(const tiles &x, int tile)
 #pragma unroll 1
         for (; at - row < end; at += STRIP) {
             bool beyond = at >= x.n;
-            copy_async(to, beyond ? x.a : a, beyond);
-            copy_async(to + MATRIX_BYTES, beyond ? x.b : b, beyond);
+            copy_async(to, a, beyond);
+            copy_async(to + MATRIX_BYTES, b, beyond);
             to += PAIR_BYTES;
             a += STRIP * x.lda;
             b += STRIP * x.ldb;
@@ -219,9 +219,8 @@ __device__ inline void await_tile(const tiles &x, int tile, int end)
  * sides of the product, and so neither side needs an exchange. */
 struct lane_map {
     int g, t;
-    uint32_t
-        column;   /* row 4 (g / 2) + g % 2, chunk t; ^ 64: chunk t + 4; + 2 rows: the second tile */
-    uint32_t row; /* ldmatrix' row and chunk for HEAD's first 16 elements; ^ 32 c: for the cth */
+    uint32_t column; /* row 4 (g / 2) + g % 2, chunk t. ^ 64: chunk t + 4, + 2 rows: second tile */
+    uint32_t row;    /* of ldmatrix, for HEAD's first 16 elements. ^ 32 c: for the cth */
 };
 
 __device__ inline lane_map map_lanes()
