@@ -489,7 +489,7 @@ OP t5_cuda_glu_bwd(t5_device *, act *, const act *, const act *, int64_t, int64_
 OP t5_cuda_cross_entropy(t5_device *, float *, act *, const float *, const int32_t *, int64_t,
                          int64_t, float, float);
 OP t5_cuda_sum(t5_device *, double *, const float *, int64_t, int);
-OP t5_cuda_spoil(t5_device *, double *, const double *);
+OP t5_cuda_spoil(t5_device *, double *, const double *, double);
 OP t5_cuda_sum_squares(t5_device *, double *, const float *, int64_t);
 OP t5_cuda_adamw(t5_device *, float *, const float *, float *, float *, int64_t, const t5_adamw *,
                  const double *);

@@ -28,15 +28,15 @@ __global__ void last_sum(double *out, const double *parts, int accumulate)
         *out = (accumulate ? *out : 0) + sum;
 }
 
-__global__ void spoil_one(double *value, const double *guard)
+__global__ void spoil_one(double *value, const double *guard, double most)
 {
-    if (!isfinite(*guard))
+    if (!isfinite(*guard) || *guard > most)
         *value = NAN;
 }
 
-OP t5_cuda_spoil(t5_device *dev, double *value, const double *guard)
+OP t5_cuda_spoil(t5_device *dev, double *value, const double *guard, double most)
 {
-    launch_kernel(dev, spoil_one, 1, 1, 0, value, guard);
+    launch_kernel(dev, spoil_one, 1, 1, 0, value, guard, most);
     T5_LAUNCHED(dev);
 }
 

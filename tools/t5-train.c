@@ -77,6 +77,14 @@ static const struct t5_option options[] = {
     {"resume", 0, T5_OPT_FLAG, NULL, &o.resume, 0, 0, "go on from the newest checkpoint in DIR"},
     {"tolerate", 0, T5_OPT_INT, "N", &o.tolerate, 0, 1000000,
      "steps in a row with gradients not finite that are passed over"},
+    {"spike-z", 0, T5_OPT_REAL, "Z", &o.spike_z, 0, 1000,
+     "report losses so many standard deviations above those before; 0: none"},
+    {"spike-window", 0, T5_OPT_INT, "N", &o.spike_window, 4, 1000,
+     "losses that they are measured by [50]"},
+    {"on-spike", 0, T5_OPT_CHOICE, "log|skip", &o.on_spike, 0, 0,
+     "report it, or pass over that step, too [log]"},
+    {"skip-batches", 0, T5_OPT_STRING, "LIST", &o.skip_batches, 0, 0,
+     "batches, from 1, that are left out, as 120-135,200"},
     {"micro-tokens", 0, T5_OPT_INT, "N", &o.micro_tokens, 1, 1 << 28, "tokens of one pass [16384]"},
     {"max-source", 0, T5_OPT_INT, "N", &o.max_source, 0, 1 << 20,
      "refuse longer inputs (tokens); 0: no limit [0]"},
@@ -159,7 +167,7 @@ static void stepped(const struct t5_train_run *run, const struct t5_step_report 
     double spent = t5_now() - progress.started;
     tokens += r->tokens;
     records += r->records;
-    if (!t5_progress_due(&progress))
+    if (r->skipped || !t5_progress_due(&progress))
         return;
     snprintf(note, sizeof note, "loss %.4f, %.0f tokens/s, %.3g records/s, %.1f GiB", r->loss,
              (double)tokens / spent, (double)records / spent,

@@ -285,8 +285,8 @@ struct t5_backend {
     /* *out f64 on the device = (accumulate ? *out : 0) + sum of x, in a fixed order */
     void (*sum)(struct t5_device *dev, double *out, const float *x, int64_t n, int accumulate);
     void (*sum_squares)(struct t5_device *dev, double *out, const float *x, int64_t n);
-    /* *value (f64 on the device) = NaN where *guard is not finite */
-    void (*spoil)(struct t5_device *dev, double *value, const double *guard);
+    /* *value (f64 on the device) = NaN where *guard is not finite or above `most` */
+    void (*spoil)(struct t5_device *dev, double *value, const double *guard, double most);
     /* p, m, v f32 (n) updated; see struct t5_adamw */
     void (*adamw)(struct t5_device *dev, float *p, const float *g, float *m, float *v, int64_t n,
                   const struct t5_adamw *how, const double *sum_squares);

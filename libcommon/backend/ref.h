@@ -66,7 +66,7 @@ void ref_glu_bwd(struct t5_device *dev, act *dg, const act *dh, const act *g, in
                  enum t5_glu kind, int gated, const struct t5_pack *pack,
                  const struct t5_dropout *drop, const struct t5_reader *reader);
 void ref_sum(struct t5_device *dev, double *out, const float *x, int64_t n, int accumulate);
-void ref_spoil(struct t5_device *dev, double *value, const double *guard);
+void ref_spoil(struct t5_device *dev, double *value, const double *guard, double most);
 void ref_sum_squares(struct t5_device *dev, double *out, const float *x, int64_t n);
 void ref_adamw(struct t5_device *dev, float *p, const float *g, float *m, float *v, int64_t n,
                const struct t5_adamw *how, const double *sum_squares);

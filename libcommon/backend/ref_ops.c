@@ -186,10 +186,10 @@ void ref_sum(struct t5_device *dev, double *out, const float *x, int64_t n, int 
     *out = (accumulate ? *out : 0) + sum;
 }
 
-void ref_spoil(struct t5_device *dev, double *value, const double *guard)
+void ref_spoil(struct t5_device *dev, double *value, const double *guard, double most)
 {
     (void)dev;
-    if (!isfinite(*guard))
+    if (!isfinite(*guard) || *guard > most)
         *value = NAN;
 }
 

@@ -119,7 +119,7 @@ void cpu_topk(struct t5_device *dev, float *value, int32_t *id, float *lse, cons
 
 void cpu_sum(struct t5_device *dev, double *out, const float *x, int64_t n, int accumulate);
 void cpu_sum_squares(struct t5_device *dev, double *out, const float *x, int64_t n);
-void cpu_spoil(struct t5_device *dev, double *value, const double *guard);
+void cpu_spoil(struct t5_device *dev, double *value, const double *guard, double most);
 void cpu_adamw(struct t5_device *dev, float *p, const float *g, float *m, float *v, int64_t n,
                const struct t5_adamw *how, const double *sum_squares);
 void cpu_adafactor(struct t5_device *dev, float *p, const float *g, float *row, float *col,

@@ -33,10 +33,10 @@ void cpu_sum_squares(struct t5_device *dev, double *out, const float *x, int64_t
     *out = sum_parts(dev, x, n, 1);
 }
 
-void cpu_spoil(struct t5_device *dev, double *value, const double *guard)
+void cpu_spoil(struct t5_device *dev, double *value, const double *guard, double most)
 {
     (void)dev;
-    if (!isfinite(*guard))
+    if (!isfinite(*guard) || *guard > most)
         *value = NAN;
 }
 

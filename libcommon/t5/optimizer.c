@@ -163,7 +163,7 @@ static void update_all(const struct t5_optimizer *o, struct update *u)
     }
 }
 
-void t5_optimizer_queue(struct t5_optimizer *o, double lr)
+void t5_optimizer_queue(struct t5_optimizer *o, double lr, double most_loss)
 {
     const struct t5_backend_handle *backend = t5_model_backend(o->model);
     int64_t step = o->step + 1;
@@ -174,7 +174,7 @@ void t5_optimizer_queue(struct t5_optimizer *o, double lr)
         .lr = lr};
     backend->ops.sum_squares(backend->dev, o->sums + T5_SUM_SQUARES, t5_model_grads(o->model),
                              t5_model_n_params(o->model));
-    backend->ops.spoil(backend->dev, o->sums + T5_SUM_SQUARES, o->sums + T5_SUM_LOSS);
+    backend->ops.spoil(backend->dev, o->sums + T5_SUM_SQUARES, o->sums + T5_SUM_LOSS, most_loss);
     update_all(o, &u);
     t5_model_refresh(o->model);
 }

@@ -65,9 +65,9 @@ int t5_optimizer_check(enum t5_optimizer_kind kind, const struct t5_backend_hand
                        struct t5_err *err) T5_MUST_CHECK;
 
 /* Queues one update from the model's gradients and leaves the sum of their squares before clipping
- * in sums: NaN where the loss there is not finite. Where it is not finite nothing is changed;
+ * in sums: NaN where the loss there is not finite or above most_loss. Where it is not finite nothing is changed;
  * otherwise the caller counts the update in `step` before it queues the next one. */
-void t5_optimizer_queue(struct t5_optimizer *optimizer, double lr);
+void t5_optimizer_queue(struct t5_optimizer *optimizer, double lr, double most_loss);
 
 /* ---- the state ---- */
 

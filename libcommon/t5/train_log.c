@@ -135,6 +135,17 @@ int t5_train_log_head(struct t5_train_log *log, const char *event, const struct 
     return rc ? -1 : 0;
 }
 
+static void put_spike(struct t5_train_log *log, const struct t5_step_report *r)
+{
+    char text[200], loss[32], z[32];
+    int n = snprintf(text, sizeof text,
+                     "{\"event\":\"spike\",\"step\":%lld,\"loss\":%s,\"z\":%s,"
+                     "\"passed_over\":%s,\"seconds\":%.3f}\n",
+                     (long long)r->step, number(loss, r->loss), number(z, r->z),
+                     r->passed_over ? "true" : "false", t5_now() - log->started);
+    put(log, text, (size_t)n);
+}
+
 void t5_train_log_step(struct t5_train_log *log, const struct t5_step_report *r)
 {
     char text[512], loss[32], lr[32], norm[32], epoch[32];
@@ -145,10 +156,16 @@ void t5_train_log_step(struct t5_train_log *log, const struct t5_step_report *r)
         "\"tokens\":%lld,\"label_tokens\":%lld,%s\"tokens_per_s\":%.1f,\"seconds\":%.3f}\n",
         (long long)r->step, number(epoch, r->epoch), number(loss, r->loss), number(lr, r->lr),
         number(norm, r->grad_norm), (long long)r->tokens, (long long)r->label_tokens,
-        r->passed_over ? "\"passed_over\":true," : "",
+        r->skipped       ? "\"skipped\":true,"
+        : r->passed_over ? "\"passed_over\":true,"
+                         : "",
         (double)r->tokens / (spent > 1e-9 ? spent : 1e-9), now - log->started);
     log->last = now;
     put(log, text, (size_t)n);
+    if (r->spike)
+        put_spike(log, r);
+    if (r->skipped)
+        return;
     const struct t5_scalar scalars[] = {
         {"train/loss", r->loss},
         {"train/learning_rate", r->lr},

@@ -71,6 +71,16 @@ static void warn_of_log(struct t5_train_run *run, int warned[2])
     }
 }
 
+static void warn_of_spike(const struct t5_train_run *run, const struct t5_step_report *r)
+{
+    char text[240];
+    snprintf(text, sizeof text,
+             "step %lld: loss %.4g, %.3g standard deviations above the %lld steps before%s",
+             (long long)r->step, r->loss, r->z, (long long)run->options->spike_window,
+             r->passed_over ? ": passed over" : "");
+    run->hooks->warn(text);
+}
+
 static int save_is_due(const struct t5_train_run *run, int64_t step)
 {
     const struct t5_train_options *o = run->options;
@@ -89,6 +99,8 @@ static int train(struct t5_train_run *run, struct t5_err *err)
         if (rc <= 0)
             break;
         t5_train_log_step(&run->log, &report);
+        if (report.spike)
+            warn_of_spike(run, &report);
         run->hooks->stepped(run, &report);
         warn_of_log(run, warned);
         if (t5_check_behind_poll(&run->check, err))

@@ -43,6 +43,15 @@ static int check_evaluation(struct t5_train_options *o, struct t5_err *err)
     return 0;
 }
 
+static int check_spikes(struct t5_train_options *o, struct t5_err *err)
+{
+    if (o->spike_z <= 0 && (o->spike_window > 0 || o->on_spike))
+        return usage(err, "--spike-window and --on-spike need --spike-z");
+    o->spike_window = o->spike_window < 0 ? 50 : o->spike_window;
+    o->on_spike = o->on_spike ? o->on_spike : "log";
+    return 0;
+}
+
 static int check_arithmetic(const struct t5_train_options *o, struct t5_err *err)
 {
     int fp8 = o->compute && strcmp(o->compute, "fp8") == 0;
@@ -80,7 +89,10 @@ int t5_train_options_check(struct t5_train_options *o, int n_files, struct t5_er
         return usage(err, "a model on standard input leaves no room for records there");
     if (o->truncate && !o->max_source && !o->max_target)
         return usage(err, "--truncate needs --max-source or --max-target");
-    return check_arithmetic(o, err) || check_evaluation(o, err) || check_lora(o, err) ? -1 : 0;
+    return check_arithmetic(o, err) || check_evaluation(o, err) || check_spikes(o, err) ||
+                   check_lora(o, err)
+               ? -1
+               : 0;
 }
 
 enum t5_optimizer_kind t5_train_options_optimizer(const struct t5_train_options *o)

@@ -31,6 +31,10 @@ struct t5_train_options {
     int64_t seed;
     const char *order;
     int64_t tolerate, micro_tokens;
+    double spike_z;       /* 0: no loss is a spike */
+    int64_t spike_window; /* not given: 50 */
+    const char *on_spike; /* "log" or "skip"; not given: log */
+    const char *skip_batches;
     /* evaluation and checkpoints */
     const char *eval;
     int eval_generate;
@@ -61,8 +65,8 @@ struct t5_train_options {
         .rank = -1, .alpha = -1, .dropout = -1, .save_as = "f32", .epochs = 5, .max_steps = -1,    \
         .batch = 8, .lr = 1e-3, .schedule = "linear", .optimizer = "adamw", .decay = {10, 1},      \
         .clip = 1, .model_dropout = -1, .seed = 42, .order = "shuffle", .micro_tokens = -1,        \
-        .max_source = -1, .max_target = -1, .eval_max_new = -1, .save_every = 500, .keep = 1,      \
-        .max_line = (int64_t)T5_MAX_LINE, .device = "auto"                                         \
+        .spike_window = -1, .max_source = -1, .max_target = -1, .eval_max_new = -1,                \
+        .save_every = 500, .keep = 1, .max_line = (int64_t)T5_MAX_LINE, .device = "auto"           \
     }
 
 /* Refuses (T5_USAGE) what contradicts itself, and fills in what follows from other options.

@@ -85,6 +85,37 @@ static int make_plan(struct t5_train_run *run, struct t5_err *err)
 
 /* ---- settings ---- */
 
+/* Batches that are left out. A run may be told of more of them at a checkpoint before them; those
+ * up to there are what they were. */
+static int read_skips(struct t5_train_run *run, struct t5_err *err)
+{
+    const struct t5_train_state *state = &run->state;
+    const char *now = run->options->skip_batches,
+               *then = state->file ? t5_train_state_value(state, "skip_batches") : NULL;
+    struct t5_ranges before = {.n = 0};
+    char had[T5_RANGES_TEXT], here[T5_RANGES_TEXT];
+    if ((now && t5_ranges_parse(&run->skips, now, "--skip-batches", err)) ||
+        (then && t5_ranges_parse(&before, then, "the checkpoint's skip_batches", err)))
+        return -1;
+    if (run->skips.n && run->skips.last[run->skips.n - 1] > total_steps(run))
+        return t5_fail_as(err, T5_USAGE, "--skip-batches %lld: the run has %lld steps",
+                          (long long)run->skips.last[run->skips.n - 1],
+                          (long long)total_steps(run));
+    if (!now)
+        run->skips = before;
+    if (!state->file)
+        return 0;
+    t5_ranges_print(had, &before, state->position.step);
+    t5_ranges_print(here, &run->skips, state->position.step);
+    if (strcmp(had, here) == 0)
+        return 0;
+    return t5_fail(err,
+                   "%s/checkpoint.%d.safetensors: made with another skip_batches up to its step "
+                   "%lld: %.64s there, %.64s here",
+                   run->options->output, state->slot, (long long)state->position.step,
+                   had[0] ? had : "none", here[0] ? here : "none");
+}
+
 static int make_settings(struct t5_train_run *run, struct t5_err *err)
 {
     const struct t5_train_options *o = run->options;
@@ -103,6 +134,10 @@ static int make_settings(struct t5_train_run *run, struct t5_err *err)
     s->order = order_kind(o);
     s->label_smoothing = o->label_smoothing;
     s->tolerate = o->tolerate;
+    s->spike_z = o->spike_z;
+    s->spike_window = o->spike_window;
+    s->spike_skip = strcmp(o->on_spike, "skip") == 0;
+    s->skip = &run->skips;
     s->stop = run->hooks->stop;
     s->eval = &run->eval;
     s->cut = t5_train_passes_cut;
@@ -135,6 +170,19 @@ static void add_schedule(struct t5_identity *id, const struct t5_train_run *run)
     t5_identity_add(id, "warmup", "%lld", (long long)s->warmup);
     if (s->kind == T5_SCHEDULE_WSD)
         t5_identity_add(id, "decay", "%lld", (long long)s->decay);
+}
+
+static void add_spikes(struct t5_identity *id, const struct t5_train_run *run)
+{
+    const struct t5_train_options *o = run->options;
+    char text[T5_RANGES_TEXT];
+    t5_identity_add(id, "spike_z", "%.17g", o->spike_z);
+    if (o->spike_z > 0) {
+        t5_identity_add(id, "spike_window", "%lld", (long long)o->spike_window);
+        t5_identity_add(id, "on_spike", "%s", o->on_spike);
+    }
+    if (run->skips.n)
+        t5_identity_add(id, "skip_batches", "%s", t5_ranges_print(text, &run->skips, INT64_MAX));
 }
 
 /* What is kept as the best, and where early stopping ends, depends on what is measured. */
@@ -192,6 +240,7 @@ static void make_identity(struct t5_train_run *run)
     t5_identity_add(id, "seed", "%lld", (long long)o->seed);
     t5_identity_add(id, "order", "%s", o->order);
     t5_identity_add(id, "tolerate", "%lld", (long long)o->tolerate);
+    add_spikes(id, run);
     add_evaluation(id, run);
     t5_identity_add(id, "compute", "%s", compute_name(o));
     if (o->keep_bf16)
@@ -212,7 +261,7 @@ int t5_train_run_open(struct t5_train_run *run, const struct t5_train_options *o
     if (run->base && !options->dry_run)
         t5_check_behind_begin(&run->check, run->base, 1);
     if (open_device(run, err) || t5_train_read_data(run, files, err) || make_plan(run, err) ||
-        make_settings(run, err))
+        read_skips(run, err) || make_settings(run, err))
         return -1;
     make_identity(run);
     return options->dry_run ? 0 : t5_train_check_output(run, err);

@@ -40,7 +40,8 @@ struct t5_train_run {
     struct t5_token_settings tokens; /* of the training records; a LoRA run's go into its adapter */
     struct t5_train_settings settings;
     struct t5_train_plan plan;
-    int64_t micro_tokens; /* of the run, before memory ran out anywhere */
+    struct t5_ranges skips; /* --skip-batches, or what the checkpoint had */
+    int64_t micro_tokens;   /* of the run, before memory ran out anywhere */
     struct t5_identity identity;
     struct t5_train_state state; /* where --resume goes on */
     struct t5_model *model;

@@ -73,7 +73,7 @@ void t5_state_rows_digest(struct t5_state_rows *r)
 }
 
 static void make_rows(struct t5_state_rows *r, const struct t5_train_position *at,
-                      const struct t5_identity *identity, int finished)
+                      const char *losses, const struct t5_identity *identity, int finished)
 {
     char *best = r->numbers[T5_POSITION_ROWS];
     r->n = 0;
@@ -89,6 +89,8 @@ static void make_rows(struct t5_state_rows *r, const struct t5_train_position *a
     }
     snprintf(best, sizeof r->numbers[0], "%.17g", at->best);
     t5_state_rows_add(r, "best", best);
+    if (losses[0])
+        t5_state_rows_add(r, "losses", losses);
     for (int i = 0; i < identity->n; i++)
         t5_state_rows_add(r, identity->rows[i].key, identity->rows[i].value);
     t5_state_rows_digest(r);
@@ -169,15 +171,16 @@ static int write_file(struct t5_atomic *file, struct t5_model *model, struct t5_
     struct t5_safetensors_writer *w = NULL;
     struct t5_err ignored;
     struct t5_state_rows rows;
+    struct t5_buf losses = {0};
     size_t n_params = (size_t)t5_model_param_count(model), n = n_params + (size_t)o->n_tensors;
     struct t5_tensor *tensors = t5_alloc(n, sizeof *tensors, "a checkpoint", err);
     char(*names)[136] = t5_alloc(n_params, sizeof *names, "a checkpoint", err);
     char *piece = t5_alloc(PIECE, 1, "a checkpoint", err);
     int rc = -1;
-    if (!tensors || !names || !piece)
+    if (!tensors || !names || !piece || t5_spike_print(&losses, t5_trainer_spike(trainer), err))
         goto out;
     describe(tensors, names, model, o);
-    make_rows(&rows, &at, identity, finished);
+    make_rows(&rows, &at, losses.data, identity, finished);
     rc = t5_safetensors_write_open(&w, file, tensors, (int)n, rows.rows, rows.n, err) ||
                  write_all(w, model, o, piece, err)
              ? -1
@@ -185,6 +188,7 @@ static int write_file(struct t5_atomic *file, struct t5_model *model, struct t5_
     if (w && t5_safetensors_write_close(w, rc ? &ignored : err))
         rc = -1;
 out:
+    t5_buf_free(&losses);
     free(tensors);
     free(names);
     free(piece);

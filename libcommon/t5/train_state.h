@@ -14,7 +14,7 @@ struct t5_identity_row {
     int number; /* the value is one */
 };
 struct t5_identity {
-    struct t5_identity_row rows[48];
+    struct t5_identity_row rows[56];
     int n;
 };
 void t5_identity_add(struct t5_identity *identity, const char *key, const char *fmt, ...)
@@ -57,7 +57,8 @@ struct t5_train_state {
 int t5_train_state_find(struct t5_train_state *out, struct t5_train_slots *slots, const char *dir,
                         struct t5_err *err) T5_MUST_CHECK;
 void t5_train_state_free(struct t5_train_state *state);
-/* Refuses, naming the first difference, a checkpoint of another run. */
+/* Refuses, naming the first difference, a checkpoint of another run. Which batches are left out is
+ * its caller's to compare. */
 int t5_train_state_check(const struct t5_train_state *state, const char *dir,
                          const struct t5_identity *identity, struct t5_err *err) T5_MUST_CHECK;
 /* A value of the identity it was made with, or NULL. */

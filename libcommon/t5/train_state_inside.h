@@ -20,7 +20,7 @@ extern const struct t5_position_row t5_position_rows[T5_POSITION_ROWS];
 
 /* Rows of a checkpoint's metadata: its head, its position, the identity. */
 struct t5_state_rows {
-    struct t5_metadata rows[64];
+    struct t5_metadata rows[80];
     int n;
     char numbers[T5_POSITION_ROWS + 1][32];
     char digest[65]; /* SHA-256 over all keys and values, keys ascending */

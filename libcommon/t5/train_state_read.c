@@ -160,6 +160,8 @@ int t5_train_state_check(const struct t5_train_state *s, const char *dir,
         const char *had = t5_train_state_value(s, row->key);
         if (!had && strncmp(row->key, "tokens.", 7) == 0)
             continue; /* the records came as JSON lines then, which carry none */
+        if (strcmp(row->key, "skip_batches") == 0)
+            continue;
         if (!had || strcmp(had, row->value) != 0)
             return t5_fail(
                 err, "%s/checkpoint.%d.safetensors: made with another %s: %.64s there, %.64s here",
@@ -198,6 +200,9 @@ int t5_train_state_load(const struct t5_train_state *s, struct t5_model *model,
         if (load_tensor(s, backend, t->name, t->type, t->elements, o->state + t->offset, err))
             return -1;
     }
+    const char *losses = t5_train_state_value(s, "losses");
+    if (t5_spike_parse(t5_trainer_spike(trainer), losses ? losses : "", err))
+        return t5_err_at(err, "checkpoint.%d.safetensors", s->slot);
     t5_trainer_set_position(trainer, &s->position);
     t5_model_refresh(model);
     return backend->ops.sync(backend->dev, err);

@@ -20,8 +20,9 @@ struct t5_trainer {
     struct t5_order order;
     struct t5_packer packer;      /* its micro_tokens: what passes are cut to */
     struct t5_pass_limits limits; /* of such passes */
-    float *scores;                /* (label tokens of a pass) */
-    int64_t epoch_steps;          /* steps an epoch */
+    struct t5_spike spike;
+    float *scores;       /* (label tokens of a pass) */
+    int64_t epoch_steps; /* steps an epoch */
     struct t5_train_position at;
     struct span begun;  /* the batch whose gradients are queued or made, ... */
     int64_t begun_step; /* ... and its step, from 0; -1: none */
@@ -50,7 +51,8 @@ int t5_trainer_open(struct t5_trainer **out, struct t5_model *model, const struc
     if (!t->scores ||
         t5_order_init(&t->order, settings->order, settings->seed, data, settings->batch, err) ||
         t5_optimizer_init(&t->optimizer, model, &settings->optimizer, err) ||
-        t5_packer_init(&t->packer, limits, settings->micro_tokens, err)) {
+        t5_packer_init(&t->packer, limits, settings->micro_tokens, err) ||
+        t5_spike_init(&t->spike, settings->spike_z, settings->spike_window, err)) {
         t5_trainer_close(t);
         return -1;
     }
@@ -65,6 +67,7 @@ void t5_trainer_close(struct t5_trainer *t)
     t5_optimizer_free(&t->optimizer);
     t5_order_free(&t->order);
     t5_packer_free(&t->packer);
+    t5_spike_free(&t->spike);
     free(t->scores);
     free(t);
 }
@@ -90,6 +93,11 @@ void t5_trainer_set_position(struct t5_trainer *t, const struct t5_train_positio
 struct t5_optimizer *t5_trainer_optimizer(struct t5_trainer *t)
 {
     return &t->optimizer;
+}
+
+struct t5_spike *t5_trainer_spike(struct t5_trainer *t)
+{
+    return &t->spike;
 }
 
 static int stopped(const struct t5_trainer *t)
@@ -289,21 +297,30 @@ static int begin(struct t5_trainer *t, int64_t step, struct t5_err *err)
     return rc;
 }
 
-/* The update of the step that has begun; then, where the device works behind the host's back, the
- * gradients of the next one, so that it has work while the sums of this one are waited for. */
-static int update(struct t5_trainer *t, double lr, double sums[T5_SUMS], struct t5_err *err)
+/* Whether a step, from 0, is not to be made. */
+static int is_left_out(const struct t5_trainer *t, int64_t step)
+{
+    return t->settings.skip && t5_ranges_have(t->settings.skip, step + 1);
+}
+
+/* The update of the step that has begun, unless its loss is above most_loss; then, where the device
+ * works behind the host's back, the gradients of the next one, so that it has work while the sums
+ * of this one are waited for. */
+static int update(struct t5_trainer *t, double lr, double most_loss, double sums[T5_SUMS],
+                  struct t5_err *err)
 {
     const struct t5_backend_handle *backend = t5_model_backend(t->model);
     const struct t5_backend *ops = &backend->ops;
     size_t bytes = T5_SUMS * sizeof *sums;
-    t5_optimizer_queue(&t->optimizer, lr);
+    int64_t next = t->at.step + 1;
+    t5_optimizer_queue(&t->optimizer, lr, most_loss);
     t->begun_step = -1;
     if (ops->check(backend->dev, err)) /* parameters may be half updated: no going on from here */
         return -1;
     if (!ops->download_later)
         return ops->download(backend->dev, sums, t->optimizer.sums, bytes, err);
     ops->download_later(backend->dev, t->optimizer.sums, bytes, 0);
-    if (t->at.step + 1 < t->settings.total_steps && begin(t, t->at.step + 1, err) < 0)
+    if (next < t->settings.total_steps && !is_left_out(t, next) && begin(t, next, err) < 0)
         return -1;
     return ops->fetch(backend->dev, sums, bytes, 0, err);
 }
@@ -323,6 +340,28 @@ static int pass_over(struct t5_trainer *t, const struct t5_step_report *r, struc
     return 0;
 }
 
+/* What became of the step that was begun: a spike, not finite, an update. most: the largest sum of
+ * losses that is no spike. */
+static int settle(struct t5_trainer *t, struct t5_step_report *r, const double sums[T5_SUMS],
+                  double most, struct t5_err *err)
+{
+    r->loss = sums[T5_SUM_LOSS] / (double)r->label_tokens;
+    r->grad_norm = sqrt(sums[T5_SUM_SQUARES]);
+    r->spike = isfinite(r->loss) && sums[T5_SUM_LOSS] > most;
+    if (r->spike)
+        r->z = t5_spike_score(&t->spike, r->loss);
+    r->passed_over = !isfinite(r->grad_norm);
+    if (!r->passed_over) {
+        t->at.bad_in_row = 0;
+        t->optimizer.step++;
+    } else if (!(r->spike && t->settings.spike_skip) && pass_over(t, r, err)) {
+        return -1;
+    }
+    t5_spike_add(&t->spike, r->loss);
+    t->at.step++;
+    return 1;
+}
+
 int t5_trainer_step(struct t5_trainer *t, struct t5_step_report *report, struct t5_err *err)
 {
     double sums[T5_SUMS];
@@ -332,24 +371,20 @@ int t5_trainer_step(struct t5_trainer *t, struct t5_step_report *report, struct 
     *report = (struct t5_step_report){.step = t->at.step + 1};
     report->epoch = (double)report->step / (double)t->epoch_steps;
     report->lr = t5_schedule_lr(&t->settings.schedule, t->at.step);
+    if (is_left_out(t, t->at.step)) {
+        report->skipped = 1;
+        report->loss = report->grad_norm = NAN;
+        t->at.step++;
+        return 1;
+    }
     count_tokens(t, &s, report);
     int rc = begin(t, t->at.step, err);
     if (rc <= 0)
         return rc;
-    if (update(t, report->lr, sums, err))
+    double most = t5_spike_limit(&t->spike) * (double)report->label_tokens;
+    if (update(t, report->lr, t->settings.spike_skip ? most : INFINITY, sums, err))
         return -1;
-    report->loss = sums[T5_SUM_LOSS] / (double)report->label_tokens;
-    report->grad_norm = sqrt(sums[T5_SUM_SQUARES]);
-    report->passed_over = !isfinite(report->grad_norm);
-    if (report->passed_over) {
-        if (pass_over(t, report, err))
-            return -1;
-    } else {
-        t->at.bad_in_row = 0;
-        t->optimizer.step++;
-    }
-    t->at.step++;
-    return 1;
+    return settle(t, report, sums, most, err);
 }
 
 int t5_trainer_evaluate(struct t5_trainer *t, const struct t5_dataset *data, double *loss,

@@ -10,7 +10,9 @@
 #include "t5/optimizer.h"
 #include "t5/order.h"
 #include "t5/pass_limits.h"
+#include "t5/ranges.h"
 #include "t5/schedule.h"
+#include "t5/spike.h"
 
 struct t5_train_settings {
     int64_t batch;        /* records a step; the last step of an epoch may have fewer */
@@ -24,6 +26,10 @@ struct t5_train_settings {
     enum t5_order_kind order;
     int64_t tolerate; /* steps in a row whose gradients are not finite and that are passed over; the
                          next one ends the run */
+    double spike_z;   /* t5_spike_init's; steps are found to be spikes ... */
+    int64_t spike_window;
+    int spike_skip;               /* ... and left out, as if they had not been finite */
+    const struct t5_ranges *skip; /* borrowed: steps, from 1, that are not made at all; or NULL */
     const volatile sig_atomic_t *stop; /* not 0: stop between two passes; or NULL */
     const struct t5_dataset *eval; /* borrowed: what t5_trainer_evaluate will be given; or NULL */
     /* Passes have become smaller, because of *why; or NULL. */
@@ -54,7 +60,10 @@ struct t5_step_report {
     double loss;                           /* mean over the batch's label tokens */
     double lr, grad_norm;                  /* norm before clipping */
     int64_t records, tokens, label_tokens; /* tokens: inputs and labels */
-    int passed_over; /* loss or gradients were not finite and nothing was changed */
+    int passed_over; /* loss or gradients were not finite, or it was a spike: nothing was changed */
+    int spike;
+    double z;    /* of a spike: standard deviations above the losses before */
+    int skipped; /* it was not made: there are neither loss nor tokens */
 };
 
 struct t5_trainer;
@@ -85,6 +94,7 @@ int t5_trainer_evaluate(struct t5_trainer *trainer, const struct t5_dataset *dat
 struct t5_train_position t5_trainer_position(const struct t5_trainer *trainer);
 void t5_trainer_set_position(struct t5_trainer *trainer, const struct t5_train_position *position);
 struct t5_optimizer *t5_trainer_optimizer(struct t5_trainer *trainer); /* borrowed */
+struct t5_spike *t5_trainer_spike(struct t5_trainer *trainer);         /* borrowed */
 
 /* The first trainable tensor that has a value that is not finite among `values`, the model's
  * n_params parameters or gradients on the device. NULL: none, or the device failed and filled *err,

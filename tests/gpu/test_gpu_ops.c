@@ -406,7 +406,7 @@ static void test_optimizer(void **state)
     assert_true(t5_close(got_total, 2 * total, 1e-9, 1e-12));
     /* fetched later, while other work is queued */
     double seen = 0, bad = INFINITY;
-    gpu.ops.spoil(gpu.dev, gs, gt);
+    gpu.ops.spoil(gpu.dev, gs, gt, INFINITY);
     gpu.ops.download_later(gpu.dev, gs, 8, 0);
     gpu.ops.download_later(gpu.dev, gt, 8, 1);
     gpu.ops.upload(gpu.dev, gt, &bad, 8);
@@ -415,7 +415,7 @@ static void test_optimizer(void **state)
     OK(gpu.ops.fetch(gpu.dev, &seen, 8, 0, &err));
     assert_true(seen == got_squares);
     gpu.ops.zero(gpu.dev, gs, 8);
-    gpu.ops.spoil(gpu.dev, gs, gt);
+    gpu.ops.spoil(gpu.dev, gs, gt, INFINITY);
     OK(gpu.ops.download(gpu.dev, &seen, gs, 8, &err));
     assert_true(isnan(seen));
     gpu.ops.upload(gpu.dev, gs, &got_squares, 8);

@@ -468,10 +468,11 @@ static void test_optimiser(void **state)
             sums[i][0] = 5;
             ops->sum(dev, &sums[i][0], g, n, 1);
             ops->sum_squares(dev, &sums[i][1], g, n);
-            double kept = 7, spoilt = 7;
-            ops->spoil(dev, &kept, &(double){-3});
-            ops->spoil(dev, &spoilt, &(double){INFINITY});
-            assert_true(kept == 7 && isnan(spoilt));
+            double kept = 7, spoilt = 7, high = 7;
+            ops->spoil(dev, &kept, &(double){-3}, -3);
+            ops->spoil(dev, &spoilt, &(double){INFINITY}, INFINITY);
+            ops->spoil(dev, &high, &(double){3}, 2.99);
+            assert_true(kept == 7 && isnan(spoilt) && isnan(high));
         }
         for (int i = 1; i < 5; i++) {
             assert_memory_equal(sums[i], sums[1], sizeof sums[1]);

@@ -68,6 +68,8 @@ static void dataset_load(struct t5_dataset *data)
 
 /* Settings of what training_open opens. */
 static int64_t tolerated;
+static double spike_z; /* of 4 losses; spikes are left out */
+static const struct t5_ranges *left_out;
 static void (*on_cut)(void *context, int64_t step, int64_t pass_tokens, const struct t5_err *why);
 
 /* A curve being trained. */
@@ -93,6 +95,10 @@ static void training_open(struct training *t, const struct curve *c, const char 
         .seed = 42,
         .order = T5_ORDER_FILE,
         .tolerate = tolerated,
+        .spike_z = spike_z,
+        .spike_window = 4,
+        .spike_skip = 1,
+        .skip = left_out,
         .cut = on_cut};
     memset(t, 0, sizeof *t);
     golden_open(&t->g, device, c->geometry, c->lora ? "qv" : "none",
@@ -398,6 +404,50 @@ static void test_run_ahead(void **state)
     }
 }
 
+/* Spikes and batches that are left out: the same steps, the same parameters. */
+static void test_run_ahead_left_out(void **state)
+{
+    static const struct t5_ranges skipped = {.first = {2, 9}, .last = {2, 10}, .n = 2};
+    struct curve curves[8];
+    struct training a, b;
+    struct t5_err err = {0};
+    int spikes = 0;
+    (void)state;
+    curves_load(curves);
+    spike_z = 0.5;
+    left_out = &skipped;
+    training_open(&a, &curves[0], "ref", 200, 0.1);
+    training_open(&b, &curves[0], "ref", 200, 0.1);
+    spike_z = 0;
+    left_out = NULL;
+    run_behind(&b);
+    size_t bytes = (size_t)t5_model_n_params(a.g.model) * sizeof(float);
+    float *before = malloc(bytes), *x = malloc(bytes), *y = malloc(bytes);
+    for (int s = 1; s <= 16; s++) {
+        struct t5_step_report r, q;
+        OK(t5_model_get_params(a.g.model, before, &err));
+        step(&a, &r);
+        step(&b, &q);
+        assert_true(r.spike == q.spike && r.z == q.z && r.passed_over == q.passed_over);
+        assert_int_equal(r.skipped, s == 2 || s == 9 || s == 10);
+        assert_true(r.skipped ? isnan(r.loss) && isnan(q.loss) : r.loss == q.loss);
+        OK(t5_model_get_params(a.g.model, x, &err));
+        OK(t5_model_get_params(b.g.model, y, &err));
+        assert_memory_equal(x, y, bytes);
+        assert_int_equal(r.passed_over, r.spike);
+        assert_int_equal(memcmp(x, before, bytes) == 0, r.skipped || r.spike);
+        spikes += r.spike;
+    }
+    assert_true(spikes > 0 && spikes < 10);
+    struct t5_train_position at = t5_trainer_position(a.trainer);
+    assert_true(at.step == 16 && at.updates == 16 - 3 - spikes && at.bad == 0);
+    free(before);
+    free(x);
+    free(y);
+    training_close(&a);
+    training_close(&b);
+}
+
 /* Steps that are not finite: the same ones are passed over, the same one ends the run, the same
  * tensor is named. */
 static void test_run_ahead_not_finite(void **state)
@@ -551,17 +601,12 @@ static void test_checkpoint(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_curves_ref),
-        cmocka_unit_test(test_curves_fast),
-        cmocka_unit_test(test_micro_batches_ref),
-        cmocka_unit_test(test_micro_batches_fast),
-        cmocka_unit_test(test_evaluate),
-        cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_checkpoint),
-        cmocka_unit_test(test_lora_plus),
-        cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_run_ahead),
-        cmocka_unit_test(test_run_ahead_not_finite),
+        cmocka_unit_test(test_curves_ref),         cmocka_unit_test(test_curves_fast),
+        cmocka_unit_test(test_micro_batches_ref),  cmocka_unit_test(test_micro_batches_fast),
+        cmocka_unit_test(test_evaluate),           cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_checkpoint),         cmocka_unit_test(test_lora_plus),
+        cmocka_unit_test(test_out_of_memory),      cmocka_unit_test(test_run_ahead),
+        cmocka_unit_test(test_run_ahead_left_out), cmocka_unit_test(test_run_ahead_not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
