@@ -2,40 +2,53 @@
  * by the operator before. Bound by memory: 2 bytes read, 1 written an element; a row waits in
  * registers between its maximum and its rounding. */
 /* SPDX-License-Identifier: MIT */
+#include "dependent.h"
 #include "fp8.h"
 
-/* Up to VECTORS x 8 elements a thread; any alignment and distance where not whole. */
+/* A thread's octet k begins there. Threads behind the row do its last octet once more. */
+__device__ inline uint32_t column(int k, int cols)
+{
+    return min((uint32_t)(k * blockDim.x + threadIdx.x) * 8, (uint32_t)cols - 8);
+}
+
+/* VECTORS octets a thread, aligned. */
 template <int VECTORS, bool FOLD>
-__global__ void quantise_rows(fp8_q *q, float *scale, const bf16 *x, int64_t ldx, const float *fold,
-                              int cols, bool whole)
+__global__ void __launch_bounds__(512, VECTORS <= 3 ? 3 : 2)
+    quantise_rows(fp8_q *q, float *scale, const bf16 *x, int64_t ldx, const float *fold, int cols)
 {
     const int64_t i = blockIdx.x;
+    uint4 raw[VECTORS];
     octet v[VECTORS];
+    __nv_bfloat162 pair = {0, 0};
     float largest = 0;
+    dependency_release();
+    dependency_wait();
 #pragma unroll
     for (int k = 0; k < VECTORS; k++)
-        v[k] = load_octet(x + i * ldx, (int)(k * blockDim.x + threadIdx.x) * 8, cols, whole);
+        raw[k] = *reinterpret_cast<const uint4 *>(x + i * ldx + column(k, cols));
+    __syncwarp(); /* nothing is used before all are asked for */
 #pragma unroll
     for (int k = 0; k < VECTORS; k++) {
-        if (FOLD) {
-            octet f = load_octet(fold, (int)(k * blockDim.x + threadIdx.x) * 8, cols, true);
-            for (int e = 0; e < 8; e++)
-                v[k].v[e] *= f.v[e];
+        if (!FOLD) {
+            pair = largest_pair(raw[k], pair);
+            continue;
         }
+        const octet f = load_octet(fold + column(k, cols), 0, 8, true);
+        v[k] = unpack(raw[k]);
+        for (int e = 0; e < 8; e++)
+            v[k].v[e] *= f.v[e];
         largest = largest_of(v[k], largest);
     }
-    const fp8_scaling s = fp8_scale(block_largest(largest));
+    const fp8_scaling s = fp8_scale(block_largest(FOLD ? largest : largest_of(pair)));
 #pragma unroll
-    for (int k = 0; k < VECTORS; k++) {
-        int c = (int)(k * blockDim.x + threadIdx.x) * 8;
-        if (c < cols)
-            *reinterpret_cast<uint2 *>(q + i * cols + c) = fp8_octet(v[k], s.inverse);
-    }
+    for (int k = 0; k < VECTORS; k++)
+        *reinterpret_cast<uint2 *>(q + i * cols + column(k, cols)) =
+            fp8_octet(FOLD ? v[k] : unpack(raw[k]), s.inverse);
     if (threadIdx.x == 0)
         scale[i] = s.scale;
 }
 
-/* A row of any length: it is read twice, the second time from the cache. */
+/* A row of any length and alignment: it is read twice, the second time from the cache. */
 template <bool FOLD>
 __global__ void quantise_long(fp8_q *q, float *scale, const bf16 *x, int64_t ldx, const float *fold,
                               int cols)
@@ -63,10 +76,10 @@ static void quantise(t5_device *dev, t5_fp8_rows out, const bf16 *x, int64_t ldx
     const bool whole = ldx % 8 == 0 && (uintptr_t)x % 16 == 0;
 #define ROWS(VECTORS)                                                                              \
     case VECTORS:                                                                                  \
-        launch_kernel(dev, quantise_rows<VECTORS, FOLD>, (unsigned)n, threads, 0, out.q,           \
-                      out.scale, x, ldx, fold, cols, whole);                                       \
+        launch_dependent(dev, quantise_rows<VECTORS, FOLD>, (unsigned)n, threads, 0, out.q,        \
+                         out.scale, x, ldx, fold, cols);                                           \
         break
-    switch ((octets + threads - 1) / threads) {
+    switch (whole ? (octets + threads - 1) / threads : 0) {
         ROWS(1);
         ROWS(2);
         ROWS(3);
