@@ -301,7 +301,7 @@ __device__ inline drop_row drop_at(const drop_view &d, const pack_view &p, int64
 /* Multiplies two neighbouring columns by their factors: those of one word of a draw. */
 __device__ inline void drop_two(float &even, float &odd, uint32_t word, const drop_view &d)
 {
-    even = (word & 0xffff) >= d.threshold ? even * d.keep : 0;
+    even = word << 16 >= d.threshold << 16 ? even * d.keep : 0;
     odd = word >= d.threshold << 16 ? odd * d.keep : 0;
 }
 

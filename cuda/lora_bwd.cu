@@ -315,8 +315,7 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
                     for (int k = 0; k < 4; k++) {
                         uint32_t &at = k < 2 ? pair[e].x : pair[e].y, word = words[e][k / 2];
                         float add = back[k / 2][k % 2 * 2 + e];
-                        if (!DROP || (k % 2 ? word >= g.threshold << 16
-                                            : (word & 0xffff) >= g.threshold))
+                        if (!DROP || (k % 2 ? word : word << 16) >= g.threshold << 16)
                             sum[i][k] = m ? sum[i][k] + add : add;
                         else
                             at &= k % 2 ? 0xffffu : 0xffff0000u;

@@ -65,7 +65,7 @@ __device__ inline uint4 load_eight(const bf16 *from, bool inside)
  */
 __device__ inline uint32_t drop_pair(uint32_t pair, uint32_t word, uint32_t threshold)
 {
-    if ((word & 0xffff) < threshold)
+    if (word << 16 < threshold << 16)
         pair &= 0xffff0000u;
     if (word < threshold << 16)
         pair &= 0xffffu;

@@ -25,7 +25,7 @@ static void check_norm(struct batch *b, int64_t d, float p)
     same(down_act(gy, n * d), y, n * d, 1, "norm y");
     ref->norm_bwd(ref_dev, dx, dd, dw, dy, x_out, w, n, d, 1e-6f, &b->host, &d1, &d2, NULL);
     gpu.ops.norm_bwd(gpu.dev, gdx, gdd, gdw, gdy, gxo, gw, n, d, 1e-6f, &b->dev, &d1, &d2, NULL);
-    same(down_f(gdx, n * d), dx, n * d, 0.1, "norm dx"); /* |dx| <= 5 */
+    same(down_f(gdx, n * d), dx, n * d, 0.2, "norm dx"); /* at d = 1 what is left of 20 - 20 */
     same(down_act(gdd, n * d), dd, n * d, 1, "norm ddelta");
     float *got = down_f(gdw, d);
     assert_close(got, dw, d, 1e-3, 1e-4, "norm dw");
