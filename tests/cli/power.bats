@@ -28,7 +28,7 @@ cut_power() {
     train -o "$tmp/whole" "${how[@]}" $records >"$tmp/log"
     mkdir "$tmp/work"
     recorded t5-train --device $device --threads 1 -m $model -o "$tmp/work/out" "${how[@]}" $records >"$tmp/log"
-    cut_power '' 90 'checkpoint.*'
+    cut_power '' 75 'checkpoint.*'
     local n k promised
     while read -r n k promised; do
         echo "disk $n, cut behind operation $k, $promised checkpoints"

@@ -400,7 +400,7 @@ static void make(const char *dest, const struct names *names, enum fate fate)
         }
         contents(&b, f, fate);
         FILE *to = fopen(path, "wb");
-        if (!to || fwrite(b.data, 1, b.n, to) != b.n || fclose(to) != 0)
+        if (!to || fwrite(b.n ? b.data : "", 1, b.n, to) != b.n || fclose(to) != 0)
             die("cannot write", path);
     }
 }
