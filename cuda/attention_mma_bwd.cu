@@ -139,33 +139,42 @@ __global__ void __launch_bounds__(THREADS, 3)
 
 /* ---- backward: dk and dv; strips are keys, pairs are queries ---- */
 
-#define EXCHANGE_BYTES 640 /* of a warp */
+/* x[r] of lane t to lane r's x[t], within four lanes that are four apart */
+__device__ inline void transpose_words(uint32_t (&x)[4], int t)
+{
+#pragma unroll
+    for (int step = 1; step <= 2; step *= 2) {
+        bool high = t & step;
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (!(i & step)) {
+                uint32_t got = __shfl_xor_sync(~0u, high ? x[i] : x[i + step], 4 * step);
+                x[i] = high ? got : x[i];
+                x[i + step] = high ? x[i + step] : got;
+            }
+    }
+}
 
 /* The draws of a lane's two keys for queries .. + 3. The four lanes whose keys make up an octet
- * draw for one of the queries each and deal out the words, through the warp's part of shared
- * memory; the upper half of the lanes in other banks than the lower. */
-__device__ inline void share_draws(uint32_t (&words)[4], uint32_t *exchange, uint32_t record,
-                                   int query, int key, int head, const shape64 &s,
-                                   const lane_map &m)
+ * draw for one of the queries each and deal out the words. (Through shared memory it is ten
+ * instructions less, but that is what bounds this kernel.) */
+__device__ inline void share_draws(uint32_t (&words)[4], uint32_t record, int query, int key,
+                                   int head, const shape64 &s, const lane_map &m)
 {
-    int mine = m.g % 4, place = 80 * (m.g / 4) + 4 * m.t;
+    int mine = m.g % 4;
     struct t5_philox d = draw(s, record, query + mine, head, key);
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        exchange[place + 16 * i + mine] = d.v[i];
-    __syncwarp();
-    uint4 w = *reinterpret_cast<const uint4 *>(exchange + place + 16 * mine);
-    words[0] = w.x, words[1] = w.y, words[2] = w.z, words[3] = w.w;
-    __syncwarp();
+        words[i] = d.v[i];
+    transpose_words(words, mine);
 }
 
 /* One pair of queries into dk and dv */
 template <bool DROP>
-__device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4],
-                                             const uint32_t (&k)[4][4], const uint32_t (&v)[4][4],
-                                             uint32_t queries, int strip, int pair,
-                                             const float *bias, uint32_t *exchange, const place &at,
-                                             const shape64 &s, const lane_map &m)
+__device__ inline void
+backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4], const uint32_t (&k)[4][4],
+                      const uint32_t (&v)[4][4], uint32_t queries, int strip, int pair,
+                      const float *bias, const place &at, const shape64 &s, const lane_map &m)
 {
     float x[2][4], dp[2][4];
     begin_scores(x, bias, strip, pair, s);
@@ -184,8 +193,8 @@ __device__ inline void backward_queries_pair(float (&dk)[8][4], float (&dv)[8][4
         AT(x, r, c) = exp2_fast(fmaf(AT(x, r, c), LOG2E, -lse[c]));
     uint32_t words[4]; /* of each query, for the lane's two keys */
     if (DROP)
-        share_draws(words, exchange, at.record, STRIP * pair + 4 * m.t, STRIP * strip + 2 * m.g,
-                    at.head, s, m);
+        share_draws(words, at.record, STRIP * pair + 4 * m.t, STRIP * strip + 2 * m.g, at.head, s,
+                    m);
     EACH_ELEMENT(r, c) {
         float p = AT(x, r, c), kept = DROP && dropped(words[c], r, s) ? 0 : p;
         AT(dp, r, c) = fmaf(kept, AT(dp, r, c), -p * delta[c]);
@@ -228,7 +237,6 @@ __global__ void __launch_bounds__(THREADS, 3)
     int width = s.heads * HEAD;
     float *table = dynamic_shared<float>();
     const float *bias = table + s.reach + STRIP - 1 + 4 * m.t - 2 * m.g;
-    uint32_t *exchange = dynamic_shared<uint32_t>() + s.table_bytes / 4;
     int statistic = (int)statistics_row(at.q0, at.b);
     statistics += at.head * statistics_rows;
     tiles queries = {q + (int64_t)at.q0 * ldq + at.head * HEAD,
@@ -238,8 +246,7 @@ __global__ void __launch_bounds__(THREADS, 3)
                      at.nq,
                      parts(at.nq, TILE),
                      s.slots,
-                     shared_address(exchange) + warps * EXCHANGE_BYTES};
-    exchange += threadIdx.x / 32 * (EXCHANGE_BYTES / 4);
+                     shared_address(table) + s.table_bytes};
     bool resident = queries.count <= s.slots;
     for (int group = blockIdx.z; group * warps < strips; group += gridDim.z) {
         bool first = group == (int)blockIdx.z, load = first || !resident;
@@ -283,7 +290,7 @@ __global__ void __launch_bounds__(THREADS, 3)
 #pragma unroll 1
             for (; pair < min(4 * tile + 4, pairs); pair++) {
                 backward_queries_pair<DROP>(sum_k, sum_v, rows_k, rows_v, address, strip, pair,
-                                            bias, exchange, at, s, m);
+                                            bias, at, s, m);
                 address += PAIR_BYTES;
             }
         }
@@ -321,7 +328,6 @@ bool t5_cuda_attention_bwd_64(t5_device *dev, act *dq, int64_t lddq, act *dk, in
                       rows, (const bf16 *)dout, (const bf16 *)out, lse, (const bf16 *)q, (int)ldq,
                       (const bf16 *)k, (int)ldk, (const bf16 *)v, (int)ldv, s);
     l = launch_for(s, shape, kp->longest, qp->longest);
-    l.bytes += l.threads / 32 * EXCHANGE_BYTES;
     if (kp->n_tokens && allow(dev, keys, l.bytes))
         launch_kernel(dev, keys, l.grid, l.threads, l.bytes, (bf16 *)dk, (int)lddk, (bf16 *)dv,
                       (int)lddv, statistics, rows, (const bf16 *)dout, (const bf16 *)q, (int)ldq,
