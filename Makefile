@@ -43,6 +43,14 @@ ALL_NV   := -std=c++20 -O3 -lineinfo -Xcompiler -fPIC,-fopenmp,-Wall -Ilibcommon
 backends := $(B)/lib/t5-cpu.so $(if $(NVCC),$(if $(SAN),,$(B)/lib/t5-cuda.so))
 gpu_units := $(patsubst tests/gpu/%.c,$(B)/gpu/%,$(wildcard tests/gpu/*.c)) \
              $(patsubst tests/gpu/%.cu,$(B)/gpu/%,$(wildcard tests/gpu/*.cu))
+# The same kernels and tests for the host (tests/emulated), where the toolkit's headers are.
+toolkit  := $(if $(NVCC),$(if $(SAN),,$(wildcard $(dir $(realpath $(NVCC)))../include/cublasLt.h)))
+ALL_EMU  := -std=c++20 $(BASE) -Icuda -isystem $(dir $(toolkit)) -fno-strict-aliasing -Wno-strict-aliasing \
+            -Wno-sign-compare -Wno-shadow -Wno-unknown-pragmas -Wno-unused-parameter -Wno-missing-field-initializers \
+            $(CXXFLAGS)
+emulated_o := $(cuda_cu:%.cu=$(B)/emulated/%.o) \
+              $(patsubst %.cc,$(B)/emulated/%.o,$(wildcard tests/emulated/*.cc))
+emulated := $(if $(toolkit),$(B)/emulated/lib/t5-cuda.so $(gpu_units:$(B)/gpu/%=$(B)/emulated/gpu/%))
 
 .PHONY: all deps demo check check-recipes check-gpu bench bench-gpu golden install uninstall clean help
 all: $(programs) $(backends) $(B)/completions/t5-tools.bash ## build the programs into build/bin
@@ -114,6 +122,21 @@ $(B)/power/record.so: tests/power/record.c tests/power/power.h
 $(B)/power/%: $(B)/tests/power/%.o $(B)/libt5.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LD) -o $@ $^ $(LIBS)
+$(B)/emulated/%.o: %.cu $(B)/flags
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_EMU) -x c++ -include tests/emulated/emulated.h -MMD -MP -c -o $@ $<
+$(B)/emulated/%.o: %.cc $(B)/flags
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_EMU) -O3 -MMD -MP -c -o $@ $<
+$(B)/emulated/lib/t5-cuda.so: $(emulated_o) $(B)/libt5.a
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_LD) -shared -Wl,-Bsymbolic -Wl,-z,defs -o $@ $^ $(LIBS)
+$(B)/emulated/gpu/%: $(B)/emulated/tests/gpu/%.o $(emulated_o) $(B)/libt5.a
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_LD) -rdynamic -o $@ $^ $(LIBS)
+$(B)/emulated/gpu/%: $(B)/tests/gpu/%.o $(B)/libt5.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LD) -o $@ $^ -lcmocka $(LIBS)
 $(B)/bench/%: $(B)/tests/bench/%.o $(B)/libt5.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LD) -o $@ $^ $(LIBS)
@@ -136,7 +159,7 @@ check-recipes: deps ## run every recipe of pipelines/ on the demo's material
 	@B=$(B) RECIPES=all bash tests/run.sh
 
 .PHONY: units
-units: $(units) $(B)/bench/quality $(B)/power/replay $(B)/power/record.so
+units: $(units) $(emulated) $(B)/bench/quality $(B)/power/replay $(B)/power/record.so
 
 check-gpu: all $(gpu_units) ## test the CUDA backend against the reference (a missing GPU is a failure)
 	@for t in $(gpu_units); do $$t || exit 1; done

@@ -23,13 +23,21 @@ count() { # reads TAP from $tap; prints what is not ok; $1 names the source, $2 
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
+# The CUDA backend's tests without a card (tests/emulated), with their arguments.
+emulated=(test_gpu_ops test_gpu_few_rows test_gpu_fp8_ops test_optimizers_gpu 'test_attention_gpu check' 'test_lora_gpu --small')
 units=("$B"/tests/test_*) suites=(tests/cli/*.bats tests/recipes/{fetch,shards,samsum}.bats)
-[ "${RECIPES:-}" != all ] || units=() suites=(tests/recipes/*.bats)
+[ "${RECIPES:-}" != all ] || units=() emulated=() suites=(tests/recipes/*.bats)
 
 for t in "${units[@]}"; do
     [ -x "$t" ] && [ -f "$t" ] && [ "${t%.d}" = "$t" ] || continue
     [ -z "${ONLY:-}" ] || [[ $t == *$ONLY* ]] || continue
     timeout 900 "$t" >"$tap" 2>&1; count "${t##*/}" $?
+done
+[ -d "$B/emulated/gpu" ] || { echo 'skipped emulated/*: no headers of the CUDA toolkit'; emulated=(); }
+for t in "${emulated[@]}"; do
+    [ -z "${ONLY:-}" ] || [[ emulated/$t == *$ONLY* ]] || continue
+    # shellcheck disable=SC2086 # a program and its arguments
+    timeout 900 "$B"/emulated/gpu/$t >"$tap" 2>&1; count "emulated/${t%% *}" $?
 done
 for t in "${suites[@]}"; do
     [ -f "$t" ] || continue

@@ -1,0 +1,264 @@
+/* blas.cc - what the CUDA backend calls of cuBLASLt: products of bf16, f32 and e4m3 (with a scale a
+ * row of either side), summed in f32, and the mma instruction. */
+/* SPDX-License-Identifier: MIT */
+#include "block.h"
+
+#include <vector>
+
+#include <cublasLt.h>
+#include <cuda_bf16.h>
+#include <cuda_fp8.h>
+
+/* Twice for a processor with AVX2 and one without. */
+#if defined __x86_64__
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE
+#endif
+
+struct layout {
+    cudaDataType_t type;
+    uint64_t rows, cols;
+    int64_t ld;
+};
+struct description {
+    cublasOperation_t trans_a, trans_b;
+    int32_t mode_a, mode_b;
+    const float *scale_a, *scale_b; /* on the device */
+};
+
+/* ---- products ---- */
+
+static float element(const void *p, cudaDataType_t type, size_t at)
+{
+    if (type == CUDA_R_32F)
+        return ((const float *)p)[at];
+    if (type == CUDA_R_16BF)
+        return __bfloat162float(((const __nv_bfloat16 *)p)[at]);
+    return (float)((const __nv_fp8_e4m3 *)p)[at];
+}
+
+/* x (k, n) column-major or its transpose as rows: out (k, n), n fastest. */
+static std::vector<float> unpack(const void *p, const layout &l, bool transposed)
+{
+    size_t rows = l.rows, cols = l.cols;
+    std::vector<float> out(rows * cols);
+    for (size_t c = 0; c < cols; c++)
+        for (size_t r = 0; r < rows; r++)
+            out[transposed ? c * rows + r : r * cols + c] =
+                element(p, l.type, c * (size_t)l.ld + r);
+    return out;
+}
+
+/* sum (m) = a^T b: a (k, m), b (k) at distance `step` */
+WIDE static void sum_column(float *sum, const float *a, const float *b, size_t step, size_t m,
+                            size_t k)
+{
+    memset(sum, 0, m * sizeof *sum);
+    for (size_t i = 0; i < k; i++)
+        for (size_t r = 0; r < m; r++)
+            sum[r] += a[i * m + r] * b[i * step];
+}
+
+struct product {
+    description how;
+    layout a, b, d;
+    const void *pa, *pb;
+    void *pd;
+    float alpha, beta;
+};
+
+static void multiply(const product &x)
+{
+    bool ta = x.how.trans_a != CUBLAS_OP_N, tb = x.how.trans_b != CUBLAS_OP_N;
+    std::vector<float> a = unpack(x.pa, x.a, !ta), b = unpack(x.pb, x.b, tb);
+    size_t m = x.d.rows, n = x.d.cols, k = ta ? x.a.rows : x.a.cols;
+#pragma omp parallel for
+    for (size_t j = 0; j < n; j++) {
+        std::vector<float> sum(m);
+        sum_column(sum.data(), a.data(), b.data() + j, n, m, k);
+        for (size_t i = 0; i < m; i++) {
+            size_t at = j * (size_t)x.d.ld + i;
+            float y = x.alpha * sum[i];
+            y *= x.how.scale_a ? x.how.scale_a[i] * x.how.scale_b[j] : 1;
+            y += x.beta != 0 ? x.beta * element(x.pd, x.d.type, at) : 0;
+            if (x.d.type == CUDA_R_32F)
+                ((float *)x.pd)[at] = y;
+            else
+                ((__nv_bfloat16 *)x.pd)[at] = __float2bfloat16(y);
+        }
+    }
+}
+
+/* What cuBLASLt's documentation asks of e4m3: A transposed, B not, everything in sixteens. */
+static bool supported(const product &x)
+{
+    size_t k = x.how.trans_a != CUBLAS_OP_N ? x.a.rows : x.a.cols;
+    size_t k_b = x.how.trans_b != CUBLAS_OP_N ? x.b.cols : x.b.rows;
+    if (k != k_b || x.a.type != x.b.type || x.a.ld < (int64_t)x.a.rows ||
+        x.b.ld < (int64_t)x.b.rows || x.d.ld < (int64_t)x.d.rows)
+        return false;
+    return x.a.type != CUDA_R_8F_E4M3 ||
+           (x.how.trans_a == CUBLAS_OP_T && x.how.trans_b == CUBLAS_OP_N && k % 16 == 0 &&
+            x.d.rows % 16 == 0 && x.a.ld % 16 == 0 && x.b.ld % 16 == 0 && x.how.scale_a &&
+            x.how.scale_b && x.how.mode_a == CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F &&
+            x.how.mode_b == x.how.mode_a);
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t how, const void *alpha,
+                              const void *a, cublasLtMatrixLayout_t a_layout, const void *b,
+                              cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
+                              cublasLtMatrixLayout_t, void *d, cublasLtMatrixLayout_t d_layout,
+                              const cublasLtMatmulAlgo_t *, void *, size_t, cudaStream_t stream)
+{
+    product x = {*(description *)how,
+                 *(layout *)a_layout,
+                 *(layout *)b_layout,
+                 *(layout *)d_layout,
+                 a,
+                 b,
+                 d,
+                 *(const float *)alpha,
+                 *(const float *)beta};
+    if (c != d || !supported(x))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    emulated_give(stream, [x] { multiply(x); });
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t,
+                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+                                              cublasLtMatmulPreference_t, int,
+                                              cublasLtMatmulHeuristicResult_t *out, int *n)
+{
+    *out = {};
+    *n = 1;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* ---- descriptions ---- */
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t,
+                                        cudaDataType_t)
+{
+    *out = (cublasLtMatmulDesc_t) new description{CUBLAS_OP_N, CUBLAS_OP_N, 0, 0, nullptr, nullptr};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t how,
+                                              cublasLtMatmulDescAttributes_t what,
+                                              const void *value, size_t size)
+{
+    description *d = (description *)how;
+    void *to = what == CUBLASLT_MATMUL_DESC_TRANSA            ? (void *)&d->trans_a
+               : what == CUBLASLT_MATMUL_DESC_TRANSB          ? (void *)&d->trans_b
+               : what == CUBLASLT_MATMUL_DESC_A_SCALE_MODE    ? (void *)&d->mode_a
+               : what == CUBLASLT_MATMUL_DESC_B_SCALE_MODE    ? (void *)&d->mode_b
+               : what == CUBLASLT_MATMUL_DESC_A_SCALE_POINTER ? (void *)&d->scale_a
+               : what == CUBLASLT_MATMUL_DESC_B_SCALE_POINTER ? (void *)&d->scale_b
+                                                              : nullptr;
+    if (to)
+        memcpy(to, value, size);
+    return to || what == CUBLASLT_MATMUL_DESC_FAST_ACCUM ? CUBLAS_STATUS_SUCCESS
+                                                         : CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t how)
+{
+    delete (description *)how;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type,
+                                          uint64_t rows, uint64_t cols, int64_t ld)
+{
+    *out = (cublasLtMatrixLayout_t) new layout{type, rows, cols, ld};
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l)
+{
+    delete (layout *)l;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* One algorithm, whatever is preferred. */
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out)
+{
+    *out = (cublasLtMatmulPreference_t) new char;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
+                                                    cublasLtMatmulPreferenceAttributes_t,
+                                                    const void *, size_t)
+{
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p)
+{
+    delete (char *)p;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *out)
+{
+    *out = (cublasLtHandle_t) new char;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle)
+{
+    delete (char *)handle;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+size_t cublasLtGetVersion(void)
+{
+    return CUBLAS_VERSION;
+}
+
+const char *cublasLtGetStatusString(cublasStatus_t status)
+{
+    return status == CUBLAS_STATUS_NOT_SUPPORTED ? "not supported" : "an error";
+}
+
+/* ---- the instruction ---- */
+
+WIDE static void add_products(float (*c)[8], const float (*a)[16], const float (*b)[8])
+{
+    for (int i = 0; i < 16; i++)
+        for (int k = 0; k < 16; k++)
+            for (int j = 0; j < 8; j++)
+                c[i][j] += a[i][k] * b[k][j];
+}
+
+static void unpack_pair(float *first, float *second, uint32_t pair)
+{
+    *first = __uint_as_float(pair << 16);
+    *second = __uint_as_float(pair & 0xffff0000u);
+}
+
+/* Fragments: cuda/instructions.h */
+void emulated_mma(void *const *lanes)
+{
+    float a[16][16], b[16][8], c[16][8];
+    for (int lane = 0; lane < 32; lane++) {
+        const emulated_mma_given *x = (const emulated_mma_given *)lanes[lane];
+        int g = lane / 4, t = lane % 4;
+        for (int i = 0; i < 4; i++) {
+            float *pair = &a[g + i % 2 * 8][2 * t + i / 2 * 8];
+            unpack_pair(pair, pair + 1, x->a[i]);
+            c[g + i / 2 * 8][2 * t + i % 2] = x->c[i];
+        }
+        for (int i = 0; i < 2; i++)
+            unpack_pair(&b[2 * t + 8 * i][g], &b[2 * t + 8 * i + 1][g], x->b[i]);
+    }
+    add_products(c, a, b);
+    for (int lane = 0; lane < 32; lane++)
+        for (int i = 0; i < 4; i++)
+            ((emulated_mma_given *)lanes[lane])->c[i] =
+                c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+}
