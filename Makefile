@@ -46,7 +46,7 @@ gpu_units := $(patsubst tests/gpu/%.c,$(B)/gpu/%,$(wildcard tests/gpu/*.c)) \
 # The same kernels and tests for the host (tests/emulated), where the toolkit's headers are.
 toolkit  := $(if $(NVCC),$(if $(SAN),,$(wildcard $(dir $(realpath $(NVCC)))../include/cublasLt.h)))
 ALL_EMU  := -std=c++20 $(BASE) -Icuda -isystem $(dir $(toolkit)) -fno-strict-aliasing -Wno-strict-aliasing \
-            -Wno-sign-compare -Wno-shadow -Wno-unknown-pragmas -Wno-unused-parameter -Wno-missing-field-initializers \
+            -Wno-sign-compare -Wno-shadow -Wno-unknown-pragmas -Wno-unused-parameter -Wno-parentheses -Wno-missing-field-initializers \
             $(CXXFLAGS)
 emulated_o := $(cuda_cu:%.cu=$(B)/emulated/%.o) \
               $(patsubst %.cc,$(B)/emulated/%.o,$(wildcard tests/emulated/*.cc))

@@ -259,6 +259,6 @@ void emulated_mma(void *const *lanes)
     add_products(c, a, b);
     for (int lane = 0; lane < 32; lane++)
         for (int i = 0; i < 4; i++)
-            ((emulated_mma_given *)lanes[lane])->c[i] =
+            ((emulated_mma_given *)lanes[lane])->d[i] =
                 c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
 }

@@ -432,7 +432,7 @@ void emulated_run_block(const emulated_grid &grid, unsigned index)
     b->n = grid.block.x * grid.block.y * grid.block.z;
     b->come = b->ended = 0;
     b->backward = order & 1, b->at_once = order & 2, b->lazy = order & 4;
-    b->dynamic = b->dynamic_end - (grid.shared + 15) / 16 * 16;
+    b->dynamic = b->dynamic_end - (grid.shared + 127) / 128 * 128;
     memset(b->dynamic, 0xff, (size_t)(b->dynamic_end - b->dynamic));
     writes &w = b->written[grid.kernel];
     poison_fixed(b, w);
@@ -440,6 +440,10 @@ void emulated_run_block(const emulated_grid &grid, unsigned index)
     b->now = nullptr;
     release(0, b->n);
     run_fibers(b);
+    for (const char *p = b->dynamic + grid.shared; p < b->dynamic_end; p++)
+        if (*p != -1)
+            emulated_wrong("the block wrote behind the %zu bytes of its shared memory",
+                           grid.shared);
     b->now = nullptr;
     look_at_fixed(b, w);
 }

@@ -71,50 +71,6 @@ template <typename K> cudaError_t cudaFuncSetAttribute(K *kernel, cudaFuncAttrib
     return cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), what, value);
 }
 
-/* ---- a warp's functions ---- */
-
-inline void __syncwarp(unsigned mask = ~0u, emulated_line line = emulated_line::current())
-{
-    emulated_meet([](void *const *) {}, &mask, mask, line);
-}
-
-template <typename T>
-T __shfl_xor_sync(unsigned mask, T x, int lane_mask, emulated_line line = emulated_line::current())
-{
-    struct given {
-        T x, got;
-        int from;
-    } mine = {x, x, lane_mask};
-    auto exchange = [](void *const *lanes) {
-        for (int i = 0; i < 32; i++)
-            if (given *to = static_cast<given *>(lanes[i]))
-                if (const given *from = static_cast<given *>(lanes[i ^ to->from]))
-                    to->got = from->x;
-    };
-    emulated_meet(exchange, &mine, mask, line);
-    return mine.got;
-}
-
-inline unsigned __ballot_sync(unsigned mask, bool is, emulated_line line = emulated_line::current())
-{
-    unsigned mine = is;
-    auto vote = [](void *const *lanes) {
-        unsigned all = 0;
-        for (int i = 0; i < 32; i++)
-            all |= lanes[i] ? *static_cast<unsigned *>(lanes[i]) << i : 0;
-        for (int i = 0; i < 32; i++)
-            if (lanes[i])
-                *static_cast<unsigned *>(lanes[i]) = all;
-    };
-    emulated_meet(vote, &mine, mask, line);
-    return mine;
-}
-
-inline bool __any_sync(unsigned mask, bool is, emulated_line line = emulated_line::current())
-{
-    return __ballot_sync(mask, is, line) != 0;
-}
-
 /* ---- arithmetic ---- */
 
 template <typename A, typename B> std::common_type_t<A, B> min(A a, B b)
@@ -170,6 +126,65 @@ inline float __fdividef(float a, float b)
 template <typename T> T atomicAdd(T *to, T x)
 {
     return __atomic_fetch_add(to, x, __ATOMIC_SEQ_CST);
+}
+
+/* ---- a warp's functions ---- */
+
+inline void __syncwarp(unsigned mask = ~0u, emulated_line line = emulated_line::current())
+{
+    emulated_meet([](void *const *) {}, &mask, mask, line);
+}
+
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T x, int lane_mask, emulated_line line = emulated_line::current())
+{
+    struct given {
+        T x, got;
+        int from;
+    } mine = {x, x, lane_mask};
+    auto exchange = [](void *const *lanes) {
+        for (int i = 0; i < 32; i++)
+            if (given *to = static_cast<given *>(lanes[i]))
+                if (const given *from = static_cast<given *>(lanes[i ^ to->from]))
+                    to->got = from->x;
+    };
+    emulated_meet(exchange, &mine, mask, line);
+    return mine.got;
+}
+
+inline unsigned __ballot_sync(unsigned mask, bool is, emulated_line line = emulated_line::current())
+{
+    unsigned mine = is;
+    auto vote = [](void *const *lanes) {
+        unsigned all = 0;
+        for (int i = 0; i < 32; i++)
+            all |= lanes[i] ? *static_cast<unsigned *>(lanes[i]) << i : 0;
+        for (int i = 0; i < 32; i++)
+            if (lanes[i])
+                *static_cast<unsigned *>(lanes[i]) = all;
+    };
+    emulated_meet(vote, &mine, mask, line);
+    return mine;
+}
+
+inline unsigned __reduce_max_sync(unsigned mask, unsigned x,
+                                  emulated_line line = emulated_line::current())
+{
+    auto reduce = [](void *const *lanes) {
+        unsigned most = 0;
+        for (int i = 0; i < 32; i++)
+            most = lanes[i] ? max(most, *static_cast<unsigned *>(lanes[i])) : most;
+        for (int i = 0; i < 32; i++)
+            if (lanes[i])
+                *static_cast<unsigned *>(lanes[i]) = most;
+    };
+    emulated_meet(reduce, &x, mask, line);
+    return x;
+}
+
+inline bool __any_sync(unsigned mask, bool is, emulated_line line = emulated_line::current())
+{
+    return __ballot_sync(mask, is, line) != 0;
 }
 
 #include "instructions.h"

@@ -18,15 +18,21 @@ inline uint32_t shared_address(const void *p)
 
 void emulated_mma(void *const *lanes);
 struct emulated_mma_given {
-    float *c;
+    float *d;
+    const float *c;
     const uint32_t *a;
     uint32_t b[2];
 };
+inline void mma(float (&d)[4], const float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                uint32_t b1, emulated_line line = emulated_line::current())
+{
+    emulated_mma_given mine = {d, c, a, {b0, b1}};
+    emulated_meet(emulated_mma, &mine, ~0u, line);
+}
 inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
                 emulated_line line = emulated_line::current())
 {
-    emulated_mma_given mine = {c, a, {b0, b1}};
-    emulated_meet(emulated_mma, &mine, ~0u, line);
+    mma(c, c, a, b0, b1, line);
 }
 
 struct emulated_rows {
@@ -75,7 +81,12 @@ inline uint32_t transpose_matrix(uint32_t m, emulated_line line = emulated_line:
     return m;
 }
 
-/* ---- copies and the rest ---- */
+/* ---- memory ---- */
+
+inline void load_words(uint32_t (&w)[4], uint32_t address)
+{
+    memcpy(w, emulated_shared_pointer(address), sizeof w);
+}
 
 inline void copy_async(uint32_t to, const void *from, bool zeros)
 {
@@ -97,9 +108,23 @@ inline uint4 load_once(const void *p)
 inline void prefetch_line(const void *) {}
 inline void prefetch_bulk(const void *, uint32_t) {}
 
+/* ---- arithmetic ---- */
+
+inline uint32_t and_or(uint32_t x, uint32_t mask, uint32_t set)
+{
+    return (x & mask) | set;
+}
 inline float exp2_fast(float x)
 {
     return exp2f(x);
+}
+inline float reciprocal_fast(float x)
+{
+    return 1 / x;
+}
+inline float log2_fast(float x)
+{
+    return log2f(x);
 }
 
 #endif
