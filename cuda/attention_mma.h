@@ -134,7 +134,7 @@ struct tiles { /* two matrices of n rows that pass through shared memory side by
 
 __device__ inline uint32_t slot_address(const tiles &x, int tile)
 {
-    return x.address + (tile & x.slots - 1) * TILE_BYTES;
+    return x.address + (tile & (x.slots - 1)) * TILE_BYTES;
 }
 
 /* Row r's 16-byte chunks are XORed with bits 2, 3 and 0 of r, so that the rows that one ldmatrix
@@ -327,7 +327,7 @@ __device__ inline void multiply(float (&x)[2][4], const float (&begin0)[4],
         for (int i = 0; i < 2; i++) {
             uint32_t b[4];
             load_words(b,
-                       (pair + m.column ^ 64 * half) + MATRIX * MATRIX_BYTES + 2 * i * ROW_BYTES);
+                       ((pair + m.column) ^ 64 * half) + MATRIX * MATRIX_BYTES + 2 * i * ROW_BYTES);
             const float(&begin)[4] = i ? begin1 : begin0;
             if (half)
                 mma(x[i], strip[2], b[0], b[1]);
@@ -351,7 +351,7 @@ __device__ inline void multiply_add(float (&sum)[8][4], const uint32_t (&x)[4], 
                                     uint32_t pair, const lane_map &m)
 {
     uint32_t b[4];
-    load_transposed(b, (pair + m.row ^ 32 * part) + MATRIX * MATRIX_BYTES);
+    load_transposed(b, ((pair + m.row) ^ 32 * part) + MATRIX * MATRIX_BYTES);
     mma(sum[2 * part], x, b[0], b[1]);
     mma(sum[2 * part + 1], x, b[2], b[3]);
 }
