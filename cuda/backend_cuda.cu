@@ -209,7 +209,8 @@ static int64_t cuda_memory_own(t5_device *dev, int64_t *now, const t5_work *work
     scratch = lora > scratch && work->ranks ? lora : scratch;
     scratch = attention > scratch ? attention : scratch;
     *now = dev->own;
-    int64_t rows8 = dev->compute == T5_COMPUTE_FP8 ? work->tokens * (work->widest + 4) : 0;
+    int64_t columns8 = work->widest + 4 + work->lasting + 4;
+    int64_t rows8 = dev->compute == T5_COMPUTE_FP8 ? work->tokens * columns8 : 0;
     return dev->own + LATER + scratch + rows8 + work->compact * (int64_t)sizeof(bf16);
 }
 
@@ -227,6 +228,7 @@ static void cuda_release(t5_device *dev, void *p)
     if (!p)
         return;
     cudaStreamSynchronize(dev->stream);
+    t5_cuda_fp8_forget(dev); /* what was left may have lain there */
     cudaFree(p);
 }
 
@@ -285,7 +287,7 @@ static int cuda_recover(t5_device *dev, t5_err *err)
 {
     if (dev->failure.out_of_memory)
         dev->failure = {};
-    t5_cuda_fp8_left(dev, nullptr, nullptr, 0, 0, 0); /* nobody will read what was left */
+    t5_cuda_fp8_forget(dev); /* nobody will read what was left */
     return cuda_sync(dev, err);
 }
 

@@ -31,8 +31,10 @@ struct t5_device {
     size_t scratch_bytes;
     __nv_bfloat16 *expanded; /* grows at load: one int8 weight as bf16, or an 8-bit one transposed */
     size_t expanded_bytes;
-    void *rows8; /* grows as scratch does: activations in 8 bits, see fp8.h */
-    size_t rows8_bytes;
+    struct t5_rows8 {
+        void *p;
+        size_t bytes;
+    } rows8, lasting8; /* grow as scratch does: activations in 8 bits, see fp8.h */
     struct t5_fp8_state *fp8; /* what lies there: see fp8.cu */
     uint64_t calls;           /* of CUDA so far: tells whether something came between two */
     float *ones; /* (n_ones) grows at load */

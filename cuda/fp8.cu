@@ -94,12 +94,19 @@ static void quantise(t5_device *dev, t5_fp8_rows out, const bf16 *x, int64_t ldx
 
 /* ---- what was left behind ---- */
 
-struct t5_fp8_state {
+struct left_rows {
     const act *x; /* NULL: nothing */
     const float *fold;
     int64_t n, cols;
     int alone;      /* x itself was not written */
     uint64_t calls; /* t5_device.calls when it was left */
+    bool are(const act *of, int64_t distance, const float *by, int64_t rows, int64_t columns) const
+    {
+        return x == of && distance == columns && fold == by && n == rows && cols == columns;
+    }
+};
+struct t5_fp8_state {
+    left_rows next, lasting;
 };
 
 static t5_fp8_state *state(t5_device *dev)
@@ -113,51 +120,60 @@ void t5_cuda_fp8_close(t5_device *dev)
 {
     delete dev->fp8;
     dev->fp8 = nullptr;
-    cudaFree(dev->rows8);
+    cudaFree(dev->rows8.p);
+    cudaFree(dev->lasting8.p);
 }
 
-void t5_cuda_fp8_left(t5_device *dev, const act *x, const float *fold, int64_t n, int64_t cols,
-                      int alone)
+void t5_cuda_fp8_forget(t5_device *dev)
 {
-    *state(dev) = {x, fold, n, cols, alone, dev->calls};
+    *state(dev) = {};
+}
+
+void t5_cuda_fp8_left(t5_device *dev, const t5_reader *reader, const act *x, const float *fold,
+                      int64_t n, int64_t cols)
+{
+    left_rows &left = reader->lasting ? state(dev)->lasting : state(dev)->next;
+    left = {x, fold, n, cols, reader->alone, dev->calls};
 }
 
 /* Where (n, cols) and its scales go. Grows as t5_cuda_scratch does. */
-static t5_fp8_rows room(t5_device *dev, int64_t n, int64_t cols)
+static t5_fp8_rows room(t5_device *dev, t5_device::t5_rows8 *in, int64_t n, int64_t cols)
 {
     size_t scales = ((size_t)n * 4 + 255) / 256 * 256, bytes = scales + (size_t)(n * cols);
-    if (bytes > dev->rows8_bytes) {
+    if (bytes > in->bytes) {
         if (!t5_cuda_may_grow(dev))
             return {nullptr, nullptr};
         cudaStreamSynchronize(dev->stream);
-        cudaFree(dev->rows8);
-        dev->rows8 = nullptr;
-        dev->rows8_bytes = 0;
-        if (t5_cuda_no_room(dev, &dev->rows8, bytes, "8-bit activations"))
+        cudaFree(in->p);
+        *in = {};
+        if (t5_cuda_no_room(dev, &in->p, bytes, "8-bit activations"))
             return {nullptr, nullptr};
-        dev->rows8_bytes = bytes;
+        in->bytes = bytes;
     }
-    return {(fp8_q *)dev->rows8 + scales, (float *)dev->rows8};
+    return {(fp8_q *)in->p + scales, (float *)in->p};
 }
 
 /* few_rows.cu reads bf16. */
 t5_fp8_rows t5_cuda_fp8_offer(t5_device *dev, const t5_reader *reader, int64_t n, int64_t cols)
 {
+    if (reader && reader->lasting)
+        state(dev)->lasting = {};
     if (!reader || !reader->w->e4m3 || (reader->w->few && n <= T5_FEW_ROWS))
         return {nullptr, nullptr};
-    return room(dev, n, cols);
+    return room(dev, reader->lasting ? &dev->lasting8 : &dev->rows8, n, cols);
 }
 
 t5_fp8_rows t5_cuda_fp8_rows(t5_device *dev, const bf16 *x, int64_t ldx, const float *fold,
                              int64_t n, int64_t cols)
 {
     t5_fp8_state *s = state(dev);
-    const bool ready = s->x == x && s->fold == fold && s->n == n && s->cols == cols &&
-                       ldx == cols && s->calls == dev->calls;
-    t5_fp8_rows out = room(dev, n, cols);
-    if (s->x == x && s->alone && !ready && !dev->failure.text[0])
+    if (s->lasting.are(x, ldx, fold, n, cols))
+        return room(dev, &dev->lasting8, n, cols);
+    const bool ready = s->next.are(x, ldx, fold, n, cols) && s->next.calls == dev->calls;
+    t5_fp8_rows out = room(dev, &dev->rows8, n, cols);
+    if (s->next.x == x && s->next.alone && !ready && !dev->failure.text[0])
         t5_fail(&dev->failure, "rows that were to be read in 8 bits at once were not");
-    s->x = nullptr;
+    s->next.x = nullptr;
     if (ready || !out.q || n == 0)
         return out;
     if (fold)

@@ -96,10 +96,12 @@ t5_fp8_rows t5_cuda_fp8_rows(t5_device *dev, const bf16 *x, int64_t ldx, const f
  * t5_cuda_fp8_rows would make of the bf16, bit for bit, and says so after its launch. alone: the
  * bf16 itself was not written. The next t5_cuda_fp8_rows takes them if it is for the same rows and
  * fold and nothing at all was asked of the device in between; otherwise they are forgotten, which
- * is a failure where they were alone. Whether they are taken never shows in a result. */
+ * is a failure where they were alone. For a lasting reader they lie elsewhere and are taken until
+ * they are left anew. Whether rows are taken never shows in a result. */
 t5_fp8_rows t5_cuda_fp8_offer(t5_device *dev, const t5_reader *reader, int64_t n, int64_t cols);
-void t5_cuda_fp8_left(t5_device *dev, const act *x, const float *fold, int64_t n, int64_t cols,
-                      int alone);
+void t5_cuda_fp8_left(t5_device *dev, const t5_reader *reader, const act *x, const float *fold,
+                      int64_t n, int64_t cols);
+void t5_cuda_fp8_forget(t5_device *dev);
 void t5_cuda_fp8_close(t5_device *dev);
 
 /* ---- weights ---- */

@@ -266,7 +266,7 @@ OP t5_cuda_glu_fwd(t5_device *dev, act *h, const act *g, int64_t n, int64_t f, t
     }
     T5_LAUNCHED(dev);
     if (h8.q)
-        t5_cuda_fp8_left(dev, h, nullptr, n, f, reader->alone);
+        t5_cuda_fp8_left(dev, reader, h, nullptr, n, f);
 }
 
 OP t5_cuda_glu_bwd(t5_device *dev, act *dg, const act *dh, const act *g, int64_t n, int64_t f,
@@ -289,5 +289,5 @@ OP t5_cuda_glu_bwd(t5_device *dev, act *dg, const act *dh, const act *g, int64_t
     }
     T5_LAUNCHED(dev);
     if (dg8.q)
-        t5_cuda_fp8_left(dev, dg, fold, n, 2 * f, reader->alone);
+        t5_cuda_fp8_left(dev, reader, dg, fold, n, 2 * f);
 }

@@ -205,7 +205,7 @@ OP t5_cuda_norm_fwd(t5_device *dev, float *x_out, act *y, const float *x_in, con
                                 0, x_out, (T *)wide, y8, x_in, (const T *)delta, w, s));
     T5_LAUNCHED(dev);
     if (y8.q)
-        t5_cuda_fp8_left(dev, y, nullptr, n, d, reader->alone);
+        t5_cuda_fp8_left(dev, reader, y, nullptr, n, d);
 }
 
 /* dw[c] += sum over rows of drop'(dy) x r, rows in order: a thread a column quad */
@@ -254,5 +254,5 @@ OP t5_cuda_norm_bwd(t5_device *dev, float *dx, act *ddelta, float *dw, const act
                                        view(drop_y), d % 4 == 0));
     T5_LAUNCHED(dev);
     if (d8.q)
-        t5_cuda_fp8_left(dev, ddelta, fold, n, d, reader->alone);
+        t5_cuda_fp8_left(dev, reader, ddelta, fold, n, d);
 }

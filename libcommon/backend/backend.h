@@ -130,10 +130,12 @@ struct t5_adafactor {
 /* The product that reads an operator's result next, nothing else being asked of the device in
  * between: with w, linear_fwd or linear_add of it, or linear_bwd_input where it is a gradient.
  * alone: nobody reads the result after that product either; a backend that keeps it in the type of
- * the product's operands need not write the result itself, whose memory then holds anything. */
+ * the product's operands need not write the result itself, whose memory then holds anything.
+ * lasting: other weights' products of the same rows will follow, at any time before the result is
+ * written again, which only an operator with a lasting reader does. One result at a time. */
 struct t5_reader {
     const struct t5_weight *w;
-    int alone;
+    int alone, lasting;
 };
 
 /* Rows of a decode step; all arrays on the device. */
@@ -156,6 +158,7 @@ struct t5_work {
     int64_t tokens, seqs;
     int64_t heads;
     int64_t widest;  /* rows or columns of a product */
+    int64_t lasting; /* columns of the result that has a lasting reader */
     int64_t ranks;   /* that the adapters of a product sum to */
     int64_t compact; /* elements of the largest weight frozen with T5_USE_COMPACT */
 };

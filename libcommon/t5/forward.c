@@ -172,8 +172,11 @@ static void forward_stack(const struct t5_run *run, struct t5_stack *stack, stru
             cross_attention(run, stack, layer, t, &s, in);
         feed_forward(run, stack, layer, t, &s, in);
     }
+    /* every decoder layer reads the encoder's */
+    struct t5_reader reader = {.w = m->decoder.blocks[0].cross_kv.w, .lasting = 1};
     m->ops->norm_fwd(m->dev, tape->x_final, tape->hidden, s.x, s.delta, stack->final_norm.w,
-                     pack->n_tokens, m->config.d_model, m->config.eps, pack, &s.drop, &last, NULL);
+                     pack->n_tokens, m->config.d_model, m->config.eps, pack, &s.drop, &last,
+                     stack->is_decoder ? NULL : &reader);
 }
 
 void t5_block_again(const struct t5_run *run, struct t5_stack *stack, int64_t layer,

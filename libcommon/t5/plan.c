@@ -40,7 +40,8 @@ static struct t5_work work_of(const struct t5_model *m, const struct t5_pass_lim
                                          ? limits->input_tokens
                                          : limits->label_tokens,
                            .seqs = limits->seqs,
-                           .heads = m->config.n_heads};
+                           .heads = m->config.n_heads,
+                           .lasting = m->config.d_model};
     for (int i = 0; i < m->n_linears; i++) {
         const struct t5_linear *l = m->linears[i];
         int64_t wide = l->rows > l->cols ? l->rows : l->cols;

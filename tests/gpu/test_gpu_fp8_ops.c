@@ -150,6 +150,13 @@ static int64_t left_width(const struct left *t, enum left_op op)
     return op == NORM_FWD || op == NORM_BWD ? t->d : op == GLU_FWD ? t->f : 2 * t->f;
 }
 
+static uint16_t *bits_of(const void *p, int64_t n)
+{
+    uint16_t *bits = fresh((size_t)n * 2);
+    OK(gpu.ops.download(gpu.dev, bits, p, (size_t)n * 2, &err));
+    return bits;
+}
+
 /* Runs op into `to`, then the product that reads it into y, and returns y's bits: owned. */
 static uint16_t *left_run(const struct left *t, enum left_op op, void *to,
                           const struct t5_reader *reader, void *y, int64_t *elements)
@@ -175,8 +182,7 @@ static uint16_t *left_run(const struct left *t, enum left_op op, void *to,
     else
         gpu.ops.linear_bwd_input(gpu.dev, y, out, to, width, w, n, 0);
     *elements = n * out;
-    uint16_t *bits = fresh((size_t)(n * out) * 2);
-    OK(gpu.ops.download(gpu.dev, bits, y, (size_t)(n * out) * 2, &err));
+    uint16_t *bits = bits_of(y, n * out);
     drop_dev(dx);
     return bits;
 }
@@ -186,7 +192,7 @@ static uint16_t *left_run(const struct left *t, enum left_op op, void *to,
 static void check_left_op(const struct left *t, enum left_op op)
 {
     const struct t5_weight *w = op == NORM_FWD || op == GLU_BWD ? t->wi : t->wo;
-    struct t5_reader readers[2] = {{w, 0}, {w, 1}};
+    struct t5_reader readers[2] = {{.w = w}, {.w = w, .alone = 1}};
     int64_t room = t->n * 2 * t->f, elements;
     void *y = poison(act_bytes(room));
     void *plain = poison(act_bytes(room));
@@ -208,7 +214,7 @@ static void check_left_op(const struct left *t, enum left_op op)
 /* Rows that change between the operator and the product are not taken as they had been left. */
 static void check_changed(const struct left *t)
 {
-    struct t5_reader reader = {t->wi, 0};
+    struct t5_reader reader = {.w = t->wi};
     struct t5_dropout none = {0};
     int64_t n = t->n, d = t->d, out = 2 * t->f;
     void *y = poison(act_bytes(n * d)), *g = poison(act_bytes(n * out));
@@ -221,6 +227,34 @@ static void check_changed(const struct left *t)
         if (got[i] != 0)
             fail_msg("rows that changed since were taken as they had been left");
     free(got);
+    drop_dev(y);
+    drop_dev(g);
+}
+
+/* Rows with a lasting reader are taken after products of others, and not after they were written
+ * anew: each time the product has the bytes of that of a copy. */
+static void check_lasting(const struct left *t)
+{
+    struct t5_reader reader = {.w = t->wi, .lasting = 1};
+    struct t5_dropout none = {0};
+    int64_t n = t->n, d = t->d, out = 2 * t->f;
+    void *y = poison(act_bytes(n * d)), *g = poison(act_bytes(n * out));
+    for (int round = 0; round < 2; round++) {
+        gpu.ops.norm_fwd(gpu.dev, t->x_out, y, t->x, round ? NULL : t->delta, t->gain, n, d, 1e-6f,
+                         &t->b->dev, &none, &none, &reader);
+        gpu.ops.linear_fwd(gpu.dev, g, d, t->dh, t->f, t->wo, n);
+        gpu.ops.linear_fwd(gpu.dev, g, out, y, d, t->wi, n);
+        uint16_t *rows = bits_of(y, n * d), *got = bits_of(g, n * out);
+        void *copy = up(rows, (size_t)(n * d) * 2);
+        gpu.ops.linear_fwd(gpu.dev, g, out, copy, d, t->wi, n);
+        uint16_t *want = bits_of(g, n * out);
+        if (memcmp(want, got, (size_t)(n * out) * 2) != 0)
+            fail_msg("a lasting reader's product, %s", round ? "of rows written anew" : "later");
+        drop_dev(copy);
+        free(rows);
+        free(got);
+        free(want);
+    }
     drop_dev(y);
     drop_dev(g);
 }
@@ -269,6 +303,7 @@ static void check_left(const struct batch *b, int64_t d, int64_t f)
     for (int op = 0; op < LEFT_OPS; op++)
         check_left_op(&t, (enum left_op)op);
     check_changed(&t);
+    check_lasting(&t);
     gpu.ops.weight_free(gpu.dev, t.wi);
     gpu.ops.weight_free(gpu.dev, t.wo);
     void *const dev[] = {t.x, t.x_out, t.gain, t.delta, t.g, t.dh, t.dy};
