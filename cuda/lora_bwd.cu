@@ -160,35 +160,37 @@ __global__ void __launch_bounds__(LORA_THREADS, RT == 1 ? 2 : 1)
                 }
 }
 
-/* du rounded, for all modules, and db added to. A thread four ranks of one row. */
+/* du rounded, for all modules, and db added to. A thread four ranks of one row; 32 bits count them,
+ * as rows of y are no longer than 131072. */
 __global__ void lora_back_finish(bf16 *du, const __grid_constant__ lora_parts parts,
                                  const __grid_constant__ lora_group g, int n, int r4, int slice)
 {
-    int64_t at = (int64_t)blockIdx.x * LORA_THREADS + threadIdx.x;
-    int64_t du_quads = (int64_t)n * g.count * r4, i = at / r4;
-    int r = (int)(at % r4) * 4, width = 4 * r4;
+    int at = (int)(blockIdx.x * LORA_THREADS + threadIdx.x);
+    int du_quads = n * g.count * r4, i = at / r4;
+    int r = at % r4 * 4, width = 4 * r4;
     dependency_release();
     dependency_wait();
     if (r >= g.rank)
         return;
     if (at < du_quads) {
-        int m = (int)(i / n);
+        int m = i / n;
         i %= n;
-        quad sum = lora_sum_quad(parts.du + (((int64_t)m * parts.slices) * n + i) * width + r,
+        quad sum = lora_sum_quad(parts.du + ((int64_t)m * parts.slices * n + i) * width + r,
                                  (g.side[m].rows + slice - 1) / slice, (int64_t)n * width);
         for (int k = 0; k < 4; k++)
             sum.v[k] *= g.side[m].scale;
-        store_quad(du + i * g.ldu + g.first + m * g.rank, r, g.rank, true, sum);
+        store_quad(du + (int64_t)i * g.ldu + g.first + m * g.rank, r, g.rank, true, sum);
         return;
     }
-    i -= (int64_t)n * g.count;
+    i -= n * g.count;
     if (i >= parts.rows)
         return;
     int m = 0;
     while (m + 1 < g.count && i >= parts.before[m + 1])
         m++;
-    quad sum = lora_sum_quad(parts.db + i * width + r, parts.chunks, (int64_t)parts.rows * width);
-    float *row = g.side[m].db + (i - parts.before[m]) * g.rank;
+    quad sum =
+        lora_sum_quad(parts.db + (int64_t)i * width + r, parts.chunks, (int64_t)parts.rows * width);
+    float *row = g.side[m].db + (int64_t)(i - parts.before[m]) * g.rank;
     quad db = load_quad(row, r, g.rank, true);
     for (int k = 0; k < 4; k++)
         db.v[k] += g.side[m].scale * sum.v[k];
@@ -391,12 +393,11 @@ __global__ void __launch_bounds__(LORA_THREADS, M *RT <= 2 ? 2 : 1)
 __global__ void lora_back_add(const __grid_constant__ lora_parts parts,
                               const __grid_constant__ lora_group g, int cols)
 {
-    int64_t at = ((int64_t)blockIdx.x * LORA_THREADS + threadIdx.x) * 4;
-    int64_t size = (int64_t)g.rank * cols;
+    int at = (int)(blockIdx.x * LORA_THREADS + threadIdx.x) * 4, size = g.rank * cols;
     dependency_wait();
     if (at >= size * g.count)
         return;
-    quad sum = lora_sum_quad(parts.da + at, parts.da_chunks, size * g.count);
+    quad sum = lora_sum_quad(parts.da + at, parts.da_chunks, (int64_t)size * g.count);
     float *to = g.side[at / size].da + at % size;
     quad da = load_quad(to, 0, 4, true);
     for (int k = 0; k < 4; k++)
