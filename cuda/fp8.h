@@ -8,6 +8,7 @@
 #include <cuda_fp8.h>
 
 #include "device.h"
+#include "instructions.h"
 
 typedef uint8_t fp8_q; /* 8 raw bits */
 
@@ -16,12 +17,13 @@ typedef uint8_t fp8_q; /* 8 raw bits */
 #define FP8_SMALLEST 0x1p-100f
 
 struct fp8_scaling {
-    float scale, inverse;
+    float scale, inverse; /* rounded as 1 / scale is, without its care for the smallest numbers */
 };
 __device__ inline fp8_scaling fp8_scale(float largest)
 {
     const float scale = fmaxf(largest * (1 / FP8_LARGEST), FP8_SMALLEST);
-    return {scale, 1 / scale};
+    const float near = reciprocal_fast(scale);
+    return {scale, fmaf(near, fmaf(-scale, near, 1), near)};
 }
 
 /* Two values, the first in the low byte. NaN stays; an infinity has an infinite scale beside it, so
