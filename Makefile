@@ -43,9 +43,9 @@ ALL_NV   := -std=c++20 -O3 -lineinfo -Xcompiler -fPIC,-fopenmp,-Wall -Ilibcommon
 backends := $(B)/lib/t5-cpu.so $(if $(NVCC),$(if $(SAN),,$(B)/lib/t5-cuda.so))
 gpu_units := $(patsubst tests/gpu/%.c,$(B)/gpu/%,$(wildcard tests/gpu/*.c)) \
              $(patsubst tests/gpu/%.cu,$(B)/gpu/%,$(wildcard tests/gpu/*.cu))
-# The same kernels and tests for the host (tests/emulated), where the toolkit's headers are.
-toolkit  := $(if $(NVCC),$(if $(SAN),,$(wildcard $(dir $(realpath $(NVCC)))../include/cublasLt.h)))
-ALL_EMU  := -std=c++20 $(BASE) -Icuda -isystem $(dir $(toolkit)) -fno-strict-aliasing -Wno-strict-aliasing \
+# The same kernels and tests for x86-64 (tests/emulated), where the toolkit's headers are.
+toolkit  := $(if $(NVCC),$(if $(SAN)$(filter-out x86_64,$(shell uname -m)),,$(wildcard $(dir $(realpath $(NVCC)))../include/cublasLt.h)))
+ALL_EMU  := -std=c++20 $(BASE) -Icuda -isystem $(dir $(toolkit)) -mtls-dialect=gnu2 -fno-strict-aliasing -Wno-strict-aliasing \
             -Wno-sign-compare -Wno-shadow -Wno-unknown-pragmas -Wno-unused-parameter -Wno-parentheses -Wno-missing-field-initializers \
             $(CXXFLAGS)
 emulated_o := $(cuda_cu:%.cu=$(B)/emulated/%.o) \

@@ -7,6 +7,7 @@
 
 #include <cublasLt.h>
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
 /* Twice for a processor with AVX2 and one without. */
@@ -34,30 +35,45 @@ static float element(const void *p, cudaDataType_t type, size_t at)
     if (type == CUDA_R_32F)
         return ((const float *)p)[at];
     if (type == CUDA_R_16BF)
-        return __bfloat162float(((const __nv_bfloat16 *)p)[at]);
-    return (float)((const __nv_fp8_e4m3 *)p)[at];
+        return __uint_as_float((uint32_t)((const uint16_t *)p)[at] << 16);
+    static const std::vector<float> e4m3 = [] {
+        std::vector<float> v;
+        for (int bits = 0; bits < 256; bits++)
+            v.push_back(__half2float(__nv_cvt_fp8_to_halfraw((__nv_fp8_storage_t)bits, __NV_E4M3)));
+        return v;
+    }();
+    return e4m3[((const uint8_t *)p)[at]];
 }
 
-/* x (k, n) column-major or its transpose as rows: out (k, n), n fastest. */
+/* A matrix in column order, or its transpose, as rows. */
 static std::vector<float> unpack(const void *p, const layout &l, bool transposed)
 {
     size_t rows = l.rows, cols = l.cols;
     std::vector<float> out(rows * cols);
-    for (size_t c = 0; c < cols; c++)
-        for (size_t r = 0; r < rows; r++)
+#pragma omp parallel for
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++)
             out[transposed ? c * rows + r : r * cols + c] =
                 element(p, l.type, c * (size_t)l.ld + r);
     return out;
 }
 
-/* sum (m) = a^T b: a (k, m), b (k) at distance `step` */
-WIDE static void sum_column(float *sum, const float *a, const float *b, size_t step, size_t m,
-                            size_t k)
+#define COLUMNS 8
+#define ROWS 64
+
+/* sum (ROWS, COLUMNS) = a^T b: a (k, m), b (k, n), of which `rows` and `columns` are taken */
+WIDE static void sum_tile(float (*sum)[COLUMNS], const float *a, size_t m, size_t rows,
+                          const float *b, size_t n, size_t columns, size_t k)
 {
-    memset(sum, 0, m * sizeof *sum);
-    for (size_t i = 0; i < k; i++)
-        for (size_t r = 0; r < m; r++)
-            sum[r] += a[i * m + r] * b[i * step];
+    memset(sum, 0, ROWS * sizeof *sum);
+    for (size_t i = 0; i < k; i++) {
+        float v[COLUMNS] = {};
+        for (size_t c = 0; c < columns; c++)
+            v[c] = b[i * n + c];
+        for (size_t r = 0; r < rows; r++)
+            for (size_t c = 0; c < COLUMNS; c++)
+                sum[r][c] += a[i * m + r] * v[c];
+    }
 }
 
 struct product {
@@ -68,26 +84,33 @@ struct product {
     float alpha, beta;
 };
 
+static void store(const product &x, size_t row, size_t column, float sum)
+{
+    size_t at = column * (size_t)x.d.ld + row;
+    float y = x.alpha * sum;
+    y *= x.how.scale_a ? x.how.scale_a[row] * x.how.scale_b[column] : 1;
+    y += x.beta != 0 ? x.beta * element(x.pd, x.d.type, at) : 0;
+    if (x.d.type == CUDA_R_32F)
+        ((float *)x.pd)[at] = y;
+    else
+        ((__nv_bfloat16 *)x.pd)[at] = __float2bfloat16(y);
+}
+
 static void multiply(const product &x)
 {
     bool ta = x.how.trans_a != CUBLAS_OP_N, tb = x.how.trans_b != CUBLAS_OP_N;
     std::vector<float> a = unpack(x.pa, x.a, !ta), b = unpack(x.pb, x.b, tb);
     size_t m = x.d.rows, n = x.d.cols, k = ta ? x.a.rows : x.a.cols;
-#pragma omp parallel for
-    for (size_t j = 0; j < n; j++) {
-        std::vector<float> sum(m);
-        sum_column(sum.data(), a.data(), b.data() + j, n, m, k);
-        for (size_t i = 0; i < m; i++) {
-            size_t at = j * (size_t)x.d.ld + i;
-            float y = x.alpha * sum[i];
-            y *= x.how.scale_a ? x.how.scale_a[i] * x.how.scale_b[j] : 1;
-            y += x.beta != 0 ? x.beta * element(x.pd, x.d.type, at) : 0;
-            if (x.d.type == CUDA_R_32F)
-                ((float *)x.pd)[at] = y;
-            else
-                ((__nv_bfloat16 *)x.pd)[at] = __float2bfloat16(y);
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size_t i = 0; i < m; i += ROWS)
+        for (size_t j = 0; j < n; j += COLUMNS) {
+            float sum[ROWS][COLUMNS];
+            size_t rows = min(m - i, (size_t)ROWS), columns = min(n - j, (size_t)COLUMNS);
+            sum_tile(sum, &a[i], m, rows, &b[j], n, columns, k);
+            for (size_t r = 0; r < rows; r++)
+                for (size_t c = 0; c < columns; c++)
+                    store(x, i + r, j + c, sum[r][c]);
         }
-    }
 }
 
 /* What cuBLASLt's documentation asks of e4m3: A transposed, B not, everything in sixteens. */

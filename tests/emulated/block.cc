@@ -7,7 +7,6 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
 #include <unordered_map>
 #include <vector>
 
@@ -15,12 +14,11 @@
 #include <dlfcn.h>
 #include <link.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <sys/mman.h>
-#include <ucontext.h>
 
 #define STACK ((size_t)128 << 10)
 #define FIXED_SHARED (1u << 24) /* where the addresses of static shared memory begin */
+#define QUEUE 2048u /* more than a block has threads, a power of two */
 #define PAGE ((size_t)4096)
 #define PIECE ((size_t)512)
 
@@ -34,8 +32,8 @@ struct copy {
 struct fiber {
     uint3 place; /* threadIdx */
     unsigned index;
-    jmp_buf at;
-    std::deque<copy> copies;
+    void *stack; /* where it was left */
+    std::vector<copy> copies;
     unsigned groups; /* of copies that are closed */
     emulated_line line;
     bool waits;
@@ -59,11 +57,12 @@ struct block {
     const emulated_grid *grid;
     std::vector<fiber *> fibers; /* never freed: as many as the largest block so far had threads */
     std::vector<warp> warps;
-    std::deque<fiber *> ready;
+    fiber *ready[QUEUE]; /* first .. end - 1, modulo QUEUE */
+    unsigned first, end;
     unsigned n, come, ended;
     emulated_line line; /* of the barrier that some have come to */
     fiber *now;
-    jmp_buf back;
+    void *back; /* the stack that runs the block */
     bool backward, at_once, lazy;
     char *dynamic_end, *dynamic; /* shared memory that the launch asks for */
     char *fixed;                 /* static shared memory, all kernels' */
@@ -126,13 +125,38 @@ void emulated_fenced_free(char *p, size_t bytes)
 
 /* ---- fibers ---- */
 
-static __attribute__((noinline)) void switch_to(fiber *next)
+/* Keeps the registers that a call must keep on this stack, and goes on where `to` was left. */
+extern "C" void emulated_switch(void **from, void *to);
+asm(R"(
+    .text
+    .hidden emulated_switch
+    .type emulated_switch, @function
+emulated_switch:
+    push %rbp
+    push %rbx
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    mov %rsp, (%rdi)
+    mov %rsi, %rsp
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbx
+    pop %rbp
+    ret
+    .size emulated_switch, . - emulated_switch
+)");
+
+static void switch_to(fiber *next)
 {
-    if (_setjmp(emulated_block->now->at))
-        return;
-    emulated_block->now = next;
+    block *b = emulated_block;
+    fiber *self = b->now;
+    b->now = next;
     threadIdx = next->place;
-    _longjmp(next->at, 1);
+    emulated_switch(&self->stack, next->stack);
 }
 
 [[noreturn]] static void report_stuck()
@@ -153,10 +177,9 @@ static __attribute__((noinline)) void switch_to(fiber *next)
 static void run_others()
 {
     block *b = emulated_block;
-    if (b->ready.empty())
+    if (b->first == b->end)
         report_stuck();
-    fiber *next = b->ready.front();
-    b->ready.pop_front();
+    fiber *next = b->ready[b->first++ % QUEUE];
     if (next != b->now)
         switch_to(next);
 }
@@ -179,46 +202,35 @@ static void release(unsigned first, unsigned end)
         fiber *f = b->fibers[last_first ? first + end - 1 - i : i];
         if (f == b->now)
             continue;
-        if (b->at_once)
-            b->ready.push_front(f);
-        else
-            b->ready.push_back(f);
+        b->ready[(b->at_once ? --b->first : b->end++) % QUEUE] = f;
     }
 }
 
 /* A fiber's whole life: a thread in one block after the other. */
-static void live(fiber *self, ucontext_t *maker)
+static void live()
 {
-    if (!_setjmp(self->at))
-        setcontext(maker);
     for (;;) {
         block *b = emulated_block;
+        fiber *self = b->now;
         b->grid->thread();
         self->copies.clear();
         if (++b->ended < b->n)
             run_others();
-        else if (!_setjmp(self->at))
-            _longjmp(b->back, 1);
+        else
+            emulated_switch(&self->stack, b->back);
     }
 }
 
-static void live_split(unsigned a, unsigned b, unsigned c, unsigned d)
-{
-    live((fiber *)((uintptr_t)a << 32 | b), (ucontext_t *)((uintptr_t)c << 32 | d));
-}
-
+/* Its stack looks as if emulated_switch had been called by nobody and were to return to live. */
 static fiber *make_fiber(unsigned index)
 {
-    ucontext_t first, here;
     fiber *f = new fiber();
-    uintptr_t a = (uintptr_t)f, b = (uintptr_t)&here;
+    uintptr_t spread = index % 64 * 704; /* else all share a few cache lines */
+    void **top = (void **)((uintptr_t)emulated_fenced(STACK, false) + STACK - spread);
+    *--top = nullptr;
+    *--top = (void *)live;
     f->index = index;
-    getcontext(&first);
-    first.uc_stack.ss_sp = emulated_fenced(STACK, false);
-    first.uc_stack.ss_size = STACK - index % 64 * 704 / 16 * 16; /* else all share cache lines */
-    makecontext(&first, (void (*)())live_split, 4, (unsigned)(a >> 32), (unsigned)a,
-                (unsigned)(b >> 32), (unsigned)b);
-    swapcontext(&here, &first);
+    f->stack = top - 6;
     return f;
 }
 
@@ -271,9 +283,9 @@ void emulated_meet(void (*work)(void *const *), void *mine, unsigned mask, emula
 void emulated_yield()
 {
     block *b = emulated_block;
-    if (b->ready.empty())
+    if (b->first == b->end)
         sched_yield(); /* what it waits for is another block's */
-    b->ready.push_back(b->now);
+    b->ready[b->end++ % QUEUE] = b->now;
     run_others();
 }
 
@@ -331,10 +343,10 @@ void emulated_copy_commit()
 void emulated_copy_wait(unsigned newest)
 {
     fiber *f = emulated_block->now;
-    while (!f->copies.empty() && f->copies.front().group + newest < f->groups) {
-        copy_now(f->copies.front());
-        f->copies.pop_front();
-    }
+    size_t n = 0;
+    while (n < f->copies.size() && f->copies[n].group + newest < f->groups)
+        copy_now(f->copies[n++]);
+    f->copies.erase(f->copies.begin(), f->copies.begin() + (ptrdiff_t)n);
 }
 
 /* Where this thread of the host keeps static shared memory: it is all that this module has of
@@ -412,16 +424,6 @@ static void place_fibers(block *b, unsigned index)
     b->warps.assign((b->n + 31) / 32, warp());
 }
 
-static __attribute__((noinline)) void run_fibers(block *b)
-{
-    if (_setjmp(b->back))
-        return;
-    b->now = b->ready.front();
-    b->ready.pop_front();
-    threadIdx = b->now->place;
-    _longjmp(b->now->at, 1);
-}
-
 void emulated_run_block(const emulated_grid &grid, unsigned index)
 {
     if (!emulated_block)
@@ -438,8 +440,11 @@ void emulated_run_block(const emulated_grid &grid, unsigned index)
     poison_fixed(b, w);
     place_fibers(b, index);
     b->now = nullptr;
+    b->first = b->end = QUEUE;
     release(0, b->n);
-    run_fibers(b);
+    b->now = b->ready[b->first++ % QUEUE];
+    threadIdx = b->now->place;
+    emulated_switch(&b->back, b->now->stack);
     for (const char *p = b->dynamic + grid.shared; p < b->dynamic_end; p++)
         if (*p != -1)
             emulated_wrong("the block wrote behind the %zu bytes of its shared memory",
