@@ -45,7 +45,7 @@ gpu_units := $(patsubst tests/gpu/%.c,$(B)/gpu/%,$(wildcard tests/gpu/*.c)) \
              $(patsubst tests/gpu/%.cu,$(B)/gpu/%,$(wildcard tests/gpu/*.cu))
 # The same kernels and tests for x86-64 (tests/emulated), where the toolkit's headers are.
 toolkit  := $(if $(NVCC),$(if $(SAN)$(filter-out x86_64,$(shell uname -m)),,$(wildcard $(dir $(realpath $(NVCC)))../include/cublasLt.h)))
-ALL_EMU  := -std=c++20 $(BASE) -Icuda -isystem $(dir $(toolkit)) -mtls-dialect=gnu2 -fno-strict-aliasing -Wno-strict-aliasing \
+ALL_EMU  := -std=c++20 $(BASE) -Icuda -isystem $(dir $(toolkit)) -ftls-model=local-dynamic -fno-gnu-unique -fno-strict-aliasing -Wno-strict-aliasing \
             -Wno-sign-compare -Wno-shadow -Wno-unknown-pragmas -Wno-unused-parameter -Wno-parentheses -Wno-missing-field-initializers \
             $(CXXFLAGS)
 emulated_o := $(cuda_cu:%.cu=$(B)/emulated/%.o) \

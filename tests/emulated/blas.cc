@@ -30,7 +30,7 @@ struct description {
 
 /* ---- products ---- */
 
-static float element(const void *p, cudaDataType_t type, size_t at)
+static inline float element(const void *p, cudaDataType_t type, size_t at)
 {
     if (type == CUDA_R_32F)
         return ((const float *)p)[at];
@@ -60,19 +60,25 @@ static std::vector<float> unpack(const void *p, const layout &l, bool transposed
 
 #define COLUMNS 8
 #define ROWS 64
+#define DEPTH 4
 
 /* sum (ROWS, COLUMNS) = a^T b: a (k, m), b (k, n), of which `rows` and `columns` are taken */
 WIDE static void sum_tile(float (*sum)[COLUMNS], const float *a, size_t m, size_t rows,
                           const float *b, size_t n, size_t columns, size_t k)
 {
     memset(sum, 0, ROWS * sizeof *sum);
-    for (size_t i = 0; i < k; i++) {
-        float v[COLUMNS] = {};
-        for (size_t c = 0; c < columns; c++)
-            v[c] = b[i * n + c];
+    for (size_t i = 0; i < k; i += DEPTH) {
+        float v[DEPTH][COLUMNS] = {};
+        const float *row[DEPTH];
+        for (size_t d = 0; d < DEPTH; d++) {
+            row[d] = a + (i + d < k ? i + d : i) * m; /* behind the last: times 0 */
+            for (size_t c = 0; c < columns && i + d < k; c++)
+                v[d][c] = b[(i + d) * n + c];
+        }
         for (size_t r = 0; r < rows; r++)
             for (size_t c = 0; c < COLUMNS; c++)
-                sum[r][c] += a[i * m + r] * v[c];
+                sum[r][c] += (row[0][r] * v[0][c] + row[1][r] * v[1][c]) +
+                             (row[2][r] * v[2][c] + row[3][r] * v[3][c]);
     }
 }
 
