@@ -18,7 +18,7 @@
 
 #define STACK ((size_t)128 << 10)
 #define FIXED_SHARED (1u << 24) /* where the addresses of static shared memory begin */
-#define QUEUE 2048u /* more than a block has threads, a power of two */
+#define QUEUE 2048u             /* more than a block has threads, a power of two */
 #define PAGE ((size_t)4096)
 #define PIECE ((size_t)512)
 
