@@ -208,6 +208,22 @@ template <typename T> __device__ inline octet load_octet(const T *row, int c, in
     return q;
 }
 
+/* The same as it comes, to be unpacked when all loads are under way. */
+__device__ inline octet load_raw(const float *row, int c, int width, bool whole)
+{
+    return load_octet(row, c, width, whole);
+}
+__device__ inline uint4 load_raw(const bf16 *row, int c, int width, bool whole)
+{
+    if (!whole)
+        return pack(load_octet(row, c, width, false));
+    return c < width ? *reinterpret_cast<const uint4 *>(row + c) : make_uint4(0, 0, 0, 0);
+}
+__device__ inline octet unpack(const octet &q)
+{
+    return q;
+}
+
 template <typename T>
 __device__ inline void store_octet(T *row, int c, int width, bool whole, const octet &q)
 {

@@ -32,19 +32,20 @@ __device__ inline void leave_row(const t5_fp8_rows &to, int64_t i, const octet *
         to.scale[i] = scaling.scale;
 }
 
-/* 256 threads at most hold a row of d <= 4096, two octets each: three such blocks share a
+/* 256 threads at most hold a row of d <= 4096, two octets each: so many blocks of them share a
  * multiprocessor. */
-#define NORM_BOUNDS __launch_bounds__(256, VECTORS == 4 ? 1 : 3)
+#define NORM_BOUNDS(blocks) __launch_bounds__(256, VECTORS == 4 ? 1 : WHOLE ? blocks : 3)
 
 /* WHOLE: d is a multiple of 8. y NULL: its 8 bits alone. */
 template <typename T, int VECTORS, bool WHOLE, bool EIGHT>
-__global__ void NORM_BOUNDS norm_forward(float *x_out, T *y, t5_fp8_rows y8, const float *x_in,
-                                         const T *delta, const float *w,
-                                         const __grid_constant__ norm_shape s)
+__global__ void NORM_BOUNDS(4)
+    norm_forward(float *x_out, T *y, t5_fp8_rows y8, const float *x_in, const T *delta,
+                 const float *w, const __grid_constant__ norm_shape s)
 {
     const int64_t i = blockIdx.x;
     const int d = s.d;
-    octet x[VECTORS], add[VECTORS];
+    octet x[VECTORS];
+    decltype(load_raw(delta, 0, 0, true)) raw[VECTORS] = {};
     float sum[1] = {0}, largest = 0;
     dependency_release();
     dependency_wait();
@@ -52,16 +53,17 @@ __global__ void NORM_BOUNDS norm_forward(float *x_out, T *y, t5_fp8_rows y8, con
     EACH(k) {
         x[k] = load_octet(x_in + i * d, COLUMN(k), d, WHOLE);
         if (delta)
-            add[k] = load_octet(delta + i * d, COLUMN(k), d, WHOLE);
+            raw[k] = load_raw(delta + i * d, COLUMN(k), d, WHOLE);
     }
     __syncwarp(); /* the row is asked for before anything is waited for */
     const drop_row dd = drop_at(s.delta, s.pack, i), dy = drop_at(s.y, s.pack, i);
 #pragma unroll
     EACH(k) {
         if (delta) {
-            drop(add[k], dd, COLUMN(k));
+            octet add = unpack(raw[k]);
+            drop(add, dd, COLUMN(k));
             for (int e = 0; e < 8; e++)
-                x[k].v[e] += add[k].v[e];
+                x[k].v[e] += add.v[e];
         }
         if (delta || x_out != x_in)
             store_octet(x_out + i * d, COLUMN(k), d, WHOLE, x[k]);
@@ -90,21 +92,21 @@ __global__ void NORM_BOUNDS norm_forward(float *x_out, T *y, t5_fp8_rows y8, con
 /* dx += r w g - x r^3 / d sum(g w x), g = drop'(dy); ddelta = drop'(dx). fold: of ddelta's 8 bits.
  * ddelta NULL: those alone, or nothing. */
 template <typename T, int VECTORS, bool WHOLE, bool EIGHT>
-__global__ void NORM_BOUNDS norm_backward(float *dx, T *ddelta, t5_fp8_rows ddelta8,
-                                          const float *fold, float *inverse, const T *dy,
-                                          const float *x, const float *w,
-                                          const __grid_constant__ norm_shape s)
+__global__ void NORM_BOUNDS(3)
+    norm_backward(float *dx, T *ddelta, t5_fp8_rows ddelta8, const float *fold, float *inverse,
+                  const T *dy, const float *x, const float *w, const __grid_constant__ norm_shape s)
 {
     const int64_t i = blockIdx.x;
     const int d = s.d;
     octet xs[VECTORS], g[VECTORS], out[VECTORS];
+    decltype(load_raw(dy, 0, 0, true)) raw[VECTORS];
     float sums[2] = {0, 0}, largest = 0; /* of x^2 and g w x */
     dependency_release();
     dependency_wait();
 #pragma unroll
     EACH(k) {
         xs[k] = load_octet(x + i * d, COLUMN(k), d, WHOLE);
-        g[k] = load_octet(dy + i * d, COLUMN(k), d, WHOLE);
+        raw[k] = load_raw(dy + i * d, COLUMN(k), d, WHOLE);
         out[k] = load_octet(dx + i * d, COLUMN(k), d, WHOLE);
     }
     __syncwarp();
@@ -112,6 +114,7 @@ __global__ void NORM_BOUNDS norm_backward(float *dx, T *ddelta, t5_fp8_rows ddel
 #pragma unroll
     EACH(k) {
         const octet wq = load_octet(w, COLUMN(k), d, WHOLE);
+        g[k] = unpack(raw[k]);
         drop(g[k], on_y, COLUMN(k));
         for (int e = 0; e < 8; e++) {
             g[k].v[e] *= wq.v[e];
