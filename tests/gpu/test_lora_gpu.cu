@@ -437,6 +437,7 @@ static const shape small_shapes[] = {
     {31, 64, 64, 12, 3, 0, true},     {20, 72, 64, 32, 3, 0.1f, true},
     {18, 64, 64, 100, 1, 0.1f, true}, {29, 64, 64, 5, 3, 0.1f, false},
     {411, 64, 64, 16, 2, 0.1f, true}, {600, 64, 128, 16, 1, 0, true},
+    {2500, 64, 64, 16, 3, 0.1f, true},
 };
 static const shape large_shapes[] = {
     {1, 4096, 4096, 16, 2, 0, true},      {16, 4096, 4096, 16, 2, 0.1f, true},
