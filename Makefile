@@ -50,7 +50,8 @@ ALL_EMU  := -std=c++20 $(BASE) -Icuda -isystem $(dir $(toolkit)) -ftls-model=loc
             $(CXXFLAGS)
 emulated_o := $(cuda_cu:%.cu=$(B)/emulated/%.o) \
               $(patsubst %.cc,$(B)/emulated/%.o,$(wildcard tests/emulated/*.cc))
-emulated := $(if $(toolkit),$(B)/emulated/lib/t5-cuda.so $(gpu_units:$(B)/gpu/%=$(B)/emulated/gpu/%))
+emulated := $(if $(toolkit),$(B)/emulated/lib/t5-cuda.so $(B)/emulated/gpu/test_emulated \
+                          $(gpu_units:$(B)/gpu/%=$(B)/emulated/gpu/%))
 
 .PHONY: all deps demo check check-recipes check-gpu bench bench-gpu golden install uninstall clean help
 all: $(programs) $(backends) $(B)/completions/t5-tools.bash ## build the programs into build/bin
@@ -131,6 +132,9 @@ $(B)/emulated/%.o: %.cc $(B)/flags
 $(B)/emulated/lib/t5-cuda.so: $(emulated_o) $(B)/libt5.a
 	@mkdir -p $(@D)
 	$(CXX) $(ALL_LD) -shared -Wl,-Bsymbolic -Wl,-z,defs -o $@ $^ $(LIBS)
+$(B)/emulated/gpu/test_emulated: $(B)/emulated/tests/emulated/test_emulated.o $(emulated_o) $(B)/libt5.a
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_LD) -rdynamic -o $@ $^ $(LIBS)
 $(B)/emulated/gpu/%: $(B)/emulated/tests/gpu/%.o $(emulated_o) $(B)/libt5.a
 	@mkdir -p $(@D)
 	$(CXX) $(ALL_LD) -rdynamic -o $@ $^ $(LIBS)

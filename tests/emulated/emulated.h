@@ -41,7 +41,7 @@ void emulated_yield();
  * what lane i gave, NULL where the block ends before. */
 void emulated_meet(void (*work)(void *const *lanes), void *mine, unsigned mask, emulated_line line);
 
-/* Four bytes at a time as cp.async has it: see instructions.h. */
+/* cp.async; from NULL: zeros. */
 void emulated_copy(void *to, const void *from, size_t bytes);
 void emulated_copy_commit();
 void emulated_copy_wait(unsigned newest);
