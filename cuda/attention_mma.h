@@ -45,9 +45,9 @@ struct shape64 { /* what the kernels take of a t5_attention */
                   does */
     int table_bytes;
     int slots;                           /* of the ring: 2 or 4 */
-    uint32_t site, threshold;            /* 16 bits below the upper 16 of threshold drop */
-    uint32_t keys[T5_DROPOUT_ROUNDS][2]; /* of each Philox round: as constants they cost nothing */
-    float keep, kept, log_keep;          /* 1 / (1 - p), 1 - p, log2(keep) */
+    uint32_t site, threshold; /* 16 bits below the upper 16 of threshold drop */
+    round_keys keys;
+    float keep, kept, log_keep; /* 1 / (1 - p), 1 - p, log2(keep) */
 };
 
 struct place { /* a block's work */
@@ -153,21 +153,11 @@ __device__ inline void hide_keys(float (&x)[2][4], int pair, int nk, const lane_
         AT(x, r, c) = c < left ? AT(x, r, c) : -INFINITY;
 }
 
-/* t5_dropout_draw for keys 8 (key / 8) .. + 7, with the keys of the rounds at hand */
+/* t5_dropout_draw for keys 8 (key / 8) .. + 7 */
 __device__ inline struct t5_philox draw(const shape64 &s, uint32_t record, uint32_t query,
                                         uint32_t head, uint32_t key)
 {
-    uint32_t c0 = record, c1 = query, c2 = head * 8192 + key / 8, c3 = s.site;
-#pragma unroll
-    for (int i = 0; i < T5_DROPOUT_ROUNDS; i++) {
-        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-        c0 = (uint32_t)(p1 >> 32) ^ c1 ^ s.keys[i][0];
-        c2 = (uint32_t)(p0 >> 32) ^ c3 ^ s.keys[i][1];
-        c1 = (uint32_t)p1;
-        c3 = (uint32_t)p0;
-    }
-    struct t5_philox d = {{c0, c1, c2, c3}};
-    return d;
+    return draw_words(s.keys, record, query, head * 8192 + key / 8, s.site);
 }
 
 /* Whether draws[] of two keys, the lower half the first one's, drop key c % 2 of them */
@@ -220,10 +210,7 @@ static inline shape64 shape_of(const t5_attention *shape)
     s.reach = min(s.reach, parts((int)(nq > nk ? nq : nk), STRIP) * STRIP);
     s.table_bytes = parts((2 * (s.reach + STRIP) - 1) * 4, 128) * 128;
     s.site = shape->dropout.site;
-    for (uint32_t i = 0; i < T5_DROPOUT_ROUNDS; i++) {
-        s.keys[i][0] = shape->dropout.key[0] + i * 0x9E3779B9u;
-        s.keys[i][1] = shape->dropout.key[1] + i * 0xBB67AE85u;
-    }
+    s.keys = view(shape->dropout.key);
     uint32_t threshold = t5_dropout_threshold(shape->dropout.p);
     s.threshold = threshold << 16;
     s.keep = t5_dropout_keep(shape->dropout.p);

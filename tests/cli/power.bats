@@ -10,24 +10,24 @@ setup_file() {
     export ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0
 }
 
-# A program with all that it does in $tmp/work written down.
+# A program with all that it does in $tmp/live written down.
 recorded() {
     local b
     b=$(cd "${B:-build}" && pwd)
-    POWER_LOG=$tmp/power POWER_DIR=$tmp/work LD_PRELOAD=$b/power/record.so "$@"
+    POWER_LOG=$tmp/power POWER_DIR=$tmp/live LD_PRELOAD=$b/power/record.so "$@"
 }
 
 # BEFORE LIMIT NAMES: disks in $tmp/disks, listed in $tmp/cuts.
 cut_power() {
     mkdir "$tmp/disks"
-    "${B:-build}/power/replay" "$tmp/power" "$1" "$tmp/work" "$tmp/disks" "$2" "$3" >"$tmp/cuts"
+    "${B:-build}/power/replay" "$tmp/power" "$1" "$tmp/live" "$tmp/disks" "$2" "$3" >"$tmp/cuts"
 }
 
 @test "t5-train: every disk resumes, from the newest checkpoint that was there, to the same bytes" {
     local how=(--max-steps 3 --save-every 1 --eval "$records" --eval-every 1 --best loss)
     train -o "$tmp/whole" "${how[@]}" $records >"$tmp/log"
-    mkdir "$tmp/work"
-    recorded t5-train --device $device --threads 1 -m $model -o "$tmp/work/out" "${how[@]}" $records >"$tmp/log"
+    mkdir "$tmp/live"
+    recorded t5-train --device $device --threads 1 -m $model -o "$tmp/live/out" "${how[@]}" $records >"$tmp/log"
     cut_power '' 75 'checkpoint.*'
     local n k promised
     while read -r n k promised; do
@@ -47,27 +47,27 @@ cut_power() {
 # COMMAND...: one that writes work/out leaves the old file, until it has ended and perhaps earlier the new one.
 old_or_new() {
     local n k promised last=
-    mkdir "$tmp/work"
-    echo old >"$tmp/work/out"
-    cp -r "$tmp/work" "$tmp/before"
+    mkdir "$tmp/live"
+    echo old >"$tmp/live/out"
+    cp -r "$tmp/live" "$tmp/before"
     recorded "$@"
     cut_power "$tmp/before" 1000 out
     while read -r n k promised; do
         echo "disk $n, cut behind operation $k"
         last=$promised
-        cmp -s "$tmp/work/out" "$tmp/disks/$n/out" && continue
+        cmp -s "$tmp/live/out" "$tmp/disks/$n/out" && continue
         [ "$promised" = 0 ]
         cmp "$tmp/before/out" "$tmp/disks/$n/out"
     done <"$tmp/cuts"
     [ "$(wc -l <"$tmp/cuts")" -gt 10 ]
     [ "$last" = 1 ]
-    run ! cmp -s "$tmp/work/out" "$tmp/before/out"
+    run ! cmp -s "$tmp/live/out" "$tmp/before/out"
 }
 
 @test "t5-quantize: the old file or the whole new one" {
-    old_or_new t5-quantize -o "$tmp/work/out" $model
+    old_or_new t5-quantize -o "$tmp/live/out" $model
 }
 
 @test "t5-tokenize: the old file or the whole new one" {
-    old_or_new t5-tokenize -s testdata/demo/spiece.model --to safetensors -o "$tmp/work/out" testdata/demo/test.jsonl
+    old_or_new t5-tokenize -s testdata/demo/spiece.model --to safetensors -o "$tmp/live/out" testdata/demo/test.jsonl
 }
