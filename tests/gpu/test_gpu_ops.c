@@ -25,7 +25,8 @@ static void check_norm(struct batch *b, int64_t d, float p)
     same(down_act(gy, n * d), y, n * d, 1, "norm y");
     ref->norm_bwd(ref_dev, dx, dd, dw, dy, x_out, w, n, d, 1e-6f, &b->host, &d1, &d2, NULL);
     gpu.ops.norm_bwd(gpu.dev, gdx, gdd, gdw, gdy, gxo, gw, n, d, 1e-6f, &b->dev, &d1, &d2, NULL);
-    same(down_f(gdx, n * d), dx, n * d, 0.2, "norm dx"); /* at d = 1 what is left of 20 - 20 */
+    /* |dx| <= 5; at d = 1 it is what is left of 20 - 20 */
+    same(down_f(gdx, n * d), dx, n * d, d == 1 ? 0.2 : 0.1, "norm dx");
     same(down_act(gdd, n * d), dd, n * d, 1, "norm ddelta");
     float *got = down_f(gdw, d);
     assert_close(got, dw, d, 1e-3, 1e-4, "norm dw");
@@ -311,9 +312,10 @@ static void check_attention(struct batch *qb, struct batch *kb, int64_t heads, i
                        lse, q, ld, k, ld, v, ld, &s);
     gpu.ops.attention_bwd(gpu.dev, gdq, ld, gdk, ld, gdv, ld, bias_gradient ? gdb : NULL, gdo, go,
                           gl, gq, ld, gk, ld, gv, ld, &g);
-    double grow = 2 + sqrt((double)qb->host.longest) * 0.3;
+    const double root = sqrt((double)qb->host.longest), grow = 2 + root * 0.2;
     same(down_act(gdq, nq * ld), dq, nq * ld, grow, "attention dq");
-    same(down_act(gdk, nk * ld), dk, nk * ld, grow, "attention dk");
+    /* a key that many queries see alone has a gradient of 0, but for the rounding of out in bf16 */
+    same(down_act(gdk, nk * ld), dk, nk * ld, half ? 2 + root * 0.3 : grow, "attention dk");
     same(down_act(gdv, nk * ld), dv, nk * ld, grow, "attention dv");
     if (bias_gradient)
         same(down_f(gdb, BUCKETS * heads), dbias, BUCKETS * heads, 5 * sqrt((double)(nq + nk)),
