@@ -2,99 +2,9 @@
  * every key and value of the row's positions is read once. Heads that are a multiple of 8 wide read
  * 16 (8) bytes a lane, several keys ahead. */
 /* SPDX-License-Identifier: MIT */
+#include "decode_attention.h"
 #include "dependent.h"
 #include "instructions.h"
-
-#define THREADS 256
-#define AHEAD 4 /* keys a lane asks for at a time */
-#define WARPS (THREADS / 32)
-#define WIDE 8 /* elements a lane takes of a head */
-
-/* Eight neighbouring elements as floats. */
-template <typename T> __device__ inline void load8(float *to, const T *p)
-{
-    quad a = load_quad(p, 0, 8, true), b = load_quad(p, 4, 8, true);
-    for (int i = 0; i < 4; i++)
-        to[i] = a.v[i], to[4 + i] = b.v[i];
-}
-
-/* For ROWS queries of the same keys, rows `stride` apart in q and out, of which `live` are there:
- * out (d_kv) = softmax(q k_j + bias_j) v_j over n keys; row(j) gives key j's element offset, the
- * same in k and v. lanes: threads that share a key, d_kv / 8. In shared memory: scores (ROWS,
- * room), room at least n, and part (ROWS, warps, d_kv). A query's result does not depend on the
- * others. */
-template <int ROWS, typename T, typename Row, typename Bias>
-__device__ void attend(T *out, const T *q, int64_t stride, int live, const T *k, const T *v, int n,
-                       int d_kv, Row row, Bias bias, float *scores, int room, float *part)
-{
-    int lanes = d_kv / WIDE, lane = threadIdx.x % lanes, group = threadIdx.x / lanes;
-    int groups = THREADS / lanes, warp = threadIdx.x / 32;
-    float qv[ROWS][WIDE], kv[AHEAD][WIDE], acc[ROWS][WIDE] = {}, sum[ROWS];
-#pragma unroll
-    for (int i = 0; i < ROWS; i++)
-        load8(qv[i], q + min(i, live - 1) * stride + lane * WIDE);
-    for (int first = 0; first < n; first += AHEAD * groups) {
-#pragma unroll
-        for (int a = 0; a < AHEAD; a++)
-            load8(kv[a], k + row(min(first + a * groups + group, n - 1)) + lane * WIDE);
-#pragma unroll
-        for (int a = 0; a < AHEAD; a++)
-#pragma unroll
-            for (int i = 0; i < ROWS; i++) { /* all lanes take part in every shuffle */
-                int j = first + a * groups + group;
-                float s = 0;
-                for (int c = 0; c < WIDE; c++)
-                    s += qv[i][c] * kv[a][c];
-                for (int m = lanes / 2; m; m /= 2)
-                    s += __shfl_xor_sync(~0u, s, m);
-                if (j < n && lane == 0)
-                    scores[i * room + j] = s + bias(j);
-            }
-    }
-    __syncthreads();
-#pragma unroll
-    for (int i = 0; i < ROWS; i++) {
-        float top = -INFINITY, *mine = scores + i * room;
-        sum[i] = 0;
-        for (int j = threadIdx.x; j < n; j += THREADS)
-            top = fmaxf(top, mine[j]);
-        top = block_max(top);
-        for (int j = threadIdx.x; j < n; j += THREADS)
-            sum[i] += mine[j] = expf(mine[j] - top);
-        sum[i] = block_sum(sum[i]); /* also orders the writes of scores */
-    }
-    for (int first = 0; first < n; first += AHEAD * groups) {
-#pragma unroll
-        for (int a = 0; a < AHEAD; a++)
-            load8(kv[a], v + row(min(first + a * groups + group, n - 1)) + lane * WIDE);
-#pragma unroll
-        for (int a = 0; a < AHEAD; a++)
-#pragma unroll
-            for (int i = 0; i < ROWS; i++) {
-                int j = first + a * groups + group;
-                float p = j < n ? scores[i * room + j] : 0;
-                for (int c = 0; c < WIDE; c++)
-                    acc[i][c] += p * kv[a][c];
-            }
-    }
-#pragma unroll
-    for (int i = 0; i < ROWS; i++)
-        for (int c = 0; c < WIDE; c++) {
-            for (int m = lanes; m < 32; m *= 2)
-                acc[i][c] += __shfl_xor_sync(~0u, acc[i][c], m);
-            if (threadIdx.x % 32 < lanes)
-                part[(i * WARPS + warp) * d_kv + lane * WIDE + c] = acc[i][c];
-        }
-    __syncthreads();
-#pragma unroll
-    for (int i = 0; i < ROWS; i++)
-        for (int c = threadIdx.x; c < d_kv && i < live; c += THREADS) {
-            float o = 0;
-            for (int w = 0; w < WARPS; w++)
-                o += part[(i * WARPS + w) * d_kv + c];
-            from_float(out + i * stride + c, o / sum[i]);
-        }
-}
 
 /* The same for heads of any width: a thread a key. */
 template <typename T, typename Row, typename Bias>
@@ -102,7 +12,7 @@ __device__ void attend_any(T *out, const T *q, const T *k, const T *v, int n, in
                            Bias bias, float *scores)
 {
     float top = -INFINITY, sum = 0;
-    for (int j = threadIdx.x; j < n; j += THREADS) {
+    for (int j = threadIdx.x; j < n; j += ATTEND_THREADS) {
         float s = bias(j);
         for (int c = 0; c < d_kv; c++)
             s += to_float(q[c]) * to_float(k[row(j) + c]);
@@ -110,11 +20,11 @@ __device__ void attend_any(T *out, const T *q, const T *k, const T *v, int n, in
         top = fmaxf(top, s);
     }
     top = block_max(top);
-    for (int j = threadIdx.x; j < n; j += THREADS)
+    for (int j = threadIdx.x; j < n; j += ATTEND_THREADS)
         sum += scores[j] = expf(scores[j] - top);
     sum = block_sum(sum);
     __syncthreads();
-    for (int c = threadIdx.x; c < d_kv; c += THREADS) {
+    for (int c = threadIdx.x; c < d_kv; c += ATTEND_THREADS) {
         float o = 0;
         for (int j = 0; j < n; j++)
             o += scores[j] * to_float(v[row(j) + c]);
@@ -122,55 +32,30 @@ __device__ void attend_any(T *out, const T *q, const T *k, const T *v, int n, in
     }
 }
 
-/* A hint: nothing is read yet, so it may come before the kernel that writes there has ended. */
-__device__ inline void prefetch(const void *p, size_t bytes)
-{
-    for (size_t at = 0; at < bytes; at += 128)
-        prefetch_line((const char *)p + at);
-}
-
-struct self_view {
-    int length, heads, d_kv, max_distance;
-    const int32_t *slot, *position, *history, *bucket;
-    const float *bias;
-};
-
 template <typename T, bool WHOLE>
 __global__ void self_attention(T *out, T *k_cache, T *v_cache, const T *qkv, self_view s)
 {
     float *shared = dynamic_shared<float>(); /* scores (length), part */
     dependency_release();
     int r = blockIdx.x, h = blockIdx.y, width = s.heads * s.d_kv, t = s.position[r];
-    auto row = [&](int j) {
-        int slot = j < t ? s.history[(int64_t)r * s.length + j] : s.slot[r];
-        return ((int64_t)slot * s.length + j) * width + h * s.d_kv;
-    };
-    for (int j = threadIdx.x; j < 2 * t; j += THREADS)
+    auto row = [&](int j) { return s.place(r, h, j, t); };
+    for (int j = threadIdx.x; j < 2 * t; j += ATTEND_THREADS)
         prefetch((j % 2 ? v_cache : k_cache) + row(j / 2), s.d_kv * sizeof(T));
     dependency_wait();
     const T *q = qkv + (int64_t)r * 3 * width + h * s.d_kv;
-    int64_t mine = ((int64_t)s.slot[r] * s.length + t) * width + h * s.d_kv;
-    for (int c = threadIdx.x; c < s.d_kv; c += THREADS) {
+    int64_t mine = row(t);
+    for (int c = threadIdx.x; c < s.d_kv; c += ATTEND_THREADS) {
         k_cache[mine + c] = q[width + c];
         v_cache[mine + c] = q[2 * width + c];
     }
     __syncthreads(); /* only this block reads what it wrote: a row's own last position */
-    auto bias = [&](int j) {
-        int far = s.max_distance;
-        return s.bias[s.bucket[far + max(-far, j - t)] * s.heads + h];
-    };
+    auto bias = [&](int j) { return s.bias_at(h, j - t); };
     T *o = out + (int64_t)r * width + h * s.d_kv;
     if (WHOLE)
         attend<1>(o, q, 0, 1, (const T *)k_cache, (const T *)v_cache, t + 1, s.d_kv, row, bias,
                   shared, s.length, shared + s.length);
     else
         attend_any(o, q, (const T *)k_cache, (const T *)v_cache, t + 1, s.d_kv, row, bias, shared);
-}
-
-static bool whole_head(const t5_attention *s)
-{
-    int64_t lanes = s->d_kv / WIDE;
-    return s->d_kv % WIDE == 0 && lanes <= 32 && (lanes & (lanes - 1)) == 0;
 }
 
 /* More shared memory than a kernel gets by itself must be asked for once. */
@@ -186,18 +71,16 @@ template <typename K> static bool room(t5_device *dev, K kernel, size_t bytes)
 template <typename T, bool WHOLE>
 static void launch_self(t5_device *dev, T *out, T *kc, T *vc, const T *qkv, int64_t n, self_view v)
 {
-    size_t bytes = ((size_t)v.length + WARPS * (size_t)v.d_kv) * sizeof(float);
+    size_t bytes = ((size_t)v.length + ATTEND_WARPS * (size_t)v.d_kv) * sizeof(float);
     if (room(dev, self_attention<T, WHOLE>, bytes))
         launch_dependent(dev, self_attention<T, WHOLE>, dim3((unsigned)n, (unsigned)v.heads),
-                         THREADS, bytes, out, kc, vc, qkv, v);
+                         ATTEND_THREADS, bytes, out, kc, vc, qkv, v);
 }
 
 OP t5_cuda_decode_self(t5_device *dev, act *out, act *k_cache, act *v_cache, const act *qkv,
                        const t5_decode_rows *rows, const t5_attention *s)
 {
-    self_view v = {(int)rows->length,    (int)s->heads, (int)s->d_kv,
-                   (int)s->max_distance, rows->slot,    rows->position,
-                   rows->history,        s->bucket,     s->bias};
+    self_view v = view(rows, s);
     if (rows->n_rows == 0)
         return;
     T5_WITH_ACT(dev, {
@@ -237,7 +120,7 @@ __global__ void cross_attention(T *out, const T *q, const T *kv, cross_view s)
         while (live < ROWS && r + live < s.n_rows && s.begin[r + live] == begin)
             live++;
     }
-    for (int j = threadIdx.x; j < 2 * n; j += THREADS) /* keys and values into L2 */
+    for (int j = threadIdx.x; j < 2 * n; j += ATTEND_THREADS) /* keys and values into L2 */
         prefetch(kv + row(j / 2) + j % 2 * width, s.d_kv * sizeof(T));
     dependency_wait();
     if (WHOLE)
@@ -250,11 +133,11 @@ __global__ void cross_attention(T *out, const T *q, const T *kv, cross_view s)
 template <typename T, bool WHOLE, int ROWS>
 static void launch_cross(t5_device *dev, T *out, const T *q, const T *kv, cross_view v)
 {
-    size_t bytes = ROWS * ((size_t)v.most + WARPS * (size_t)v.d_kv) * sizeof(float);
+    size_t bytes = ROWS * ((size_t)v.most + ATTEND_WARPS * (size_t)v.d_kv) * sizeof(float);
     if (room(dev, cross_attention<T, WHOLE, ROWS>, bytes))
         launch_dependent(dev, cross_attention<T, WHOLE, ROWS>,
-                         dim3((unsigned)v.n_rows, (unsigned)v.heads), THREADS, bytes, out, q, kv,
-                         v);
+                         dim3((unsigned)v.n_rows, (unsigned)v.heads), ATTEND_THREADS, bytes, out, q,
+                         kv, v);
 }
 
 OP t5_cuda_decode_cross(t5_device *dev, act *out, const act *q, const act *kv,

@@ -524,6 +524,13 @@ extern "C" int t5_cuda_norm_linear(t5_device *, void *, const float *, const flo
                                    const t5_weight *);
 extern "C" int t5_cuda_linear_add(t5_device *, float *, const act *, const t5_weight *, int64_t,
                                   const t5_weight *);
+extern "C" {
+int64_t t5_cuda_decode_stack_bytes(const t5_device *, int64_t, int64_t, int64_t, int64_t);
+t5_stacked *t5_cuda_decode_stack_open(t5_device *, void *, const t5_decode_stack *);
+void t5_cuda_decode_stack_close(t5_device *, t5_stacked *);
+int t5_cuda_decode_stack(t5_device *, t5_stacked *, float *, float *, const t5_decode_rows *,
+                         int64_t *);
+}
 OP t5_cuda_logits_edit(t5_device *, float *, int64_t, const int32_t *, const int32_t *, int64_t,
                        float);
 OP t5_cuda_topk(t5_device *, float *, int32_t *, float *, const float *, int64_t, int64_t, int64_t);

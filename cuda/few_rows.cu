@@ -12,42 +12,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "activation.h"
 #include "dependent.h"
-#include "instructions.h"
+#include "piece.h"
 
 #define WARPS 8
 #define DEPTH 4  /* pieces of two rows that a lane has asked for at a time, twice */
 #define BLOCKS 2 /* on a multiprocessor */
 #define TILE_ROWS 16
 #define AHEAD ((int64_t)16 << 20) /* bytes of the next weight that are fetched into L2 */
-
-__device__ inline uint32_t word(const uint4 &v, int i)
-{
-    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
-}
-
-/* Bytes 0 and 2 of q, two's complement, as a pair of bf16. 0x4300 | (q & 127) is 128 + (q & 127),
- * and 0x4300 | (q & 128) is 128, or 256 where q is negative: their difference is q, exactly. */
-__device__ inline uint32_t even(uint32_t q, int8_t)
-{
-    uint32_t low = and_or(q, 0x007f007fu, 0x43004300u);
-    uint32_t sign = and_or(q, 0x00800080u, 0x43004300u);
-    __nv_bfloat162 d = __hsub2(*reinterpret_cast<__nv_bfloat162 *>(&low),
-                               *reinterpret_cast<__nv_bfloat162 *>(&sign));
-    return *reinterpret_cast<uint32_t *>(&d);
-}
-
-/* The same of e4m3. Its exponent and mantissa, moved to where bf16 has them, read as 2^-120 of the
- * value, subnormal or not: the biases are 7 and 127. There are no infinities; NaN reads as 480. */
-struct e4m3 {
-    uint8_t bits;
-};
-__device__ inline uint32_t even(uint32_t q, e4m3)
-{
-    uint32_t small = (q & 0x00800080u) << 8 | (q & 0x007f007fu) << 4, up = 0x7b807b80u; /* 2^120 */
-    __nv_bfloat162 v = __hmul2(*reinterpret_cast<__nv_bfloat162 *>(&small),
-                               *reinterpret_cast<__nv_bfloat162 *>(&up));
-    return *reinterpret_cast<uint32_t *>(&v);
-}
 
 template <typename W> struct matrix { /* (rows, cols), cols a multiple of a piece of 16 bytes */
     const W *w;
@@ -77,23 +48,6 @@ template <int ROWS> constexpr int span_of = ROWS == 1 ? 1280 : ROWS == 8 ? 512 :
 /* Bytes between rows of staged x: rows that are read side by side start 64 bytes apart, modulo 128.
  */
 template <int ROWS> constexpr int stage_pitch = span_of<ROWS> * 2 + 64;
-
-/* Eight elements in the order in which an mma takes them: that is free as long as both sides agree.
- * With 8-bit weights, elements 0, 2 of a word of w stand where columns 2t, 2t + 1 are expected, 1,
- * 3 where 2t + 8, 2t + 9 are. */
-template <typename W> __device__ inline uint4 in_order(const uint4 &v)
-{
-    if (sizeof(W) > 1)
-        return v;
-    return make_uint4(__byte_perm(v.x, v.y, 0x5410), __byte_perm(v.x, v.y, 0x7632),
-                      __byte_perm(v.z, v.w, 0x5410), __byte_perm(v.z, v.w, 0x7632));
-}
-
-__device__ inline uint32_t rounded_pair(float a, float b)
-{
-    __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
-    return *reinterpret_cast<uint32_t *>(&pair);
-}
 
 /* Eight columns of a row of x as bf16; *squares grows by theirs. */
 template <source FROM>
@@ -130,30 +84,6 @@ __device__ inline void stage(char *to, const few_rows_args &a, int begin, int en
             *reinterpret_cast<uint4 *>(to + row * stage_pitch<ROWS> + place * 16) = in_order<W>(x);
         }
     __syncwarp();
-}
-
-/* Adds a piece of two rows of w (lo, and hi eight rows of the tile on) times x, whose piece is at
- * `from`, its second half, of 8-bit weights', `half` bytes on. */
-template <typename W>
-__device__ inline void add_piece(float (&sum)[4], const uint4 &lo, const uint4 &hi,
-                                 const char *from, int half)
-{
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        uint4 x = *reinterpret_cast<const uint4 *>(from + h * half);
-        uint32_t a = word(lo, 2 * h), b = word(hi, 2 * h), c = word(lo, 2 * h + 1),
-                 d = word(hi, 2 * h + 1);
-        mma(sum, {even(a, W()), even(b, W()), even(a >> 8, W()), even(b >> 8, W())}, x.x, x.y);
-        mma(sum, {even(c, W()), even(d, W()), even(c >> 8, W()), even(d >> 8, W())}, x.z, x.w);
-    }
-}
-template <>
-__device__ inline void add_piece<bf16>(float (&sum)[4], const uint4 &lo, const uint4 &hi,
-                                       const char *from, int)
-{
-    uint4 x = *reinterpret_cast<const uint4 *>(from);
-    mma(sum, {lo.x, hi.x, lo.y, hi.y}, x.x, x.y);
-    mma(sum, {lo.z, hi.z, lo.w, hi.w}, x.z, x.w);
 }
 
 /* DEPTH pieces of two rows, a lane's 4 apart. Zeros from column `end` on. */

@@ -96,6 +96,73 @@ template <int N> __device__ inline void copy_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
+/* ---- Hopper: copies that a barrier in shared memory counts (PTX ISA, "mbarrier" and
+ * "cp.async.bulk"); words that threads of different blocks hand to each other ---- */
+
+/* One arrival completes a phase. Other threads may use it behind a block barrier. */
+__device__ inline void barrier_init(uint64_t *barrier)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\n\t"
+                 "fence.proxy.async.shared::cta;" ::"r"(shared_address(barrier))
+                 : "memory");
+#endif
+}
+/* The arrival of this phase, which ends when so many bytes have been copied. */
+__device__ inline void barrier_expect(uint64_t *barrier, uint32_t bytes)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
+                     shared_address(barrier)),
+                 "r"(bytes)
+                 : "memory");
+#endif
+}
+/* Waits for the end of a phase; parity: that of its number, from 0. */
+__device__ inline void barrier_wait(uint64_t *barrier, uint32_t parity)
+{
+#if __CUDA_ARCH__ >= 900
+    uint32_t done = 0;
+    while (!done)
+        asm volatile("{\n\t.reg .pred p;\n\t"
+                     "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\t"
+                     "selp.u32 %0, 1, 0, p;\n\t}"
+                     : "=r"(done)
+                     : "r"(shared_address(barrier)), "r"(parity)
+                     : "memory");
+#endif
+}
+/* Global to shared memory by the copy engine; addresses and bytes are multiples of 16. */
+__device__ inline void copy_bulk(void *to, const void *from, uint32_t bytes, uint64_t *barrier)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(barrier))
+                 : "memory");
+#endif
+}
+
+/* 8 bytes that another block sees whole, or not yet; of two that are read side by side each. They
+ * order nothing else. */
+__device__ inline void store_word(uint64_t *to, uint64_t value)
+{
+    asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
+}
+__device__ inline void load_words(uint64_t (&v)[2], const uint64_t *from)
+{
+    asm volatile("ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2];"
+                 : "=l"(v[0]), "=l"(v[1])
+                 : "l"(from)
+                 : "memory");
+}
+
+/* The multiprocessor's clock. */
+__device__ inline int64_t ticks()
+{
+    return clock64();
+}
+
 /* 16 bytes that are read once. volatile: stays in front of dependency_wait. */
 __device__ inline uint4 load_once(const void *p)
 {

@@ -33,6 +33,7 @@ enum t5_compute t5_compute_named(const char *name);
 struct t5_device; /* the backend's own: threads or stream, workspace, first failure */
 struct t5_weight; /* the backend's own: a matrix (out, in) prepared for products */
 struct t5_recording; /* the backend's own: work to be queued again */
+struct t5_stacked; /* the backend's own: a decoder prepared for decode_stack */
 typedef void act; /* elements of the device's activation type */
 
 struct t5_device_options {
@@ -149,6 +150,26 @@ struct t5_decode_rows {
     int64_t longest_source; /* at least the largest source_count */
     int64_t sharing;        /* about how many neighbouring rows have the same source: a hint */
 };
+
+/* A decoder's layer as a step goes through it; all that is not a weight lies on the device. */
+struct t5_decode_layer {
+    const struct t5_weight *qkv, *self_o, *cross_q, *cross_o, *wi, *wo;
+    const float *self_norm, *cross_norm, *ff_norm; /* (D) */
+    act *k_cache, *v_cache;                        /* as decode_self has them */
+    const act *cross_kv;                           /* as decode_cross has it */
+};
+struct t5_decode_stack {
+    const struct t5_decode_layer *layers; /* host (n_layers), borrowed for the call */
+    int64_t n_layers, d_model, d_ff;
+    struct t5_attention self;     /* of every layer; heads and d_kv are cross-attention's, too */
+    enum t5_glu kind;             /* gated: wi is (2F, D) */
+    float eps, scale;             /* scale: of the logits */
+    const float *final_norm;      /* (D) */
+    const struct t5_weight *head; /* (V, D) */
+};
+/* Clock readings that a step leaves if asked: at its start, then for each of 6 products a layer and
+ * the head when its input is there and when it is done. */
+#define T5_STACK_STAMPS(n_layers) (2 * (6 * (n_layers) + 1) + 1)
 
 #define T5_LATER_SLOTS 2
 #define T5_LATER_BYTES 64
@@ -325,6 +346,18 @@ struct t5_backend {
     /* x f32 (n, rows) += a w^T, a act (n, cols): linear_fwd and norm_fwd's first half */
     int (*linear_add)(struct t5_device *dev, float *x, const act *a, const struct t5_weight *w,
                       int64_t n, const struct t5_weight *next);
+    /* All of a step's layers and its logits in one piece; NULL on backends that gain nothing by it.
+     * decode_stack_open keeps what it needs in `memory`, device memory of decode_stack_bytes, which
+     * the caller frees after decode_stack_close. NULL: not a decoder for it. */
+    int64_t (*decode_stack_bytes)(const struct t5_device *dev, int64_t n_layers, int64_t d_model,
+                                  int64_t inner, int64_t d_ff);
+    struct t5_stacked *(*decode_stack_open)(struct t5_device *dev, void *memory,
+                                            const struct t5_decode_stack *stack);
+    void (*decode_stack_close)(struct t5_device *dev, struct t5_stacked *stacked);
+    /* x f32 (n, D), embedded; undefined afterwards. logits f32 (n, V). stamps: device
+     * (T5_STACK_STAMPS), or NULL. 0, with nothing queued, where it takes no such rows. */
+    int (*decode_stack)(struct t5_device *dev, struct t5_stacked *stacked, float *x, float *logits,
+                        const struct t5_decode_rows *rows, int64_t *stamps);
     /* logits[row[i]][id[i]] = -inf, or, with penalty not 0, x penalty where negative, / penalty
      * where not. (row, id) pairs are distinct; arrays on the device, (n). */
     void (*logits_edit)(struct t5_device *dev, float *logits, int64_t v, const int32_t *row,

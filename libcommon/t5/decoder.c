@@ -43,6 +43,8 @@ struct t5_decoder {
     int32_t *host_rows, *host_top; /* as rows, top */
     struct recorded recorded[RECORDED];
     int next_recorded;
+    void *stack_memory; /* device */
+    struct t5_stacked *stacked; /* the layers as one piece, or NULL */
 };
 
 static int64_t lay(struct t5_decoder *d, const struct t5_model *m,
@@ -75,6 +77,9 @@ static int64_t lay(struct t5_decoder *d, const struct t5_model *m,
     d->u = t5_arena_take(&a, R * ranks, e);
     d->logits = t5_arena_take(&a, R * c->vocab, f);
     d->top = t5_arena_take(&a, R * (2 * limits->candidates + 1), i4);
+    if (m->ops->decode_stack)
+        d->stack_memory = t5_arena_take(
+            &a, m->ops->decode_stack_bytes(m->dev, c->n_decoder, c->d_model, m->inner, c->d_ff), 1);
     return a.used;
 }
 
@@ -99,10 +104,70 @@ int t5_decoder_plan(int64_t *bytes, const struct t5_backend_handle *backend,
     int rc = t5_model_describe(&m, config, has_lm_head, adapter, mode, err);
     if (rc == 0) {
         m.act_size = backend->ops.activation_size(backend->dev);
+        m.ops = &backend->ops, m.dev = backend->dev;
         *bytes = lay(&counted, &m, limits, NULL);
     }
     t5_model_undescribe(&m);
     return rc;
+}
+
+static const struct t5_linear *head(const struct t5_model *m)
+{
+    return m->tied ? &m->shared : &m->lm_head;
+}
+
+static float logit_scale(const struct t5_model *m)
+{
+    return m->config.scale_output ? 1 / sqrtf((float)m->config.d_model) : 1;
+}
+
+/* Whether some adapter adds to a product. */
+static int is_adapted(const struct t5_model *m, const struct t5_linear *l)
+{
+    for (int i = 0; i < m->n_adapters; i++)
+        if (l->sides[i].n_lora)
+            return 1;
+    return 0;
+}
+
+/* d->stacked, where the backend takes these layers in one piece. */
+static int stack_layers(struct t5_decoder *d, struct t5_err *err)
+{
+    struct t5_model *m = d->m;
+    struct t5_run run;
+    struct t5_pass pass = {0};
+    struct t5_decode_layer *layers;
+    if (!m->ops->decode_stack || !m->config.gated || m->config.n_decoder == 0)
+        return 0;
+    layers = t5_alloc((size_t)m->config.n_decoder, sizeof *layers, "layers", err);
+    if (!layers)
+        return -1;
+    int whole = 1;
+    for (int64_t l = 0; l < m->config.n_decoder; l++) {
+        const struct t5_block *b = &m->decoder.blocks[l];
+        const struct t5_linear *products[] = {&b->qkv,     &b->self_o, &b->cross_q,
+                                              &b->cross_o, &b->wi,     &b->wo};
+        for (int i = 0; i < 6; i++)
+            whole = whole && !is_adapted(m, products[i]);
+        layers[l] = (struct t5_decode_layer){
+            b->qkv.w,     b->self_o.w,     b->cross_q.w, b->cross_o.w,  b->wi.w,       b->wo.w,
+            b->self_norm.w, b->cross_norm.w, b->ff_norm.w, d->k_cache[l], d->v_cache[l], d->cross_kv[l]};
+    }
+    t5_run_init(&run, m, &pass);
+    struct t5_decode_stack stack = {.layers = layers,
+                                    .n_layers = m->config.n_decoder,
+                                    .d_model = m->config.d_model,
+                                    .d_ff = m->config.d_ff,
+                                    .self = t5_attention_shape(&run, &m->decoder, 0, 0, NULL, NULL),
+                                    .kind = t5_glu_kind(&m->config),
+                                    .eps = m->config.eps,
+                                    .scale = logit_scale(m),
+                                    .final_norm = m->decoder.final_norm.w,
+                                    .head = head(m)->w};
+    if (whole)
+        d->stacked = m->ops->decode_stack_open(m->dev, d->stack_memory, &stack);
+    free(layers);
+    return 0;
 }
 
 int t5_decoder_open(struct t5_decoder **out, struct t5_model *m,
@@ -132,7 +197,7 @@ int t5_decoder_open(struct t5_decoder **out, struct t5_model *m,
     if (m->ops->alloc(m->dev, &d->memory, (size_t)lay(d, m, limits, NULL), "decoder caches", err))
         goto fail;
     lay(d, m, limits, d->memory);
-    if (t5_model_reserve(m, &pass, err))
+    if (t5_model_reserve(m, &pass, err) || stack_layers(d, err))
         goto fail;
     *out = d;
     return 0;
@@ -148,6 +213,8 @@ void t5_decoder_close(struct t5_decoder *d)
     for (int i = 0; i < RECORDED; i++)
         if (d->recorded[i].recording)
             d->m->ops->recording_free(d->m->dev, d->recorded[i].recording);
+    if (d->stacked)
+        d->m->ops->decode_stack_close(d->m->dev, d->stacked);
     d->m->ops->release(d->m->dev, d->memory);
     free(d->cross_kv);
     free(d->offsets);
@@ -212,20 +279,6 @@ static void upload_rows(struct t5_decoder *d, const struct t5_decoder_rows *rows
     d->longest_source = (longest + SOURCE_ROUND - 1) / SOURCE_ROUND * SOURCE_ROUND;
     d->sharing = 2 * sources <= n ? 4 : 1; /* two values, so that steps are the same */
     m->ops->upload(m->dev, d->rows, d->host_rows, (size_t)(n * (5 + length)) * sizeof *d->rows);
-}
-
-static const struct t5_linear *head(const struct t5_model *m)
-{
-    return m->tied ? &m->shared : &m->lm_head;
-}
-
-/* Whether some adapter adds to a product. */
-static int is_adapted(const struct t5_model *m, const struct t5_linear *l)
-{
-    for (int i = 0; i < m->n_adapters; i++)
-        if (l->sides[i].n_lora)
-            return 1;
-    return 0;
 }
 
 /* y = l(norm(x)), through the gated activation or not, after what is still to be added to x. next:
@@ -301,7 +354,7 @@ static void queue_logits(struct t5_decoder *d)
     int64_t D = m->config.d_model;
     const float *norm = m->decoder.final_norm.w;
     const struct t5_weight *w = head(m)->w;
-    float scale = m->config.scale_output ? 1 / sqrtf((float)D) : 1;
+    float scale = logit_scale(m);
     if (ops->norm_linear && !d->pending &&
         ops->norm_linear(m->dev, d->logits, d->x, norm, m->config.eps, w, d->n_rows, T5_STEP_LOGITS,
                          T5_GLU_RELU, scale, m->decoder.blocks[0].qkv.w))
@@ -329,6 +382,8 @@ static void queue_step(struct t5_decoder *d)
     t5_run_init(&run, m, &pass);
     m->ops->embed_fwd(m->dev, d->x, m->shared.w, d->token, &d->step.pack, NULL);
     d->pending = 0;
+    if (d->stacked && m->ops->decode_stack(m->dev, d->stacked, d->x, d->logits, &rows, NULL))
+        return;
     for (int64_t layer = 0; layer < m->config.n_decoder; layer++)
         step_block(d, &run, layer, &rows);
     queue_logits(d);
