@@ -27,28 +27,54 @@ template <typename T> __device__ inline void load8(float *to, const T *p)
         to[i] = a.v[i], to[4 + i] = b.v[i];
 }
 
+/* A lane's part of the first keys and values, fetched before there is a query. */
+template <int AHEAD> struct first_keys {
+    uint4 k[AHEAD], v[AHEAD]; /* bf16 */
+};
+template <int AHEAD, typename Row>
+__device__ inline void fetch_first(first_keys<AHEAD> &f, const bf16 *k, const bf16 *v, int n,
+                                   int d_kv, Row row)
+{
+    int lanes = d_kv / ATTEND_WIDE, lane = threadIdx.x % lanes, group = threadIdx.x / lanes;
+#pragma unroll
+    for (int a = 0; a < AHEAD; a++) {
+        int64_t at = row(min(a * (ATTEND_THREADS / lanes) + group, n - 1)) + lane * ATTEND_WIDE;
+        f.k[a] = *reinterpret_cast<const uint4 *>(k + at);
+        f.v[a] = *reinterpret_cast<const uint4 *>(v + at);
+    }
+}
+__device__ inline void widen(float *to, const uint4 &raw)
+{
+    octet q = unpack(raw);
+    for (int i = 0; i < ATTEND_WIDE; i++)
+        to[i] = q.v[i];
+}
+
 /* For ROWS queries of the same keys, rows `stride` apart in q and out, of which `live` are there:
  * out (d_kv) = softmax(q k_j + bias_j) v_j over n keys; row(j) gives key j's element offset, the
  * same in k and v. lanes: threads that share a key, d_kv / 8. In shared memory: scores (ROWS,
- * room), room at least n, and part (ROWS, warps, d_kv). A query's result does not depend on the
- * others. */
-template <int ROWS, typename T, typename Row, typename Bias>
-__device__ void attend(T *out, const T *q, int64_t stride, int live, const T *k, const T *v, int n,
-                       int d_kv, Row row, Bias bias, float *scores, int room, float *part)
+ * room), room at least n, and part (ROWS, warps, d_kv). early: the first keys, or NULL. A query's
+ * result does not depend on the others. */
+template <int ROWS, int AHEAD = ATTEND_AHEAD, typename T, typename Row, typename Bias>
+__device__ inline void attend(T *out, const T *q, int64_t stride, int live, const T *k, const T *v,
+                              int n, int d_kv, Row row, Bias bias, float *scores, int room,
+                              float *part, const first_keys<AHEAD> *early = nullptr)
 {
     int lanes = d_kv / ATTEND_WIDE, lane = threadIdx.x % lanes, group = threadIdx.x / lanes;
     int groups = ATTEND_THREADS / lanes, warp = threadIdx.x / 32;
-    float qv[ROWS][ATTEND_WIDE], kv[ATTEND_AHEAD][ATTEND_WIDE], acc[ROWS][ATTEND_WIDE] = {},
-                                                                sum[ROWS];
+    float qv[ROWS][ATTEND_WIDE], kv[AHEAD][ATTEND_WIDE], acc[ROWS][ATTEND_WIDE] = {}, sum[ROWS];
 #pragma unroll
     for (int i = 0; i < ROWS; i++)
         load8(qv[i], q + min(i, live - 1) * stride + lane * ATTEND_WIDE);
-    for (int first = 0; first < n; first += ATTEND_AHEAD * groups) {
+    for (int first = 0; first < n; first += AHEAD * groups) {
 #pragma unroll
-        for (int a = 0; a < ATTEND_AHEAD; a++)
-            load8(kv[a], k + row(min(first + a * groups + group, n - 1)) + lane * ATTEND_WIDE);
+        for (int a = 0; a < AHEAD; a++)
+            if (early && first == 0)
+                widen(kv[a], early->k[a]);
+            else
+                load8(kv[a], k + row(min(first + a * groups + group, n - 1)) + lane * ATTEND_WIDE);
 #pragma unroll
-        for (int a = 0; a < ATTEND_AHEAD; a++)
+        for (int a = 0; a < AHEAD; a++)
 #pragma unroll
             for (int i = 0; i < ROWS; i++) { /* all lanes take part in every shuffle */
                 int j = first + a * groups + group;
@@ -73,12 +99,15 @@ __device__ void attend(T *out, const T *q, int64_t stride, int live, const T *k,
             sum[i] += mine[j] = expf(mine[j] - top);
         sum[i] = block_sum(sum[i]); /* also orders the writes of scores */
     }
-    for (int first = 0; first < n; first += ATTEND_AHEAD * groups) {
+    for (int first = 0; first < n; first += AHEAD * groups) {
 #pragma unroll
-        for (int a = 0; a < ATTEND_AHEAD; a++)
-            load8(kv[a], v + row(min(first + a * groups + group, n - 1)) + lane * ATTEND_WIDE);
+        for (int a = 0; a < AHEAD; a++)
+            if (early && first == 0)
+                widen(kv[a], early->v[a]);
+            else
+                load8(kv[a], v + row(min(first + a * groups + group, n - 1)) + lane * ATTEND_WIDE);
 #pragma unroll
-        for (int a = 0; a < ATTEND_AHEAD; a++)
+        for (int a = 0; a < AHEAD; a++)
 #pragma unroll
             for (int i = 0; i < ROWS; i++) {
                 int j = first + a * groups + group;
@@ -122,7 +151,7 @@ struct self_view {
     __device__ int64_t place(int r, int h, int j, int t) const
     {
         int of = j < t ? history[(int64_t)r * length + j] : slot[r];
-        return (((int64_t)of * length + j) * heads + h) * d_kv;
+        return ((int64_t)of * length + j) * (heads * d_kv) + h * d_kv;
     }
     __device__ float bias_at(int h, int distance) const /* of a key's position: 0 or below */
     {

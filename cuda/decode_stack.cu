@@ -16,7 +16,9 @@
 #include "words.h"
 
 #define THREADS ATTEND_THREADS
-#define EACH 10 /* pairs of words that a thread waits for at a time */
+#define SELF_AHEAD 4  /* keys a lane has fetched before it gets the query */
+#define CROSS_AHEAD 8 /* the same of the source's */
+#define EACH 10       /* pairs of words that a thread waits for at a time */
 
 /* ---- x ---- */
 
@@ -149,31 +151,34 @@ __device__ inline void finish(const stack_args &a, int kind, int row, int quad, 
 
 /* What attention has of a block's shared memory, in place of x. */
 struct attention_room {
-    bf16 *q, *out; /* (d_kv) */
+    bf16 *q, *k, *v, *out; /* (d_kv): the row's own, new */
     float *part, *scores;
     int room; /* of scores */
 };
 __device__ inline attention_room room_of(char *staged, int pitch, int rows, int d_kv)
 {
     attention_room m;
-    m.q = (bf16 *)staged, m.out = m.q + d_kv;
+    m.q = (bf16 *)staged, m.k = m.q + d_kv, m.v = m.k + d_kv, m.out = m.v + d_kv;
     m.part = (float *)(m.out + d_kv), m.scores = m.part + ATTEND_WARPS * d_kv;
     m.room = stack_scores(pitch, rows, d_kv);
     return m;
 }
 
-/* Four elements a thread of `parts` vectors of d_kv, the first of which go to q, the others, a new
- * key and value, into the caches. */
-__device__ inline void take_head(bf16 *q, bf16 *k, bf16 *v, const uint64_t *words, int width,
-                                 int d_kv, int parts, uint32_t tag)
+/* Four elements a thread of q and, if parts is 3, of the new key and value, which go into the
+ * caches, too. */
+__device__ inline void take_head(const attention_room &m, bf16 *k_cache, bf16 *v_cache,
+                                 const uint64_t *words, int width, int d_kv, int parts,
+                                 uint32_t tag)
 {
     int each = d_kv / 4, part = (int)threadIdx.x / each, c = (int)threadIdx.x % each;
     if (part >= parts)
         return;
     uint32_t x[1][2];
     await_words<1>(x, words + part * (width / 2), c, 1, each, tag, true);
-    bf16 *to = part == 0 ? q : part == 1 ? k : v;
-    *reinterpret_cast<uint2 *>(to + 4 * c) = make_uint2(x[0][0], x[0][1]);
+    uint2 four = make_uint2(x[0][0], x[0][1]);
+    reinterpret_cast<uint2 *>(m.q + part * d_kv)[c] = four;
+    if (part > 0)
+        reinterpret_cast<uint2 *>(part == 1 ? k_cache : v_cache)[c] = four;
 }
 
 __device__ inline void publish_head(uint64_t *words, const bf16 *out, int d_kv, uint32_t tag)
@@ -184,8 +189,21 @@ __device__ inline void publish_head(uint64_t *words, const bf16 *out, int d_kv, 
         publish(words + c, reinterpret_cast<const uint32_t *>(out)[c], tag);
 }
 
+/* Key and value n of those in f, if this lane has them, are not in memory before. */
+template <int AHEAD>
+__device__ inline void take_new(first_keys<AHEAD> &f, const attention_room &m, int n, int d_kv)
+{
+    int lanes = d_kv / ATTEND_WIDE, lane = (int)threadIdx.x % lanes;
+#pragma unroll
+    for (int a = 0; a < AHEAD; a++)
+        if (a * (THREADS / lanes) + (int)threadIdx.x / lanes == n) {
+            f.k[a] = reinterpret_cast<const uint4 *>(m.k)[lane];
+            f.v[a] = reinterpret_cast<const uint4 *>(m.v)[lane];
+        }
+}
+
 /* Heads and rows are dealt to blocks; `wanted` is their results' tag, one more than their source's.
- */
+ * What does not depend on the query is asked for before it is waited for. */
 __device__ void attend_self(const stack_args &a, const stack_caches &caches, attention_room m,
                             uint32_t wanted)
 {
@@ -193,14 +211,21 @@ __device__ void attend_self(const stack_args &a, const stack_caches &caches, att
     for (int item = (int)blockIdx.x; item < heads * a.n; item += (int)gridDim.x) {
         int h = item % heads, r = item / heads, t = a.self.position[r];
         auto row = [&](int j) { return a.self.place(r, h, j, t); };
-        auto bias = [&](int j) { return a.self.bias_at(h, j - t); };
+        auto bias = [&](int j) { return m.scores[j]; };
+        first_keys<SELF_AHEAD> f = {};
+        if (t > 0)
+            fetch_first(f, caches.k, caches.v, t, d_kv, row);
         __syncthreads();
-        take_head(m.q, caches.k + row(t), caches.v + row(t),
+        for (int j = (int)threadIdx.x; j <= t; j += THREADS)
+            m.scores[j] = a.self.bias_at(h, j - t);
+        take_head(m, caches.k + row(t), caches.v + row(t),
                   a.words.qkv + (int64_t)r * (3 * width / 2) + h * d_kv / 2, width, d_kv, 3,
                   wanted - 1);
         __syncthreads(); /* only this block reads what it wrote */
-        attend<1>(m.out, (const bf16 *)m.q, 0, 1, (const bf16 *)caches.k, (const bf16 *)caches.v,
-                  t + 1, d_kv, row, bias, m.scores, m.room, m.part);
+        take_new(f, m, t, d_kv);
+        attend<1, SELF_AHEAD>(m.out, (const bf16 *)m.q, 0, 1, (const bf16 *)caches.k,
+                              (const bf16 *)caches.v, t + 1, d_kv, row, bias, m.scores, m.room,
+                              m.part, &f);
         publish_head(a.words.attended + (int64_t)r * (width / 2) + h * d_kv / 2, m.out, d_kv,
                      wanted);
     }
@@ -211,16 +236,19 @@ __device__ void attend_cross(const stack_args &a, const stack_caches &caches, at
 {
     int d_kv = a.self.d_kv, heads = a.self.heads, width = heads * d_kv;
     for (int item = (int)blockIdx.x; item < heads * a.n; item += (int)gridDim.x) {
-        int h = item % heads, r = item / heads;
+        int h = item % heads, r = item / heads, n = a.count[r];
         int64_t first = (int64_t)a.begin[r] * 2 * width + h * d_kv;
         auto row = [&](int j) { return first + (int64_t)j * 2 * width; };
         auto bias = [](int) { return 0.0f; };
+        first_keys<CROSS_AHEAD> f = {};
+        if (n > 0)
+            fetch_first(f, caches.cross, caches.cross + width, n, d_kv, row);
         __syncthreads();
-        take_head(m.q, nullptr, nullptr, a.words.query + (int64_t)r * (width / 2) + h * d_kv / 2,
+        take_head(m, nullptr, nullptr, a.words.query + (int64_t)r * (width / 2) + h * d_kv / 2,
                   width, d_kv, 1, wanted - 1);
         __syncthreads();
-        attend<1>(m.out, (const bf16 *)m.q, 0, 1, caches.cross, caches.cross + width, a.count[r],
-                  d_kv, row, bias, m.scores, m.room, m.part);
+        attend<1, CROSS_AHEAD>(m.out, (const bf16 *)m.q, 0, 1, caches.cross, caches.cross + width,
+                               n, d_kv, row, bias, m.scores, m.room, m.part, &f);
         publish_head(a.words.attended + (int64_t)r * (width / 2) + h * d_kv / 2, m.out, d_kv,
                      wanted);
     }

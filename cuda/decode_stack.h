@@ -78,7 +78,7 @@ template <int ROWS> __host__ __device__ inline stack_room stack_layout(int pitch
 /* Floats that attention's scores may take of the staged rows' room, behind its other arrays. */
 __host__ __device__ inline int stack_scores(int pitch, int rows, int d_kv)
 {
-    return (rows * pitch - 2 * d_kv * (int)sizeof(bf16)) / (int)sizeof(float) - ATTEND_WARPS * d_kv;
+    return (rows * pitch - 4 * d_kv * (int)sizeof(bf16)) / (int)sizeof(float) - ATTEND_WARPS * d_kv;
 }
 
 /* Blocks of which all can run at the same time; 0: the device cannot. */
