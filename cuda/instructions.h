@@ -145,11 +145,11 @@ __device__ inline void copy_bulk(void *to, const void *from, uint32_t bytes, uin
 
 /* 8 bytes that another block sees whole, or not yet; of two that are read side by side each. They
  * order nothing else. */
-__device__ inline void store_word(uint64_t *to, uint64_t value)
+__device__ inline void store_tagged(uint64_t *to, uint64_t value)
 {
     asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
 }
-__device__ inline void load_words(uint64_t (&v)[2], const uint64_t *from)
+__device__ inline void load_tagged(uint64_t (&v)[2], const uint64_t *from)
 {
     asm volatile("ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2];"
                  : "=l"(v[0]), "=l"(v[1])

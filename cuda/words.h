@@ -14,7 +14,7 @@
 
 __device__ inline void publish(uint64_t *to, uint32_t payload, uint32_t tag)
 {
-    store_word(to, (uint64_t)tag << 32 | payload);
+    store_tagged(to, (uint64_t)tag << 32 | payload);
 }
 
 /* Pairs of words first, first + stride, ... of `pairs`, up to EACH of them. eager: asks for all
@@ -35,7 +35,7 @@ __device__ inline void await_words(uint32_t (&payload)[EACH][2], const uint64_t 
 #pragma unroll
         for (int k = 0; k < EACH; k++)
             if (wanted >> k & 1)
-                load_words(v[k], words + 2 * (first + k * stride));
+                load_tagged(v[k], words + 2 * (first + k * stride));
 #pragma unroll
         for (int k = 0; k < EACH; k++)
             if (wanted >> k & 1 && v[k][0] >> 32 == tag && v[k][1] >> 32 == tag) {
