@@ -157,6 +157,11 @@ __device__ inline void load_tagged(uint64_t (&v)[2], const uint64_t *from)
                  : "memory");
 }
 
+/* Between two reads of a word that was not there: nothing to do on a card. */
+__device__ inline void poll_again()
+{
+}
+
 /* The multiprocessor's clock. */
 __device__ inline int64_t ticks()
 {

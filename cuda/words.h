@@ -43,6 +43,8 @@ __device__ inline void await_words(uint32_t (&payload)[EACH][2], const uint64_t 
                 open &= ~(1u << k);
                 all = true;
             }
+        if (open)
+            poll_again();
         if (polls == WORDS_POLLS)
             __trap();
     }
