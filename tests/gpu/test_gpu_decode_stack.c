@@ -116,7 +116,8 @@ static void shape_of(const struct geometry *g, int product, int64_t *rows, int64
     *rows = all[product][0], *cols = all[product][1];
 }
 
-/* same: all layers are copies of one, as is enough for timing. */
+/* same_layers: all are copies of one, which is enough for timing, and the head is as wide as files
+ * have it. */
 static void open_weights(struct side *s, int kind, int same_layers)
 {
     const struct geometry *g = &s->g;
@@ -128,7 +129,8 @@ static void open_weights(struct side *s, int kind, int same_layers)
             shape_of(g, (int)product, &rows, &cols);
         if (same_layers && !is_head && i >= PRODUCTS)
             continue; /* made with the first layer's */
-        matrix(&m, rows, cols, kind == INT8 || (kind == MIXED && i % 2 == 0), 100 + (uint64_t)i);
+        int is_int8 = kind == INT8 ? !(is_head && same_layers) : kind == MIXED && i % 2 == 0;
+        matrix(&m, rows, cols, is_int8, 100 + (uint64_t)i);
         freeze(s, &s->w[i], &m, is_head ? T5_USE_WIDE : 0);
         for (int64_t l = 1; same_layers && !is_head && l < g->layers; l++)
             freeze(s, &s->w[l * PRODUCTS + product], &m, 0);
