@@ -173,7 +173,7 @@ __device__ inline void take_head(const attention_room &m, bf16 *k_cache, bf16 *v
     int each = d_kv / 4, part = (int)threadIdx.x / each, c = (int)threadIdx.x % each;
     if (part >= parts)
         return;
-    uint32_t x[1][2];
+    uint32_t x[1][2] = {};
     await_words<1>(x, words + part * (width / 2), c, 1, each, tag, true);
     uint2 four = make_uint2(x[0][0], x[0][1]);
     reinterpret_cast<uint2 *>(m.q + part * d_kv)[c] = four;

@@ -1,5 +1,5 @@
-/* instructions.h - cuda/instructions.h for the host: the same functions, whose contracts stand
- * there. Included in front of it (by emulated.h), it takes its include guard. */
+/* instructions.h - cuda/instructions.h for the host, with hopper.h: the same functions, whose
+ * contracts stand there. Included in front of it (by emulated.h), it takes its include guard. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CUDA_INSTRUCTIONS_H
 #define T5_CUDA_INSTRUCTIONS_H
@@ -126,5 +126,7 @@ inline float log2_fast(float x)
 {
     return log2f(x);
 }
+
+#include "hopper.h"
 
 #endif

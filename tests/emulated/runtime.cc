@@ -8,8 +8,9 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
-#include <thread>
 #include <vector>
+
+#include <omp.h>
 
 #define MEMORY ((size_t)4 << 30)
 #define PROCESSORS 4
@@ -72,11 +73,9 @@ static void run_grid(const emulated_grid &grid, bool together)
 {
     int64_t blocks = (int64_t)grid.grid.x * grid.grid.y * grid.grid.z;
     if (together) {
-        std::vector<std::thread> threads;
-        for (int64_t i = 0; i < blocks; i++)
-            threads.emplace_back(emulated_run_block, std::cref(grid), (unsigned)i);
-        for (std::thread &t : threads)
-            t.join();
+#pragma omp parallel num_threads((int)blocks)
+        emulated_run_block(grid,
+                           (unsigned)omp_get_thread_num()); /* threads stay, with their fibers */
         return;
     }
 #pragma omp parallel for schedule(dynamic, 1) if (blocks * grid.block.x > 4096)
@@ -112,6 +111,13 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute what
     return cudaSuccess;
 }
 
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const void *, int,
+                                                                   size_t shared, unsigned)
+{
+    *blocks = shared <= EMULATED_SHARED;
+    return cudaSuccess;
+}
+
 /* ---- the card ---- */
 
 cudaError_t cudaGetDeviceCount(int *n)
@@ -127,9 +133,11 @@ cudaError_t cudaSetDevice(int device)
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr what, int)
 {
-    *value = what == cudaDevAttrComputeCapabilityMajor ? 9
-             : what == cudaDevAttrMultiProcessorCount  ? PROCESSORS
-                                                       : 0;
+    *value = what == cudaDevAttrComputeCapabilityMajor         ? 9
+             : what == cudaDevAttrMultiProcessorCount          ? PROCESSORS
+             : what == cudaDevAttrCooperativeLaunch            ? 1
+             : what == cudaDevAttrMaxSharedMemoryPerBlockOptin ? (int)EMULATED_SHARED
+                                                               : 0;
     return cudaSuccess;
 }
 
