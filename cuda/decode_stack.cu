@@ -293,6 +293,7 @@ __device__ inline void multiply(const stack_args &a, const stack_product *produc
             if (has_row<ROWS>(a, i))
                 finish(a, kind, i, quad, reduced(sum[0][i], sum[1][i]) * (e.scale * factor[i]),
                        e.old[i], e.norm, tag);
+        refill<ROWS>(r, a, products);
     }
 }
 

@@ -76,9 +76,21 @@ __device__ inline void ask(stack_ring &r, const stack_args &a, const stack_produ
     }
 }
 
+/* Behind the sums of a slot, which are all that its contents are for: the next one. */
+template <int ROWS>
+__device__ inline void refill(stack_ring &r, const stack_args &a, const stack_product *products)
+{
+    __syncwarp();
+    ask(r, a, products, r.slot);
+    r.slot++;
+    if (r.slot == stack_slots<ROWS>)
+        r.slot = 0, r.parity ^= 1;
+}
+
 /* sum: of rows 0, 1 and of rows 2, 3 of the next quad in the ring, each lane's part of the
  * diagonals. x: staged, its second halves of pieces `half` bytes on. Behind the columns x is zero:
- * what 8-bit weights find there in the slot is finite. */
+ * what 8-bit weights find there in the slot is finite. The last slot is left to be refilled: others
+ * wait for the sums. */
 template <typename W, int ROWS>
 __device__ inline void quad_sums(float (&sum)[2][ROWS][4], stack_ring &r, const stack_args &a,
                                  const stack_product *products, const char *x, int half,
@@ -105,11 +117,9 @@ __device__ inline void quad_sums(float (&sum)[2][ROWS][4], stack_ring &r, const 
                 add_piece<W>(sum[1][i], v[2], v[3], from, half);
             }
         }
-        __syncwarp(); /* every lane has what it read: it went into the sums */
-        ask(r, a, products, r.slot);
-        r.slot++;
-        if (r.slot == stack_slots<ROWS>)
-            r.slot = 0, r.parity ^= 1;
+        if (at + STACK_SEGMENT >= row_bytes)
+            return;
+        refill<ROWS>(r, a, products);
     }
 }
 
