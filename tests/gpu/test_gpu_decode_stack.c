@@ -500,6 +500,11 @@ static void time_all(void)
     struct t5_stacked *stacked = open_stack(&s);
     int64_t bytes = T5_STACK_STAMPS(xxl.layers) * (int64_t)sizeof(int64_t);
     int64_t *stamps = room(&s, bytes);
+    double weights = 2 * (double)(xxl.vocab * xxl.d);
+    for (int64_t i = 0, r, c; i < PRODUCTS; i++) {
+        shape_of(&xxl, (int)i, &r, &c);
+        weights += (double)(xxl.layers * r * c);
+    }
     assert_non_null(stacked);
     for (int i = 0; i < ROWS; i++)
         position[i] = TIMED_POSITION, count[i] = TIMED_SOURCE, slot[i] = i;
@@ -516,8 +521,9 @@ static void time_all(void)
     printf("XXL, int8, bf16 head, position %d, source %d; ms a step\n", TIMED_POSITION,
            TIMED_SOURCE);
     for (int turn = 0; turn < 2; turn++) {
-        printf("operators: %.3f\n", seconds(&s, NULL, &rows, NULL) * 1e3);
-        printf("one kernel: %.3f\n", seconds(&s, stacked, &rows, NULL) * 1e3);
+        double each = seconds(&s, NULL, &rows, NULL), together = seconds(&s, stacked, &rows, NULL);
+        printf("operators %.3f, %.0f GB/s; one kernel %.3f, %.0f GB/s\n", each * 1e3,
+               weights / each * 1e-9, together * 1e3, weights / together * 1e-9);
     }
     print_stamps(&s, stamps, seconds(&s, stacked, &rows, stamps));
     rows.n_rows = ROWS;
