@@ -19,6 +19,9 @@
 #define SELF_AHEAD 4  /* keys a lane has fetched before it gets the query */
 #define CROSS_AHEAD 8 /* the same of the source's */
 #define EACH 10       /* pairs of words that a thread waits for at a time */
+/* Products that ask for all of x again and again: those behind a product that the ring holds most
+ * of, when nothing else is on its way. */
+#define EAGER (1 << CROSS_Q | 1 << WI)
 
 /* ---- x ---- */
 
@@ -51,7 +54,7 @@ __device__ void stage(float (&factor)[ROWS], char *staged, const stack_args &a,
         for (int first = (int)threadIdx.x; first < pairs; first += EACH * THREADS) {
             uint32_t v[EACH][2];
             await_words<EACH>(v, words + (int64_t)row * 2 * pairs, first, THREADS, pairs, tag,
-                              eager);
+                              eager || row > 0);
 #pragma unroll
             for (int k = 0; k < EACH; k++) {
                 int index = first + k * THREADS;
@@ -366,7 +369,7 @@ __global__ void __launch_bounds__(THREADS, 1) decode_stack(const __grid_constant
         if ((int)blockIdx.x < a.shape[kind].quads) { /* else its words may be written again */
             float factor[ROWS];
             stage<ROWS>(factor, staged, a, source_of(a, kind), cols, stream, eight, half,
-                        tag + attended, kind != QKV && kind != WO && kind != HEAD);
+                        tag + attended, EAGER >> kind & 1);
             stamp(a, 2 * p + 1);
             if (kind == HEAD)
 #pragma unroll
