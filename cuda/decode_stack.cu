@@ -257,18 +257,17 @@ __device__ void attend_cross(const stack_args &a, const stack_caches &caches, at
     }
 }
 
-/* Keys and values that this block's heads will read in a layer, into L2. */
-__device__ void prefetch_caches(const stack_args &a, const stack_caches &caches)
+/* Keys and values that this block's heads will read behind a product, into L2. */
+__device__ void prefetch_caches(const stack_args &a, const stack_caches &caches, bool cross)
 {
     int d_kv = a.self.d_kv, heads = a.self.heads, width = heads * d_kv;
     for (int item = (int)blockIdx.x; item < heads * a.n; item += (int)gridDim.x) {
         int h = item % heads, r = item / heads, t = a.self.position[r];
-        const bf16 *cross = caches.cross + (int64_t)a.begin[r] * 2 * width + h * d_kv;
-        for (int j = (int)threadIdx.x; j < 2 * t; j += THREADS)
-            prefetch((j % 2 ? caches.v : caches.k) + a.self.place(r, h, j / 2, t),
+        const bf16 *source = caches.cross + (int64_t)a.begin[r] * 2 * width + h * d_kv;
+        for (int j = (int)threadIdx.x; j < 2 * (cross ? a.count[r] : t); j += THREADS)
+            prefetch(cross ? source + (int64_t)j * width
+                           : (j % 2 ? caches.v : caches.k) + a.self.place(r, h, j / 2, t),
                      d_kv * sizeof(bf16));
-        for (int j = (int)threadIdx.x; j < 2 * a.count[r]; j += THREADS)
-            prefetch(cross + (int64_t)j * width, d_kv * sizeof(bf16));
     }
 }
 
@@ -364,8 +363,8 @@ __global__ void __launch_bounds__(THREADS, 1) decode_stack(const __grid_constant
         bool attended = kind == SELF_O || kind == CROSS_O, stream = !attended && kind != WO;
         bool eight = products[p].type != STACK_BF16;
         int cols = a.shape[kind].cols, half = (cols + STACK_STEP - 1) / STACK_STEP * STACK_STEP;
-        if (kind == QKV)
-            prefetch_caches(a, a.caches[p / STACK_LAYER]);
+        if (kind == QKV || kind == CROSS_Q)
+            prefetch_caches(a, a.caches[p / STACK_LAYER], kind == CROSS_Q);
         if ((int)blockIdx.x < a.shape[kind].quads) { /* else its words may be written again */
             float factor[ROWS];
             stage<ROWS>(factor, staged, a, source_of(a, kind), cols, stream, eight, half,

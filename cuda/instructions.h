@@ -132,12 +132,15 @@ __device__ inline void barrier_wait(uint64_t *barrier, uint32_t parity)
                      : "memory");
 #endif
 }
-/* Global to shared memory by the copy engine; addresses and bytes are multiples of 16. */
+/* Global to shared memory by the copy engine; addresses and bytes are multiples of 16. What is read
+ * is not wanted again: it is the first that L2 lets go. */
 __device__ inline void copy_bulk(void *to, const void *from, uint32_t bytes, uint64_t *barrier)
 {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
-                 "[%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
+    asm volatile("{\n\t.reg .b64 policy;\n\t"
+                 "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n\t"
+                 "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1], %2, [%3], policy;\n\t}" ::"r"(shared_address(to)),
                  "l"(from), "r"(bytes), "r"(shared_address(barrier))
                  : "memory");
 #endif
