@@ -112,10 +112,10 @@ __device__ inline void barrier_init(uint64_t *barrier)
 __device__ inline void barrier_expect(uint64_t *barrier, uint32_t bytes)
 {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
-                     shared_address(barrier)),
-                 "r"(bytes)
-                 : "memory");
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)),
+        "r"(bytes)
+        : "memory");
 #endif
 }
 /* Waits for the end of a phase; parity: that of its number, from 0. */
@@ -161,9 +161,7 @@ __device__ inline void load_tagged(uint64_t (&v)[2], const uint64_t *from)
 }
 
 /* Between two reads of a word that was not there: nothing to do on a card. */
-__device__ inline void poll_again()
-{
-}
+__device__ inline void poll_again() {}
 
 /* The multiprocessor's clock. */
 __device__ inline int64_t ticks()

@@ -43,7 +43,7 @@ struct t5_decoder {
     int32_t *host_rows, *host_top; /* as rows, top */
     struct recorded recorded[RECORDED];
     int next_recorded;
-    void *stack_memory; /* device */
+    void *stack_memory;         /* device */
     struct t5_stacked *stacked; /* the layers as one piece, or NULL */
 };
 
@@ -149,9 +149,10 @@ static int stack_layers(struct t5_decoder *d, struct t5_err *err)
                                               &b->cross_o, &b->wi,     &b->wo};
         for (int i = 0; i < 6; i++)
             whole = whole && !is_adapted(m, products[i]);
-        layers[l] = (struct t5_decode_layer){
-            b->qkv.w,     b->self_o.w,     b->cross_q.w, b->cross_o.w,  b->wi.w,       b->wo.w,
-            b->self_norm.w, b->cross_norm.w, b->ff_norm.w, d->k_cache[l], d->v_cache[l], d->cross_kv[l]};
+        layers[l] =
+            (struct t5_decode_layer){b->qkv.w,     b->self_o.w,   b->cross_q.w,   b->cross_o.w,
+                                     b->wi.w,      b->wo.w,       b->self_norm.w, b->cross_norm.w,
+                                     b->ff_norm.w, d->k_cache[l], d->v_cache[l],  d->cross_kv[l]};
     }
     t5_run_init(&run, m, &pass);
     struct t5_decode_stack stack = {.layers = layers,
