@@ -6,12 +6,13 @@
 
 #include "decode_attention.h"
 
-#define STACK_ROWS 4 /* of a step at most */
 #define STACK_WARPS (ATTEND_THREADS / 32)
 #define STACK_QUAD 4       /* rows of a matrix that a warp takes together */
 #define STACK_SEGMENT 1024 /* bytes of each that lie in a slot of the ring */
 #define STACK_SLOT (STACK_QUAD * STACK_SEGMENT)
+#define STACK_SLOTS 6  /* of a warp */
 #define STACK_STEP 512 /* bytes of a row that a warp takes at a time */
+#define STACK_STEPS (STACK_SEGMENT / STACK_STEP)
 
 /* A layer's products, in their order, and the one behind the last layer. */
 enum stack_kind { QKV, SELF_O, CROSS_Q, CROSS_O, WI, WO, HEAD, STACK_KINDS };
@@ -36,7 +37,7 @@ struct stack_caches { /* of a layer */
     const bf16 *cross;
 };
 
-/* Vectors between blocks (words.h), of bf16 pairs; each of STACK_ROWS rows. */
+/* Vectors between blocks (words.h), of bf16 pairs. */
 struct stack_words {
     unsigned long long *launches; /* blocks that have ever started, from gridDim.x */
     uint64_t *stream;             /* (3D/4): x g, D/2 words, and sums of squares of x by quads */
@@ -49,36 +50,32 @@ struct stack_args {
     const stack_product *products; /* (n_products): STACK_LAYER a layer, and the head */
     const stack_caches *caches;    /* (layers) */
     const float *norm;             /* of the first product */
-    int n_products, pitch;         /* pitch: bytes of a staged row of x */
+    int n_products, pitch;         /* pitch: bytes that x has room for */
     float eps, scale;
     t5_glu glu;
-    int n; /* of the step from here on */
-    float *x, *logits;
+    float *x, *logits; /* of the step from here on */
     self_view self;
-    const int32_t *begin, *count; /* (n): source tokens */
+    const int32_t *begin, *count; /* source tokens */
     int64_t *stamps;
 };
-
-/* Slots of each warp: as many as leave room for the rows of x. */
-template <int ROWS> constexpr int stack_slots = ROWS == 1 ? 6 : 4;
 
 /* Where what lies in a block's shared memory begins. */
 struct stack_room {
     size_t staged, full, products, bytes;
 };
-template <int ROWS> __host__ __device__ inline stack_room stack_layout(int pitch, int n_products)
+__host__ __device__ inline stack_room stack_layout(int pitch, int n_products)
 {
     stack_room r;
-    r.staged = (size_t)STACK_WARPS * stack_slots<ROWS> * STACK_SLOT;
-    r.full = r.staged + (size_t)ROWS * (size_t)pitch;
-    r.products = r.full + STACK_WARPS * stack_slots<ROWS> * sizeof(uint64_t);
+    r.staged = (size_t)STACK_WARPS * STACK_SLOTS * STACK_SLOT;
+    r.full = r.staged + (size_t)pitch;
+    r.products = r.full + STACK_WARPS * STACK_SLOTS * sizeof(uint64_t);
     r.bytes = r.products + (size_t)n_products * sizeof(stack_product);
     return r;
 }
-/* Floats that attention's scores may take of the staged rows' room, behind its other arrays. */
-__host__ __device__ inline int stack_scores(int pitch, int rows, int d_kv)
+/* Floats that attention's scores may take of x's room, behind its other arrays. */
+__host__ __device__ inline int stack_scores(int pitch, int d_kv)
 {
-    return (rows * pitch - 4 * d_kv * (int)sizeof(bf16)) / (int)sizeof(float) - ATTEND_WARPS * d_kv;
+    return (pitch - 4 * d_kv * (int)sizeof(bf16)) / (int)sizeof(float) - ATTEND_WARPS * d_kv;
 }
 
 /* Blocks of which all can run at the same time; 0: the device cannot. */

@@ -23,11 +23,11 @@ static int64_t lay(stack_args *a, char *memory, int64_t layers, int64_t d, int64
 {
     uint64_t *words = (uint64_t *)(memory + HEADER);
     a->words.launches = (unsigned long long *)memory;
-    a->words.stream = words, words += STACK_ROWS * (d / 4 * 3);
-    a->words.qkv = words, words += STACK_ROWS * (3 * inner / 2);
-    a->words.query = words, words += STACK_ROWS * (inner / 2);
-    a->words.attended = words, words += STACK_ROWS * (inner / 2);
-    a->words.hidden = words, words += STACK_ROWS * (d_ff / 2);
+    a->words.stream = words, words += d / 4 * 3;
+    a->words.qkv = words, words += 3 * inner / 2;
+    a->words.query = words, words += inner / 2;
+    a->words.attended = words, words += inner / 2;
+    a->words.hidden = words, words += d_ff / 2;
     stack_product *products = (stack_product *)words;
     a->products = products, products += STACK_LAYER * layers + 1;
     stack_caches *caches = (stack_caches *)products;
@@ -148,12 +148,9 @@ int t5_cuda_decode_stack(t5_device *dev, t5_stacked *stacked, float *x, float *l
                          const t5_decode_rows *rows, int64_t *stamps)
 {
     stack_args a = stacked->args;
-    int64_t kernel_rows = rows->n_rows == 1 ? 1 : STACK_ROWS;
     int64_t longest = rows->longest_source > rows->length ? rows->longest_source : rows->length;
-    if (rows->n_rows < 1 || rows->n_rows > STACK_ROWS ||
-        longest > stack_scores(a.pitch, (int)kernel_rows, a.self.d_kv))
+    if (rows->n_rows != 1 || longest > stack_scores(a.pitch, a.self.d_kv))
         return 0;
-    a.n = (int)rows->n_rows;
     a.x = x, a.logits = logits, a.stamps = stamps;
     a.self.length = (int)rows->length, a.self.slot = rows->slot;
     a.self.position = rows->position, a.self.history = rows->history;

@@ -99,6 +99,20 @@ template <int N> __device__ inline void copy_wait()
 /* ---- Hopper: copies that a barrier in shared memory counts (PTX ISA, "mbarrier" and
  * "cp.async.bulk"); words that threads of different blocks hand to each other ---- */
 
+/* True in one lane of a warp whose lanes all ask. */
+__device__ inline bool one_lane()
+{
+#if __CUDA_ARCH__ >= 900
+    uint32_t is;
+    asm volatile("{\n\t.reg .pred p;\n\t"
+                 "elect.sync _|p, 0xffffffff;\n\t"
+                 "selp.u32 %0, 1, 0, p;\n\t}"
+                 : "=r"(is));
+    return is;
+#else
+    return threadIdx.x % 32 == 0;
+#endif
+}
 /* One arrival completes a phase. Other threads may use it behind a block barrier. */
 __device__ inline void barrier_init(uint64_t *barrier)
 {

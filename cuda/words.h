@@ -17,31 +17,27 @@ __device__ inline void publish(uint64_t *to, uint32_t payload, uint32_t tag)
     store_tagged(to, (uint64_t)tag << 32 | payload);
 }
 
-/* Pairs of words first, first + stride, ... of `pairs`, up to EACH of them. eager: asks for all
- * that are missing again and again; else for one, until that is there: a round trip more, in which
- * the reads of many blocks that wait do not get into the way of those that still work. */
+/* Pairs of words first, first + stride, ... of `pairs`, up to EACH of them: asks for all that are
+ * missing again and again. */
 template <int EACH>
 __device__ inline void await_words(uint32_t (&payload)[EACH][2], const uint64_t *words, int first,
-                                   int stride, int pairs, uint32_t tag, bool eager)
+                                   int stride, int pairs, uint32_t tag)
 {
     uint32_t open = 0;
-    bool all = eager;
 #pragma unroll
     for (int k = 0; k < EACH; k++)
         open |= first + k * stride < pairs ? 1u << k : 0;
     for (int polls = 0; open; polls++) {
-        uint32_t wanted = all ? open : open & (0 - open);
         uint64_t v[EACH][2];
 #pragma unroll
         for (int k = 0; k < EACH; k++)
-            if (wanted >> k & 1)
+            if (open >> k & 1)
                 load_tagged(v[k], words + 2 * (first + k * stride));
 #pragma unroll
         for (int k = 0; k < EACH; k++)
-            if (wanted >> k & 1 && v[k][0] >> 32 == tag && v[k][1] >> 32 == tag) {
+            if (open >> k & 1 && v[k][0] >> 32 == tag && v[k][1] >> 32 == tag) {
                 payload[k][0] = (uint32_t)v[k][0], payload[k][1] = (uint32_t)v[k][1];
                 open &= ~(1u << k);
-                all = true;
             }
         if (open)
             poll_again();

@@ -22,6 +22,11 @@ struct emulated_bulk {
 inline std::mutex emulated_bulk_lock;
 inline std::map<uint64_t *, std::vector<emulated_bulk>> emulated_bulks;
 
+inline bool one_lane()
+{
+    __syncwarp(); /* as it waits for all lanes */
+    return threadIdx.x % 32 == 0;
+}
 inline void barrier_init(uint64_t *barrier)
 {
     std::lock_guard<std::mutex> lock(emulated_bulk_lock);
