@@ -19,7 +19,7 @@ extern "C" {
 #include "io/choices.h"
 }
 
-#define CANDIDATES 6
+#define CANDIDATES 20
 #define LEAST_WORK 2e9   /* operations: below, a product is over in a few us whichever is taken */
 #define LEAST_TOKENS 128 /* below, decoding: few rows, whose weights' bytes are the cost */
 #define CLOSE 1.1f       /* times the best of the first round: those that are timed again */
