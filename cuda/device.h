@@ -440,11 +440,11 @@ struct t5_weight {
     float *scale; /* (rows), with q */
     uint8_t *e4m3, *e4m3_t; /* 8 bits in place of values (fp8.h): (rows, cols), (cols, rows) */
     float *row_scale;       /* (rows), with e4m3 */
-    int steps;    /* T5_USE_STEP, and memory has not been found short */
+    int lasts;    /* q may be expanded for good: memory has not been found short */
     int few;      /* no gradient goes through it: few_rows.cu may multiply by it */
 };
-/* What a product of many rows reads: values, or q expanded: for good where decoding steps read it
- * and memory allows, else into scratch. */
+/* What a product of many rows reads: values, or q expanded: for good where it was not frozen to be
+ * compact and memory allows, else into scratch. */
 const void *t5_cuda_weight_values(t5_device *dev, const t5_weight *w);
 
 /* At least that much of t5_device.expanded; for loading. */

@@ -120,7 +120,7 @@ int t5_cuda_weight_freeze(t5_device *dev, t5_weight **out, const t5_matrix *part
         if (t5_cuda_fp8_load(dev, w, parts, n_parts, use, err))
             goto fail;
     } else if (keep) {
-        w->steps = (use & T5_USE_STEP) && !(use & T5_USE_COMPACT);
+        w->lasts = !(use & T5_USE_COMPACT);
         if (load_int8(dev, w, parts, n_parts, err))
             goto fail;
     } else {
@@ -211,9 +211,9 @@ const void *t5_cuda_weight_values(t5_device *dev, const t5_weight *weight)
     t5_weight *w = const_cast<t5_weight *>(weight);
     if (w->values)
         return w->values;
-    if (w->steps && !dev->recording) {
+    if (w->lasts && !dev->recording) {
         w->values = w->owned = room_to_keep(dev, w);
-        w->steps = w->owned != nullptr; /* asked once */
+        w->lasts = w->owned != nullptr; /* asked once */
     }
     bf16 *to = w->owned ? (bf16 *)w->owned : (bf16 *)dev->expanded;
     int64_t quads = w->rows * w->cols / 4;
