@@ -1,15 +1,14 @@
 /* decode_stack.cu - a decoder's layers and its logits for a single row in one kernel, a block a
- * multiprocessor, so that weights never stop streaming: every warp has a ring of shared
- * memory that the copy engine fills with the warp's own rows of every product, in their order, and
- * refills while the warp waits for something else. Bound by memory as long as no wait is longer
- * than what the ring holds (6 us).
+ * multiprocessor, so that weights never stop streaming: every warp has a ring of shared memory that
+ * the copy engine fills with the warp's own rows of every product, in their order, and refills while
+ * the warp waits for something else. Bound by memory as long as no wait is longer than what the ring
+ * holds (6 us).
  *
  * A warp takes quads of four rows of a matrix. Tensor cores multiply 16 rows by 8 columns: here a
  * row of w is 8 rows of that, one for each slice of its columns, and the same slices of x are the 8
  * columns, so that the diagonal of the result is what is wanted, and a row needs one warp and one
  * pass over contiguous memory. Results go to the other blocks as tagged words (words.h); attention
- * is decode_attention.h's, a block a head and row. Results are the same for any number of blocks,
- * and of a row whatever stands beside it. */
+ * is decode_attention.h's, a block a head. Results are the same for any number of blocks. */
 /* SPDX-License-Identifier: MIT */
 #include "activation.h"
 #include "weight_ring.h"
@@ -19,6 +18,7 @@
 #define SELF_AHEAD 4  /* keys a lane has fetched before it gets the query */
 #define CROSS_AHEAD 8 /* the same of the source's */
 #define EACH 10       /* pairs of words that a thread waits for at a time */
+
 /* ---- x ---- */
 
 /* Columns 4 index .. + 3 of a staged row, in the order that add_piece takes. */

@@ -106,7 +106,7 @@ generate() { # NAME RECORDS NEW [OPTION...]
 }
 
 generation() {
-    generate "batch 1" 20 50 --batch-tokens 1 --compute bf16 # each record by itself
+    generate "batch 1" 40 50 --batch-tokens 1 --compute bf16 # each record by itself
     generate "greedy" 100000 25 --compute bf16
     generate "beam 4" 100000 25 --beams 4 --compute bf16
     generate "greedy, fp8" 100000 25 --compute fp8
