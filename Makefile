@@ -1,4 +1,4 @@
-# Makefile - the one build file. Everything is built under build/ (SAN=1: build-san/).
+# Makefile - the one build file. Everything is built under build/ (SAN=1: build-san/; RACES=1: build-races/).
 # The user's CFLAGS, CXXFLAGS, LDFLAGS and PREFIX are appended, never replaced.
 
 PREFIX   ?= /usr/local
@@ -6,7 +6,7 @@ DESTDIR  ?=
 COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
 SAN      ?=
 T5_PEER_PYTHON ?= python3
-B        := $(if $(SAN),build-san,build)
+B        := $(if $(SAN),build-san,$(if $(RACES),build-races,build))
 VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 PACKAGES := build-essential pkg-config libsentencepiece-dev libjansson-dev nettle-dev \
@@ -50,6 +50,8 @@ ALL_EMU  := -std=c++20 $(BASE) -Icuda -isystem $(dir $(toolkit)) -ftls-model=loc
             $(CXXFLAGS)
 emulated_o := $(cuda_cu:%.cu=$(B)/emulated/%.o) \
               $(patsubst %.cc,$(B)/emulated/%.o,$(wildcard tests/emulated/*.cc))
+# RACES=1: kernels tell tests/emulated/races.cc of every access.
+$(patsubst %.cu,$(B)/emulated/%.o,$(cuda_cu) $(wildcard tests/gpu/*.cu tests/emulated/*.cu)): ALL_EMU += $(if $(RACES),-fsanitize=thread)
 emulated := $(if $(toolkit),$(B)/emulated/lib/t5-cuda.so $(B)/emulated/gpu/test_emulated \
                           $(gpu_units:$(B)/gpu/%=$(B)/emulated/gpu/%))
 
@@ -165,6 +167,12 @@ check-recipes: deps ## run every recipe of pipelines/ on the demo's material
 .PHONY: units
 units: $(units) $(emulated) $(B)/bench/quality $(B)/power/replay $(B)/power/record.so
 
+.PHONY: emulated check-races
+emulated: $(emulated)
+check-races: deps ## look for races in the CUDA kernels' shared memory, on the CPU
+	@$(MAKE) --no-print-directory RACES=1 emulated
+	@B=build-races ONLY=emulated/ bash tests/run.sh
+
 check-gpu: all $(gpu_units) ## test the CUDA backend against the reference (a missing GPU is a failure)
 	@for t in $(gpu_units); do $$t || exit 1; done
 
@@ -197,7 +205,7 @@ uninstall: ## remove what install put there
 	for s in 1 5 7; do for p in man/*.$$s; do rm -f $(DESTDIR)$(PREFIX)/share/man/man$$s/$${p##*/}; done; done
 
 clean: ## remove what was built
-	rm -rf build build-san
+	rm -rf build build-san build-races
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .SECONDARY:

@@ -43,7 +43,7 @@ struct warp {
     void *lanes[32];
     void (*work)(void *const *);
     emulated_line line;
-    unsigned come;
+    unsigned come, meetings;
 };
 
 /* Which pieces of static shared memory a kernel was seen to write. */
@@ -59,14 +59,15 @@ struct block {
     std::vector<warp> warps;
     fiber *ready[QUEUE]; /* first .. end - 1, modulo QUEUE */
     unsigned first, end;
-    unsigned n, come, ended;
-    emulated_line line; /* of the barrier that some have come to */
+    unsigned n, come, ended, barriers, blocks; /* blocks: that this thread of the host has run */
+    emulated_line line;                        /* of the barrier that some have come to */
     fiber *now;
     void *back; /* the stack that runs the block */
     bool backward, at_once, lazy;
     char *dynamic_end, *dynamic; /* shared memory that the launch asks for */
     char *fixed;                 /* static shared memory, all kernels' */
     size_t fixed_bytes;
+    void *kept;                                       /* emulated_place.kept */
     std::unordered_map<const void *, writes> written; /* by kernel */
 };
 
@@ -259,6 +260,7 @@ void __syncthreads(emulated_line line)
         return;
     }
     b->come = 0;
+    b->barriers++;
     release(0, b->n);
 }
 
@@ -276,7 +278,9 @@ void emulated_meet(void (*work)(void *const *), void *mine, unsigned mask, emula
         return;
     }
     w->come = 0;
+    w->meetings++;
     work(w->lanes);
+    w->meetings++;
     release(first, end);
 }
 
@@ -315,6 +319,23 @@ void *emulated_shared_pointer(uint32_t address)
     return address < FIXED_SHARED ? b->dynamic + address : b->fixed + (address - FIXED_SHARED);
 }
 
+bool emulated_find(const void *p, emulated_place *at)
+{
+    block *b = emulated_block;
+    const char *c = (const char *)p;
+    if (!b || !b->now)
+        return false;
+    if (c >= b->dynamic && c < b->dynamic_end)
+        at->offset = (size_t)(c - (b->dynamic_end - EMULATED_SHARED));
+    else if (c >= b->fixed && c < b->fixed + b->fixed_bytes)
+        at->offset = EMULATED_SHARED + (size_t)(c - b->fixed);
+    else
+        return false;
+    at->block = b->blocks, at->barrier = b->barriers, at->kept = &b->kept;
+    at->thread = b->now->index, at->meeting = b->warps[at->thread / 32].meetings;
+    return true;
+}
+
 static void copy_now(const copy &c)
 {
     if (c.from)
@@ -327,6 +348,7 @@ void emulated_copy(void *to, const void *from, size_t bytes)
 {
     block *b = emulated_block;
     copy c = {to, from, bytes, b->now->groups};
+    emulated_touch(to, bytes, true);
     if ((uintptr_t)from % bytes != 0)
         emulated_wrong("copies %zu bytes from %p", bytes, from);
     if (b->lazy)
@@ -344,8 +366,10 @@ void emulated_copy_wait(unsigned newest)
 {
     fiber *f = emulated_block->now;
     size_t n = 0;
-    while (n < f->copies.size() && f->copies[n].group + newest < f->groups)
-        copy_now(f->copies[n++]);
+    for (; n < f->copies.size() && f->copies[n].group + newest < f->groups; n++) {
+        emulated_touch(f->copies[n].to, f->copies[n].bytes, true);
+        copy_now(f->copies[n]);
+    }
     f->copies.erase(f->copies.begin(), f->copies.begin() + (ptrdiff_t)n);
 }
 
@@ -432,7 +456,8 @@ void emulated_run_block(const emulated_grid &grid, unsigned index)
     unsigned order = grid.number + index;
     b->grid = &grid;
     b->n = grid.block.x * grid.block.y * grid.block.z;
-    b->come = b->ended = 0;
+    b->come = b->ended = b->barriers = 0;
+    b->blocks++;
     b->backward = order & 1, b->at_once = order & 2, b->lazy = order & 4;
     b->dynamic = b->dynamic_end - (grid.shared + 127) / 128 * 128;
     memset(b->dynamic, 0xff, (size_t)(b->dynamic_end - b->dynamic));

@@ -30,4 +30,16 @@ void emulated_give(cudaStream_t stream, std::function<void()> work);
 char *emulated_fenced(size_t bytes, bool poisoned);
 void emulated_fenced_free(char *p, size_t bytes);
 
+/* Where the thread that runs stands, if p is in its block's shared memory: how many blocks,
+ * barriers of its block and meetings of its warp there have been, and p's place. */
+struct emulated_place {
+    unsigned block, barrier, meeting, thread;
+    size_t offset;
+    void **kept; /* races.cc's, of this thread of the host */
+};
+bool emulated_find(const void *p, emulated_place *at);
+
+/* Aborts if an access to shared memory races with another (races.cc). */
+void emulated_touch(const void *p, size_t bytes, bool writes);
+
 #endif
