@@ -440,6 +440,7 @@ struct t5_weight {
     float *scale; /* (rows), with q */
     uint8_t *e4m3, *e4m3_t; /* 8 bits in place of values (fp8.h): (rows, cols), (cols, rows) */
     float *row_scale;       /* (rows), with e4m3 */
+    int steps;    /* T5_USE_STEP */
     int lasts;    /* q may be expanded for good: memory has not been found short */
     int few;      /* no gradient goes through it: few_rows.cu may multiply by it */
 };

@@ -120,6 +120,7 @@ int t5_cuda_weight_freeze(t5_device *dev, t5_weight **out, const t5_matrix *part
         if (t5_cuda_fp8_load(dev, w, parts, n_parts, use, err))
             goto fail;
     } else if (keep) {
+        w->steps = use & T5_USE_STEP;
         w->lasts = !(use & T5_USE_COMPACT);
         if (load_int8(dev, w, parts, n_parts, err))
             goto fail;
@@ -194,13 +195,14 @@ int64_t t5_cuda_weight_bytes(const t5_device *dev, t5_dtype type, int64_t rows, 
     return rows * cols * (int64_t)act_size(dev);
 }
 
-/* Memory for all of w as bf16, if afterwards an eighth of what there is remains free; or NULL. */
+/* Memory for all of w as bf16, or NULL: if afterwards an eighth of what there is remains free, and
+ * half of it where decode steps, which need theirs more, do not read w. */
 static void *room_to_keep(t5_device *dev, const t5_weight *w)
 {
     int64_t bytes = w->rows * w->cols * (int64_t)sizeof(bf16);
     void *p = nullptr;
     t5_err err;
-    if (t5_cuda_memory_free(dev) < bytes + dev->at_open / 8 ||
+    if (t5_cuda_memory_free(dev) < bytes + dev->at_open / (w->steps ? 8 : 2) ||
         t5_cuda_alloc(dev, &p, (size_t)bytes, "a weight", &err))
         return nullptr;
     return p;

@@ -52,7 +52,8 @@ enum t5_weight_use {
     T5_USE_GATHER = 4,     /* embed_fwd */
     T5_USE_WIDE = 8,       /* not kept in 8 bits whatever the compute type: lm_head, sites that a
                               run names */
-    T5_USE_COMPACT = 16,   /* kept in no more bytes than it came in, and expanded for each product,
+    T5_USE_STEP = 16,      /* decode steps: read again and again, for few rows */
+    T5_USE_COMPACT = 64,   /* kept in no more bytes than it came in, and expanded for each product,
                               where the backend can: slower, the same results */
 };
 

@@ -264,9 +264,23 @@ static int is_kept(const struct t5_model *m, const struct t5_linear *l)
     return kept;
 }
 
+/* Whether decode steps multiply by it: all of the decoder but what makes keys and values of the
+ * source, and what makes logits. */
+static int in_steps(const struct t5_model *m, const struct t5_linear *l)
+{
+    if (l == &m->shared || l == &m->lm_head)
+        return l == &m->lm_head || m->tied;
+    for (int64_t i = 0; i < m->decoder.n_blocks; i++)
+        if (l == &m->decoder.blocks[i].cross_kv)
+            return 0;
+    return strncmp(l->names[0], "decoder.", 8) == 0;
+}
+
 unsigned t5_weight_use(const struct t5_model *m, const struct t5_linear *l)
 {
-    unsigned use = m->mode == T5_INFER ? T5_USE_FORWARD : T5_USE_FORWARD | T5_USE_INPUT_GRAD;
+    unsigned use = m->mode != T5_INFER ? T5_USE_FORWARD | T5_USE_INPUT_GRAD
+                   : in_steps(m, l)    ? T5_USE_FORWARD | T5_USE_STEP
+                                       : T5_USE_FORWARD;
     if (l == &m->shared)
         return m->tied ? use | T5_USE_GATHER : T5_USE_GATHER;
     use |= m->backend->compact ? T5_USE_COMPACT : 0;

@@ -130,7 +130,7 @@ struct both {
 
 static void freeze(struct both *w, const struct case_of *c)
 {
-    const unsigned use = T5_USE_FORWARD;
+    unsigned use = T5_USE_FORWARD | T5_USE_STEP;
     gpu = handles[c->kind];
     w->size = make_matrix(&w->m, c) * sqrt((double)c->cols);
     OK(ref->weight_freeze(ref_dev, &w->ref, &w->m, 1, use, &err));

@@ -51,12 +51,16 @@ static void test_use(void **state)
     m.backend = &backend;
     const struct t5_block *b = &m.decoder.blocks[0];
     const struct t5_block *e = &m.encoder.blocks[0];
-    const struct t5_linear *const kept[] = {&b->qkv, &b->cross_kv, &b->wo, &e->qkv, &m.lm_head};
-    const struct t5_linear *const narrow[] = {&b->self_o, &b->cross_q, &b->cross_o, &b->wi, &e->wi};
-    for (int i = 0; i < 5; i++)
-        assert_int_equal(t5_weight_use(&m, kept[i]), T5_USE_FORWARD | T5_USE_WIDE);
-    for (int i = 0; i < 5; i++)
-        assert_int_equal(t5_weight_use(&m, narrow[i]), T5_USE_FORWARD);
+    const struct t5_linear *const kept[] = {&b->qkv, &b->wo, &m.lm_head};
+    const struct t5_linear *const narrow[] = {&b->self_o, &b->cross_q, &b->cross_o, &b->wi};
+    const unsigned step = T5_USE_FORWARD | T5_USE_STEP;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(t5_weight_use(&m, kept[i]), step | T5_USE_WIDE);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(t5_weight_use(&m, narrow[i]), step);
+    assert_int_equal(t5_weight_use(&m, &b->cross_kv), T5_USE_FORWARD | T5_USE_WIDE);
+    assert_int_equal(t5_weight_use(&m, &e->qkv), T5_USE_FORWARD | T5_USE_WIDE);
+    assert_int_equal(t5_weight_use(&m, &e->wi), T5_USE_FORWARD);
     t5_model_undescribe(&m);
 }
 
