@@ -176,6 +176,10 @@ check-races: deps ## look for races in the CUDA kernels' shared memory, on the C
 check-gpu: all $(gpu_units) ## test the CUDA backend against the reference (a missing GPU is a failure)
 	@for t in $(gpu_units); do $$t || exit 1; done
 
+.PHONY: sanitize-gpu
+sanitize-gpu: all $(gpu_units) ## run the operators' tests on a card under compute-sanitizer
+	@B=$(B) bash tests/gpu/sanitize.sh
+
 bench: all ## print speed figures as JSONL, beside the peers that are installed
 	@B=$(B) bash tests/bench/run.sh
 
