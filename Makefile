@@ -79,6 +79,12 @@ $(B)/version: FORCE
 $(B)/libcommon/base/program.o: ALL_C += -DT5_VERSION='"$(VERSION)"'
 $(B)/libcommon/base/program.o: $(B)/version
 
+# Backends are opened by path: the program takes only one that was made of the same headers.
+backend_build := $(shell cat libcommon/backend/backend.h libcommon/base/matrix.h libcommon/base/err.h | cksum | cut -d ' ' -f 1)
+$(B)/libcommon/backend/open.o $(B)/libcommon/cpu/device.o: ALL_C += -DT5_BACKEND_BUILD=$(backend_build)
+$(B)/cuda/backend_cuda.o: ALL_NV += -DT5_BACKEND_BUILD=$(backend_build)
+$(B)/emulated/cuda/backend_cuda.o: ALL_EMU += -DT5_BACKEND_BUILD=$(backend_build)
+
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_C) -MMD -MP -c -o $@ $<

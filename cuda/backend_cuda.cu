@@ -331,6 +331,7 @@ static void cuda_zero(t5_device *dev, void *dst, size_t bytes)
 
 extern "C" const struct t5_backend t5_backend_cuda;
 const struct t5_backend t5_backend_cuda = {
+    .build = T5_BACKEND_BUILD,
     .name = "cuda",
     .open = cuda_open,
     .close = cuda_close,

@@ -185,6 +185,7 @@ struct t5_work {
 };
 
 struct t5_backend {
+    uint64_t build; /* a shared object's: of the headers it was made of, and the program must be */
     const char *name;
 
     /* ---- device and memory ---- */

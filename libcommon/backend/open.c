@@ -28,14 +28,17 @@ static int find_library(const char *name, int place, char *path, size_t size)
     return 0;
 }
 
+/* why: the library's path, or why there is none. */
 static void *open_library(const char *name, char *why, size_t why_size)
 {
     char path[PATH_MAX + 64];
     snprintf(why, why_size, "t5-%s.so not found beside the program", name);
     for (int place = 0; (place = find_library(name, place, path, sizeof path));) {
         void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-        if (library)
+        if (library) {
+            snprintf(why, why_size, "%s", path);
             return library;
+        }
         snprintf(why, why_size, "%s", dlerror());
     }
     return NULL;
@@ -53,7 +56,7 @@ static void limit_spinning(void)
 static int open_shared(struct t5_backend_handle *out, const char *name,
                        const struct t5_device_options *options, struct t5_err *err)
 {
-    char why[300] = "", symbol[64];
+    char why[PATH_MAX + 64] = "", symbol[64];
     limit_spinning();
     void *library = open_library(name, why, sizeof why);
     if (!library)
@@ -63,6 +66,11 @@ static int open_shared(struct t5_backend_handle *out, const char *name,
     if (!table) {
         dlclose(library);
         return t5_fail_as(err, T5_ENVIRONMENT, "device %s: t5-%s.so has no %s", name, name, symbol);
+    }
+    if (table->build != T5_BACKEND_BUILD) {
+        dlclose(library);
+        return t5_fail_as(err, T5_ENVIRONMENT, "device %s: %s is not of this program's build", name,
+                          why);
     }
     out->ops = *table;
     out->library = library;

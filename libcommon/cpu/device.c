@@ -120,6 +120,7 @@ float *cpu_work(struct t5_device *dev, int parts, size_t floats, size_t *stride)
 }
 
 const struct t5_backend t5_backend_cpu = {
+    .build = T5_BACKEND_BUILD,
     .name = "cpu",
     .open = cpu_open,
     .close = cpu_close,

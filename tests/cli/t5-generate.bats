@@ -551,3 +551,13 @@ bad_record() { # TEXT PATTERN: good, bad, good
     done
     run -4 --separate-stderr bash -c "t5-generate --device ref -m $model $records >&-"
 }
+
+@test "a backend of another build is refused" {
+    mkdir -p "$tmp/bin" "$tmp/lib"
+    cp "${B:-build}/bin/t5-generate" "$tmp/bin"
+    echo 'const char t5_backend_cpu[4096];' | ${CC:-cc} -shared -fPIC -x c -o "$tmp/lib/t5-cpu.so" -
+    run --separate-stderr "$tmp/bin/t5-generate" --device cpu -m "$model" "$records"
+    [ "$status" = 4 ]
+    [ -z "$output" ]
+    [[ $stderr == "t5-generate: device cpu: "*"/t5-cpu.so is not of this program's build" ]]
+}
