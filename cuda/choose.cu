@@ -107,7 +107,7 @@ static float timed(t5_device *dev, trial *t, const cublasLtMatmulAlgo_t *algorit
     return ms / (float)times;
 }
 
-/* Index of the fastest of n; 0 where nothing could be timed. Some 25 launches. */
+/* Index of the fastest of n; 0 where nothing could be timed. Some 40 launches. */
 static int fastest(t5_device *dev, const cublasLtMatmulHeuristicResult_t *found, int n,
                    const shape_key *key, const operands *o, int64_t tokens)
 {
