@@ -6,7 +6,7 @@
 #include "dependent.h"
 #include "instructions.h"
 
-/* The same for heads of any width: a thread a key. */
+/* As attend, for heads of any width: a thread a key. */
 template <typename T, typename Row, typename Bias>
 __device__ void attend_any(T *out, const T *q, const T *k, const T *v, int n, int d_kv, Row row,
                            Bias bias, float *scores)

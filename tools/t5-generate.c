@@ -375,10 +375,21 @@ static void print_stats(struct run *run)
             (double)run->tokens * rate, (long long)t5_memory_peak());
 }
 
+/* The generator's, which memory may have made smaller than `batches`, what they were. */
+static int64_t say_batches(const struct run *run, int64_t batches)
+{
+    int64_t now = run->generator ? t5_generator_batch_tokens(run->generator) : 0;
+    if (now < batches)
+        t5_warn(program.name, "memory runs out: batches of %lld tokens from here on, not %lld",
+                (long long)now, (long long)batches);
+    return now;
+}
+
 /* What came before a bad record is answered before that record is reported. */
 static int generate(struct run *run, struct t5_err *err)
 {
     struct t5_err later;
+    int64_t batches = say_batches(run, 0);
     int rc;
     do {
         rc = fill_window(run, err);
@@ -386,6 +397,7 @@ static int generate(struct run *run, struct t5_err *err)
             *err = later;
             return -1;
         }
+        batches = say_batches(run, batches);
     } while (rc > 0);
     if (rc == 0 && stats)
         print_stats(run);

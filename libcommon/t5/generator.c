@@ -198,7 +198,27 @@ static int reserve(struct t5_generator *g, const struct sorted *order, const str
     }
     if (sources == g->sources && source_tokens == g->source_tokens)
         return 0;
-    return open_search(g, sources, source_tokens, err);
+    if (open_search(g, sources, source_tokens, err) == 0)
+        return 0;
+    close_search(g);
+    g->sources = g->source_tokens = 0;
+    return -1;
+}
+
+/* Cuts batches that there is room for; where memory runs out, halves of them from then on. Their
+ * number, or -1. */
+static int64_t fit_batches(struct t5_generator *g, struct cut *cuts, struct sorted *order,
+                           int64_t n, struct t5_err *err)
+{
+    for (;; g->batch_tokens /= 2) {
+        int64_t n_cuts = cut_batches(g, cuts, order, n);
+        err->out_of_memory = 0;
+        if (reserve(g, order, cuts, n_cuts, err) == 0)
+            return n_cuts;
+        if (!err->out_of_memory || n_cuts == n)
+            return -1;
+        err->text[0] = 0;
+    }
 }
 
 int t5_generator_run(struct t5_generator *g, const struct t5_prompt *prompts, int64_t n,
@@ -212,8 +232,8 @@ int t5_generator_run(struct t5_generator *g, const struct t5_prompt *prompts, in
         goto out;
     for (int64_t i = 0; i < n; i++)
         order[i] = (struct sorted){prompts[i].n, i, prompts[i].adapter};
-    int64_t n_cuts = cut_batches(g, cuts, order, n);
-    if (reserve(g, order, cuts, n_cuts, err))
+    int64_t n_cuts = fit_batches(g, cuts, order, n, err);
+    if (n_cuts < 0)
         goto out;
     for (int64_t i = 0; i < n_cuts; i++)
         if (run_batch(g, prompts, order, &cuts[i], answer, context, err) ||

@@ -13,8 +13,8 @@ struct t5_generator;
 
 /* A batch holds at most batch_tokens positions, where a source counts its tokens and max_new for
  * each of its rows: what keys and values are kept for. A source that is more than that by itself is
- * a batch of its own. Memory is taken when t5_generator_run has batches, for what they hold. The
- * model and options are borrowed. */
+ * a batch of its own. Memory is taken when t5_generator_run has batches, for what they hold; where
+ * it runs out, batch_tokens is halved. The model and options are borrowed. */
 int t5_generator_open(struct t5_generator **out, struct t5_model *model,
                       const struct t5_search_options *options, int64_t batch_tokens,
                       struct t5_err *err) T5_MUST_CHECK;
