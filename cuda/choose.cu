@@ -1,5 +1,5 @@
 /* choose.cu - which of cuBLASLt's algorithms multiplies a shape. It orders its candidates by a
- * model of the card; for products that cost something the first few are timed on the operands at
+ * model of the card; for products that cost something its first are timed on the operands at
  * hand, and the fastest is written down (io/choices.h), keyed by card, driver and library.
  *
  * Two runs of one command must give the same bits, and another algorithm may sum in another order.

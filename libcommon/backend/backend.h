@@ -356,7 +356,8 @@ struct t5_backend {
                                             const struct t5_decode_stack *stack);
     void (*decode_stack_close)(struct t5_device *dev, struct t5_stacked *stacked);
     /* x f32 (n, D), embedded; undefined afterwards. logits f32 (n, V). stamps: device
-     * (T5_STACK_STAMPS), or NULL. 0, with nothing queued, where it takes no such rows. */
+     * (T5_STACK_STAMPS), or NULL. 0, with nothing queued, where it takes no such rows: cuda takes one
+     * at a time. */
     int (*decode_stack)(struct t5_device *dev, struct t5_stacked *stacked, float *x, float *logits,
                         const struct t5_decode_rows *rows, int64_t *stamps);
     /* logits[row[i]][id[i]] = -inf, or, with penalty not 0, x penalty where negative, / penalty

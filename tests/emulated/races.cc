@@ -1,7 +1,7 @@
 /* races.cc - shared memory that one thread of a block reads and another writes without their having
  * met in between: what compute-sanitizer's racecheck looks for on a card. Kernels that were
- * compiled with -fsanitize=thread (make check-races) call these functions at every access; for
- * others nothing here is ever called.
+ * compiled with -fsanitize=thread (make check-races) call these functions at every access; with
+ * others nothing is compared.
  *
  * Threads have met at a barrier of the block or, in a warp, at one of its instructions; both are
  * counted, so that an access need only be compared with the last ones to the same word. Threads may
@@ -85,28 +85,21 @@ void __tsan_init()
 }
 void __tsan_func_entry(void *) {}
 void __tsan_func_exit() {}
-#define ACCESS(bytes)                                                                              \
-    void __tsan_read##bytes(void *p)                                                               \
+#define ACCESS(name, bytes, writes)                                                                \
+    void __tsan_##name##bytes(void *p)                                                             \
     {                                                                                              \
-        emulated_touch(p, bytes, false);                                                           \
-    }                                                                                              \
-    void __tsan_write##bytes(void *p)                                                              \
-    {                                                                                              \
-        emulated_touch(p, bytes, true);                                                            \
-    }                                                                                              \
-    void __tsan_unaligned_read##bytes(void *p)                                                     \
-    {                                                                                              \
-        emulated_touch(p, bytes, false);                                                           \
-    }                                                                                              \
-    void __tsan_unaligned_write##bytes(void *p)                                                    \
-    {                                                                                              \
-        emulated_touch(p, bytes, true);                                                            \
+        emulated_touch(p, bytes, writes);                                                          \
     }
-ACCESS(1)
-ACCESS(2)
-ACCESS(4)
-ACCESS(8)
-ACCESS(16)
+#define ACCESSES(bytes)                                                                            \
+    ACCESS(read, bytes, false)                                                                     \
+    ACCESS(write, bytes, true)                                                                     \
+    ACCESS(unaligned_read, bytes, false)                                                           \
+    ACCESS(unaligned_write, bytes, true)
+ACCESSES(1)
+ACCESSES(2)
+ACCESSES(4)
+ACCESSES(8)
+ACCESSES(16)
 void __tsan_read_range(void *p, size_t bytes)
 {
     emulated_touch(p, bytes, false);
