@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "fp8.h"
+#include "q8.h"
 
 extern "C" {
 #include "base/buf.h"
@@ -87,7 +87,7 @@ static void cuda_close(t5_device *dev)
     cudaFree(dev->workspace);
     cudaFree(dev->scratch);
     cudaFree(dev->expanded);
-    t5_cuda_fp8_close(dev);
+    t5_cuda_q8_close(dev);
     cudaFree(dev->ones);
     cudaFreeHost(dev->landing);
     for (int i = 0; i < 2; i++) {
@@ -104,17 +104,22 @@ static void cuda_close(t5_device *dev)
     free(dev);
 }
 
-/* Tensor cores multiply e4m3 from compute capability 8.9 on. */
-static int refuse_fp8(int index, t5_err *err)
+/* Tensor cores multiply e4m3 from compute capability 8.9 on; matmul_int8.cu is made of 9.0's
+ * instructions. */
+static int refuse_compute(const t5_device_options *options, t5_err *err)
 {
-    int major = 0, minor = 0;
+    int major = 0, minor = 0, index = options->index;
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index);
     cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index);
-    if (major > 8 || (major == 8 && minor >= 9))
-        return 0;
-    return t5_fail_as(err, T5_ENVIRONMENT,
-                      "--compute fp8 needs compute capability 8.9, cuda:%d has %d.%d", index, major,
-                      minor);
+    if (options->compute == T5_COMPUTE_FP8 && major * 10 + minor < 89)
+        return t5_fail_as(err, T5_ENVIRONMENT,
+                          "--compute fp8 needs compute capability 8.9, cuda:%d has %d.%d", index,
+                          major, minor);
+    if (options->compute == T5_COMPUTE_INT8 && major != 9)
+        return t5_fail_as(err, T5_ENVIRONMENT,
+                          "--compute int8 needs compute capability 9.0, cuda:%d has %d.%d", index,
+                          major, minor);
+    return 0;
 }
 
 /* What opening took cannot be told from what others have on the device, but it is no more than
@@ -140,7 +145,7 @@ static int cuda_open(t5_device **out, const t5_device_options *options, t5_err *
                           rc != cudaSuccess ? cudaGetErrorString(rc) : "none found");
     if (options->index >= n)
         return t5_fail_as(err, T5_ENVIRONMENT, "cuda:%d: there are %d devices", options->index, n);
-    if (options->compute == T5_COMPUTE_FP8 && refuse_fp8(options->index, err))
+    if (refuse_compute(options, err))
         return -1;
     t5_device *dev = (t5_device *)t5_alloc_zeroed(1, sizeof *dev, "a device", err);
     if (!dev)
@@ -210,7 +215,8 @@ static int64_t cuda_memory_own(t5_device *dev, int64_t *now, const t5_work *work
     scratch = attention > scratch ? attention : scratch;
     *now = dev->own;
     int64_t columns8 = work->widest + 4 + work->lasting + 4;
-    int64_t rows8 = dev->compute == T5_COMPUTE_FP8 ? work->tokens * columns8 : 0;
+    bool eight = dev->compute == T5_COMPUTE_FP8 || dev->compute == T5_COMPUTE_INT8;
+    int64_t rows8 = eight ? work->tokens * columns8 : 0;
     return dev->own + LATER + scratch + rows8 + work->compact * (int64_t)sizeof(bf16);
 }
 
@@ -228,7 +234,7 @@ static void cuda_release(t5_device *dev, void *p)
     if (!p)
         return;
     cudaStreamSynchronize(dev->stream);
-    t5_cuda_fp8_forget(dev); /* what was left may have lain there */
+    t5_cuda_q8_forget(dev); /* what was left may have lain there */
     cudaFree(p);
 }
 
@@ -287,7 +293,7 @@ static int cuda_recover(t5_device *dev, t5_err *err)
 {
     if (dev->failure.out_of_memory)
         dev->failure = {};
-    t5_cuda_fp8_forget(dev); /* nobody will read what was left */
+    t5_cuda_q8_forget(dev); /* nobody will read what was left */
     return cuda_sync(dev, err);
 }
 

@@ -48,7 +48,7 @@ static bool enter(stack_product *p, const t5_weight *w, const float *norm, int64
 {
     p->type = w->q ? STACK_INT8 : w->e4m3 ? STACK_E4M3 : STACK_BF16;
     p->w = w->q ? (const char *)w->q : w->e4m3 ? (const char *)w->e4m3 : (const char *)w->values;
-    p->scale = w->q ? w->scale : w->e4m3 ? w->row_scale : nullptr;
+    p->scale = w->scale;
     p->norm = norm;
     return w->few && w->rows == rows && w->cols == cols && p->w &&
            (p->type != STACK_BF16 || cols * (int64_t)sizeof(bf16) % STACK_STEP == 0);

@@ -34,8 +34,8 @@ struct t5_device {
     struct t5_rows8 {
         void *p;
         size_t bytes;
-    } rows8, lasting8; /* grow as scratch does: activations in 8 bits, see fp8.h */
-    struct t5_fp8_state *fp8; /* what lies there: see fp8.cu */
+    } rows8, lasting8; /* grow as scratch does: activations in 8 bits, see q8.h */
+    struct t5_q8_state *q8; /* what lies there: see q8.cu */
     uint64_t calls;           /* of CUDA so far: tells whether something came between two */
     float *ones; /* (n_ones) grows at load */
     int64_t n_ones;
@@ -116,6 +116,17 @@ __device__ inline void from_float(float *to, float x)
 __device__ inline void from_float(bf16 *to, float x)
 {
     *to = __float2bfloat16(x);
+}
+/* bf16 in the low half, and in the high one */
+__device__ inline uint32_t pack_pair(float low, float high)
+{
+    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<uint32_t *>(&pair);
+}
+
+__device__ inline float2 unpack_pair(uint32_t pair)
+{
+    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
 }
 
 /* Columns c .. c+3 of a row; beyond `width` they read 0. whole: rows are aligned and width a
@@ -436,10 +447,11 @@ struct t5_weight {
     const void *values;  /* act (rows, cols): what products read; NULL where q is kept */
     void *owned;         /* the same, where this owns it */
     const float *master; /* bound: the trainable floats */
-    int8_t *q;    /* int8 kept as it came; or NULL */
-    float *scale; /* (rows), with q */
-    uint8_t *e4m3, *e4m3_t; /* 8 bits in place of values (fp8.h): (rows, cols), (cols, rows) */
-    float *row_scale;       /* (rows), with e4m3 */
+    int8_t *q;     /* 8 bits in place of values, or NULL: int8, */
+    uint8_t *e4m3; /* or e4m3 */
+    float *scale;  /* (rows), with either */
+    uint8_t *transposed; /* (cols, rows), of either, where products are in 8 bits; or NULL */
+    int both;      /* products are in 8 bits on both sides (q8.h) */
     int steps;    /* T5_USE_STEP */
     int lasts;    /* q may be expanded for good: memory has not been found short */
     int few;      /* no gradient goes through it: few_rows.cu may multiply by it */

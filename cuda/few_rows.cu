@@ -303,7 +303,7 @@ static void choose(t5_device *dev, const few_rows_args &a, const t5_weight *w)
     if (w->q)
         choose_rows<int8_t, FROM, TO>(dev, a, {w->q, w->scale, rows, cols});
     else if (w->e4m3)
-        choose_rows<e4m3, FROM, TO>(dev, a, {(const e4m3 *)w->e4m3, w->row_scale, rows, cols});
+        choose_rows<e4m3, FROM, TO>(dev, a, {(const e4m3 *)w->e4m3, w->scale, rows, cols});
     else
         choose_rows<bf16, FROM, TO>(dev, a, {(const bf16 *)w->values, nullptr, rows, cols});
 }

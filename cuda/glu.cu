@@ -1,10 +1,10 @@
 /* glu.cu - h = drop(f(g0) g1) and its gradient; f is ReLU, gelu_new (arXiv:1606.08415, tanh form)
  * or SiLU. Bound by memory: 3 elements moved a result forward, 5 back. With 8-bit products a block
- * takes a row and leaves its result in 8 bits, too or alone (fp8.h). */
+ * takes a row and leaves its result in 8 bits, too or alone (q8.h). */
 /* SPDX-License-Identifier: MIT */
 #include "activation.h"
 #include "dependent.h"
-#include "fp8.h"
+#include "q8.h"
 
 struct glu_shape {
     int64_t n;
@@ -108,7 +108,7 @@ __device__ inline void store_raw(bf16 *row, uint32_t c, const uint4 &raw)
 }
 
 template <t5_glu KIND, bool GATED, bool EIGHT>
-__global__ void ROW_BOUNDS glu_forward_row(bf16 *h, t5_fp8_rows h8, const bf16 *g,
+__global__ void ROW_BOUNDS glu_forward_row(bf16 *h, t5_q8_rows h8, const bf16 *g,
                                            const __grid_constant__ glu_shape s)
 {
     const int64_t i = blockIdx.x;
@@ -138,11 +138,11 @@ __global__ void ROW_BOUNDS glu_forward_row(bf16 *h, t5_fp8_rows h8, const bf16 *
     }
     if (!EIGHT)
         return;
-    const fp8_scaling scaling = fp8_scale(block_largest(largest_of(largest)));
+    const q8_scaling scaling = q8_scale(block_largest(largest_of(largest)), h8.int8);
 #pragma unroll
     EACH(k)
         *reinterpret_cast<uint2 *>(h8.q + i * f + column(k, s)) =
-            fp8_octet(unpack(gate[k]), scaling.inverse);
+            q8_octet(unpack(gate[k]), scaling.inverse, h8.int8);
     if (threadIdx.x == 0)
         h8.scale[i] = scaling.scale;
 }
@@ -159,7 +159,7 @@ __device__ inline octet folded(const uint4 &raw, const float *fold, uint32_t c)
 
 /* fold (2F): the scales of the weight that dg will be multiplied with */
 template <t5_glu KIND, bool GATED, bool EIGHT>
-__global__ void ROW_BOUNDS glu_backward_row(bf16 *dg, t5_fp8_rows dg8, const float *fold,
+__global__ void ROW_BOUNDS glu_backward_row(bf16 *dg, t5_q8_rows dg8, const float *fold,
                                             const bf16 *dh, const bf16 *g,
                                             const __grid_constant__ glu_shape s)
 {
@@ -196,13 +196,15 @@ __global__ void ROW_BOUNDS glu_backward_row(bf16 *dg, t5_fp8_rows dg8, const flo
     }
     if (!EIGHT)
         return;
-    const fp8_scaling scaling = fp8_scale(block_largest(largest));
+    const q8_scaling scaling = q8_scale(block_largest(largest), dg8.int8);
 #pragma unroll
     EACH(k) {
         const uint32_t c = column(k, s);
-        fp8_q *to = dg8.q + first + c;
-        *reinterpret_cast<uint2 *>(to) = fp8_octet(folded(gate[k], fold, c), scaling.inverse);
-        *reinterpret_cast<uint2 *>(to + f) = fp8_octet(folded(up[k], fold + f, c), scaling.inverse);
+        q8 *to = dg8.q + first + c;
+        *reinterpret_cast<uint2 *>(to) =
+            q8_octet(folded(gate[k], fold, c), scaling.inverse, dg8.int8);
+        *reinterpret_cast<uint2 *>(to + f) =
+            q8_octet(folded(up[k], fold + f, c), scaling.inverse, dg8.int8);
     }
     if (threadIdx.x == 0)
         dg8.scale[i] = scaling.scale;
@@ -210,8 +212,8 @@ __global__ void ROW_BOUNDS glu_backward_row(bf16 *dg, t5_fp8_rows dg8, const flo
 
 /* ---- launchers ---- */
 
-typedef void forward_row(bf16 *, t5_fp8_rows, const bf16 *, glu_shape);
-typedef void backward_row(bf16 *, t5_fp8_rows, const float *, const bf16 *, const bf16 *,
+typedef void forward_row(bf16 *, t5_q8_rows, const bf16 *, glu_shape);
+typedef void backward_row(bf16 *, t5_q8_rows, const float *, const bf16 *, const bf16 *,
                           glu_shape);
 
 template <t5_glu KIND> static forward_row *forward_of(bool gated, bool eight)
@@ -255,7 +257,7 @@ OP t5_cuda_glu_fwd(t5_device *dev, act *h, const act *g, int64_t n, int64_t f, t
     if (n == 0)
         return;
     const glu_shape s = {n, (int)f, kind, gated, view(pack), view(drop), f % 8 == 0};
-    const t5_fp8_rows h8 = t5_cuda_fp8_offer(dev, reader_of(reader, s), n, f);
+    const t5_q8_rows h8 = t5_cuda_q8_offer(dev, reader_of(reader, s), n, f);
     if (dev->bf16 && s.whole) {
         const row_launch l = launch_for(s, h8.q);
         launch_dependent(dev, OF_KIND(s, forward_of, h8.q), l.grid, l.block, 0,
@@ -266,7 +268,7 @@ OP t5_cuda_glu_fwd(t5_device *dev, act *h, const act *g, int64_t n, int64_t f, t
     }
     T5_LAUNCHED(dev);
     if (h8.q)
-        t5_cuda_fp8_left(dev, reader, h, nullptr, n, f);
+        t5_cuda_q8_left(dev, reader, h, nullptr, n, f);
 }
 
 OP t5_cuda_glu_bwd(t5_device *dev, act *dg, const act *dh, const act *g, int64_t n, int64_t f,
@@ -276,8 +278,8 @@ OP t5_cuda_glu_bwd(t5_device *dev, act *dg, const act *dh, const act *g, int64_t
     if (n == 0)
         return;
     const glu_shape s = {n, (int)f, kind, gated, view(pack), view(drop), f % 8 == 0};
-    const t5_fp8_rows dg8 = t5_cuda_fp8_offer(dev, reader_of(reader, s), n, 2 * f);
-    const float *fold = dg8.q ? reader->w->row_scale : nullptr;
+    const t5_q8_rows dg8 = t5_cuda_q8_offer(dev, reader_of(reader, s), n, 2 * f);
+    const float *fold = dg8.q ? reader->w->scale : nullptr;
     if (dev->bf16 && s.whole) {
         const row_launch l = launch_for(s, dg8.q);
         launch_dependent(dev, OF_KIND(s, backward_of, dg8.q), l.grid, l.block, 0,
@@ -289,5 +291,5 @@ OP t5_cuda_glu_bwd(t5_device *dev, act *dg, const act *dh, const act *g, int64_t
     }
     T5_LAUNCHED(dev);
     if (dg8.q)
-        t5_cuda_fp8_left(dev, reader, dg, fold, n, 2 * f);
+        t5_cuda_q8_left(dev, reader, dg, fold, n, 2 * f);
 }

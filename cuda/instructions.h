@@ -213,6 +213,14 @@ __device__ inline uint32_t and_or(uint32_t x, uint32_t mask, uint32_t set)
     return y;
 }
 
+/* The larger, NaN where either is. */
+__device__ inline float max_nan(float a, float b)
+{
+    float y;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+    return y;
+}
+
 /* 2^x to 2 ulp, with exp2(-inf) = 0 */
 __device__ inline float exp2_fast(float x)
 {

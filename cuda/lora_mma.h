@@ -23,17 +23,6 @@
  * the order of sums does not depend on the card. */
 #define LORA_BLOCKS 264
 
-__device__ inline uint32_t pack_pair(float low, float high)
-{
-    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<uint32_t *>(&pair);
-}
-
-__device__ inline float2 unpack_pair(uint32_t pair)
-{
-    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
-}
-
 __device__ inline uint32_t low_halves(uint32_t a, uint32_t b)
 {
     return __byte_perm(a, b, 0x5410);

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "matmul.h"
+#include "matmul_int8.h"
 
 extern "C" {
 #include "io/choices.h"
@@ -155,14 +156,20 @@ void t5_cuda_matmul(t5_device *dev, t5_product kind, void *c, int64_t ldc, int c
     run(dev, &key, &o, kind == T5_TN ? k : m);
 }
 
-void t5_cuda_matmul_fp8(t5_device *dev, void *c, int64_t ldc, int c_float, t5_fp8_rows a,
-                        t5_fp8_rows b, int64_t m, int64_t n, int64_t k, float scale,
-                        int accumulate)
+void t5_cuda_matmul_q8(t5_device *dev, void *c, int64_t ldc, int c_float, t5_q8_rows a,
+                       t5_q8_rows b, int64_t m, int64_t n, int64_t k, float scale, int accumulate)
 {
-    shape_key key;
-    operands o = {c, a.q, b.q, a.scale, b.scale, scale};
     if (m == 0 || !a.q)
         return;
+    if (a.int8) {
+        const int8_operands o = {c, ldc, c_float, a.q, b.q, a.scale, b.scale, m, n, k, scale,
+                                 accumulate};
+        dev->calls++;
+        t5_cuda_failed(dev, t5_cuda_int8_start(&o, dev->processors, dev->stream), "a product");
+        return;
+    }
+    shape_key key;
+    operands o = {c, a.q, b.q, a.scale, b.scale, scale};
     memset(&key, 0, sizeof key);
     key.kind = T5_NT, key.c_float = c_float, key.in = CUDA_R_8F_E4M3, key.accumulate = accumulate;
     key.m = rounded(m), key.n = n, key.k = k;
@@ -170,11 +177,10 @@ void t5_cuda_matmul_fp8(t5_device *dev, void *c, int64_t ldc, int c_float, t5_fp
     run(dev, &key, &o, m);
 }
 
-static void linear_fp8(t5_device *dev, act *y, int64_t ldy, const act *x, int64_t ldx,
-                       const t5_weight *w, int64_t n)
+/* What its product with rows in 8 bits reads. */
+static t5_q8_rows q8_of(const t5_device *dev, const t5_weight *w)
 {
-    t5_fp8_rows rows = t5_cuda_fp8_rows(dev, (const bf16 *)x, ldx, nullptr, n, w->cols);
-    t5_cuda_matmul_fp8(dev, y, ldy, 0, rows, {w->e4m3, w->row_scale}, n, w->rows, w->cols, 1, 0);
+    return {t5_cuda_q8_bits(w), w->scale, dev->compute == T5_COMPUTE_INT8};
 }
 
 OP t5_cuda_linear_fwd(t5_device *dev, act *y, int64_t ldy, const act *x, int64_t ldx,
@@ -183,8 +189,10 @@ OP t5_cuda_linear_fwd(t5_device *dev, act *y, int64_t ldy, const act *x, int64_t
     int f = !dev->bf16;
     if (t5_cuda_few_rows(dev, y, ldy, 0, x, ldx, w, n, 1))
         return;
-    if (w->e4m3)
-        linear_fp8(dev, y, ldy, x, ldx, w, n);
+    if (w->both)
+        t5_cuda_matmul_q8(dev, y, ldy, 0,
+                          t5_cuda_q8_rows(dev, (const bf16 *)x, ldx, nullptr, n, w->cols),
+                          q8_of(dev, w), n, w->rows, w->cols, 1, 0);
     else
         t5_cuda_matmul(dev, T5_NT, y, ldy, f, x, ldx, f, t5_cuda_weight_values(dev, w), w->cols, n,
                        w->rows, w->cols, 1, 0);
@@ -195,10 +203,10 @@ OP t5_cuda_logits_fwd(t5_device *dev, float *logits, const act *x, int64_t ldx, 
 {
     if (t5_cuda_few_rows(dev, logits, w->rows, 1, x, ldx, w, n, scale))
         return;
-    if (w->e4m3)
-        t5_cuda_matmul_fp8(dev, logits, w->rows, 1,
-                           t5_cuda_fp8_rows(dev, (const bf16 *)x, ldx, nullptr, n, w->cols),
-                           {w->e4m3, w->row_scale}, n, w->rows, w->cols, scale, 0);
+    if (w->both)
+        t5_cuda_matmul_q8(dev, logits, w->rows, 1,
+                          t5_cuda_q8_rows(dev, (const bf16 *)x, ldx, nullptr, n, w->cols),
+                          q8_of(dev, w), n, w->rows, w->cols, scale, 0);
     else
         t5_cuda_matmul(dev, T5_NT, logits, w->rows, 1, x, ldx, !dev->bf16,
                        t5_cuda_weight_values(dev, w), w->cols, n, w->rows, w->cols, scale, 0);
@@ -210,11 +218,11 @@ OP t5_cuda_linear_bwd_input(t5_device *dev, act *dx, int64_t lddx, const act *dy
                             const t5_weight *w, int64_t n, int accumulate)
 {
     int f = !dev->bf16;
-    if (w->e4m3) {
-        t5_fp8_rows rows =
-            t5_cuda_fp8_rows(dev, (const bf16 *)dy, lddy, w->row_scale, n, w->rows);
-        t5_fp8_rows columns = {const_cast<fp8_q *>(t5_cuda_fp8_transposed(dev, w)), dev->ones};
-        t5_cuda_matmul_fp8(dev, dx, lddx, 0, rows, columns, n, w->cols, w->rows, 1, accumulate);
+    if (w->both) {
+        t5_q8_rows rows = t5_cuda_q8_rows(dev, (const bf16 *)dy, lddy, w->scale, n, w->rows);
+        t5_q8_rows columns = {const_cast<q8 *>(t5_cuda_q8_transposed(dev, w)), dev->ones,
+                              rows.int8};
+        t5_cuda_matmul_q8(dev, dx, lddx, 0, rows, columns, n, w->cols, w->rows, 1, accumulate);
     } else {
         t5_cuda_matmul(dev, T5_NN, dx, lddx, f, dy, lddy, f, t5_cuda_weight_values(dev, w), w->cols,
                        n, w->cols, w->rows, 1, accumulate);

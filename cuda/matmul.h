@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "fp8.h"
+#include "q8.h"
 
 #define TOKEN_STEP 128 /* token counts are rounded up to this before an algorithm is chosen */
 

@@ -2,10 +2,10 @@
  *   x_out = x_in + drop(delta);  y = drop(x_out rsqrt(mean(x_out^2) + eps) w)      arXiv:1910.07467
  * Bound by memory: forward reads x and delta and writes x and y once; a row waits in registers, all
  * of its loads in flight at once. For an 8-bit product the result is left in 8 bits, too or alone
- * (fp8.h). */
+ * (q8.h). */
 /* SPDX-License-Identifier: MIT */
 #include "dependent.h"
-#include "fp8.h"
+#include "q8.h"
 
 /* Elements c .. c+7 of a row belong to one thread: VECTORS times. */
 #define EACH(k) for (int k = 0; k < VECTORS; k++)
@@ -19,15 +19,15 @@ struct norm_shape {
 };
 
 template <int VECTORS>
-__device__ inline void leave_row(const t5_fp8_rows &to, int64_t i, const octet *row, float largest,
+__device__ inline void leave_row(const t5_q8_rows &to, int64_t i, const octet *row, float largest,
                                  int d)
 {
-    const fp8_scaling scaling = fp8_scale(block_largest(largest));
+    const q8_scaling scaling = q8_scale(block_largest(largest), to.int8);
 #pragma unroll
     EACH(k)
         if (COLUMN(k) < d)
             *reinterpret_cast<uint2 *>(to.q + i * d + COLUMN(k)) =
-                fp8_octet(row[k], scaling.inverse);
+                q8_octet(row[k], scaling.inverse, to.int8);
     if (threadIdx.x == 0)
         to.scale[i] = scaling.scale;
 }
@@ -39,7 +39,7 @@ __device__ inline void leave_row(const t5_fp8_rows &to, int64_t i, const octet *
 /* WHOLE: d is a multiple of 8. y NULL: its 8 bits alone. */
 template <typename T, int VECTORS, bool WHOLE, bool EIGHT>
 __global__ void NORM_BOUNDS(4)
-    norm_forward(float *x_out, T *y, t5_fp8_rows y8, const float *x_in, const T *delta,
+    norm_forward(float *x_out, T *y, t5_q8_rows y8, const float *x_in, const T *delta,
                  const float *w, const __grid_constant__ norm_shape s)
 {
     const int64_t i = blockIdx.x;
@@ -93,7 +93,7 @@ __global__ void NORM_BOUNDS(4)
  * ddelta NULL: those alone, or nothing. */
 template <typename T, int VECTORS, bool WHOLE, bool EIGHT>
 __global__ void NORM_BOUNDS(3)
-    norm_backward(float *dx, T *ddelta, t5_fp8_rows ddelta8, const float *fold, float *inverse,
+    norm_backward(float *dx, T *ddelta, t5_q8_rows ddelta8, const float *fold, float *inverse,
                   const T *dy, const float *x, const float *w, const __grid_constant__ norm_shape s)
 {
     const int64_t i = blockIdx.x;
@@ -201,14 +201,14 @@ OP t5_cuda_norm_fwd(t5_device *dev, float *x_out, act *y, const float *x_in, con
         return;
     const norm_shape s = {(int)d, 1 / (float)d, eps, view(pack), view(drop_delta), view(drop_y)};
     const norm_launch l = launch_for(dev, d);
-    const t5_fp8_rows y8 = t5_cuda_fp8_offer(dev, reader, n, d);
+    const t5_q8_rows y8 = t5_cuda_q8_offer(dev, reader, n, d);
     act *wide = y8.q && reader->alone ? nullptr : y;
     WITH_SHAPE(dev, l.vectors, d, y8.q,
                launch_dependent(dev, norm_forward<T, VECTORS, WHOLE, EIGHT>, (unsigned)n, l.threads,
                                 0, x_out, (T *)wide, y8, x_in, (const T *)delta, w, s));
     T5_LAUNCHED(dev);
     if (y8.q)
-        t5_cuda_fp8_left(dev, reader, y, nullptr, n, d);
+        t5_cuda_q8_left(dev, reader, y, nullptr, n, d);
 }
 
 /* dw[c] += sum over rows of drop'(dy) x r, rows in order: a thread a column quad */
@@ -244,8 +244,8 @@ OP t5_cuda_norm_bwd(t5_device *dev, float *dx, act *ddelta, float *dw, const act
     float *inverse = dw ? t5_cuda_scratch(dev, (size_t)n * sizeof *inverse) : nullptr;
     if (dw && !inverse)
         return;
-    const t5_fp8_rows d8 = t5_cuda_fp8_offer(dev, ddelta && !dw ? reader : nullptr, n, d);
-    const float *fold = d8.q ? reader->w->row_scale : nullptr;
+    const t5_q8_rows d8 = t5_cuda_q8_offer(dev, ddelta && !dw ? reader : nullptr, n, d);
+    const float *fold = d8.q ? reader->w->scale : nullptr;
     act *wide = d8.q && reader->alone ? nullptr : ddelta;
     WITH_SHAPE(dev, l.vectors, d, d8.q,
                launch_dependent(dev, norm_backward<T, VECTORS, WHOLE, EIGHT>, (unsigned)n,
@@ -257,5 +257,5 @@ OP t5_cuda_norm_bwd(t5_device *dev, float *dx, act *ddelta, float *dw, const act
                                        view(drop_y), d % 4 == 0));
     T5_LAUNCHED(dev);
     if (d8.q)
-        t5_cuda_fp8_left(dev, reader, ddelta, fold, n, d);
+        t5_cuda_q8_left(dev, reader, ddelta, fold, n, d);
 }

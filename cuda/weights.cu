@@ -1,9 +1,9 @@
 /* weights.cu - matrices on the device: frozen ones in the activation type (int8 as they came where
- * no gradient goes through them, or with T5_USE_COMPACT; with 8-bit products e4m3, which is
- * weights_fp8.cu's), trainable ones as views of their f32 masters with a copy in the activation
+ * no gradient goes through them, or with T5_USE_COMPACT; for products of 8 bits on both
+ * sides they are weights_q8.cu's), trainable ones as views of their f32 masters with a copy in the activation
  * type. */
 /* SPDX-License-Identifier: MIT */
-#include "fp8.h"
+#include "q8.h"
 #include "load.h"
 
 /* out = in x scale[row], from whatever type a file holds */
@@ -116,8 +116,8 @@ int t5_cuda_weight_freeze(t5_device *dev, t5_weight **out, const t5_matrix *part
         keep = keep && keeps_int8(dev, parts[i].type, w->cols, use);
     }
     w->few = !(use & T5_USE_INPUT_GRAD);
-    if (t5_cuda_fp8_keeps(dev, w->rows, w->cols, use)) {
-        if (t5_cuda_fp8_load(dev, w, parts, n_parts, use, err))
+    if (t5_cuda_q8_keeps(dev, w->rows, w->cols, use)) {
+        if (t5_cuda_q8_load(dev, w, parts, n_parts, use, err))
             goto fail;
     } else if (keep) {
         w->steps = use & T5_USE_STEP;
@@ -180,16 +180,15 @@ void t5_cuda_weight_free(t5_device *dev, t5_weight *w)
     cudaFree(w->q);
     cudaFree(w->scale);
     cudaFree(w->e4m3);
-    cudaFree(w->e4m3_t);
-    cudaFree(w->row_scale);
+    cudaFree(w->transposed);
     free(w);
 }
 
 int64_t t5_cuda_weight_bytes(const t5_device *dev, t5_dtype type, int64_t rows, int64_t cols,
                              unsigned use)
 {
-    if (t5_cuda_fp8_keeps(dev, rows, cols, use))
-        return rows * cols * (t5_cuda_fp8_transposes(use) ? 2 : 1) + rows * 4;
+    if (t5_cuda_q8_keeps(dev, rows, cols, use))
+        return rows * cols * (t5_cuda_q8_transposes(use) ? 2 : 1) + rows * 4;
     if (keeps_int8(dev, type, cols, use))
         return rows * cols + rows * 4;
     return rows * cols * (int64_t)act_size(dev);

@@ -24,7 +24,7 @@ count() { # reads TAP from $tap; prints what is not ok; $1 names the source, $2 
 }
 
 # The CUDA backend's tests without a card (tests/emulated), with their arguments.
-emulated=(test_emulated test_gpu_{ops,few_rows,decode_stack,fp8_ops,fp8,model} test_optimizers_gpu 'test_attention_gpu check' 'test_lora_gpu --small')
+emulated=(test_emulated test_gpu_{ops,few_rows,decode_stack,q8_ops,q8,model} test_optimizers_gpu 'test_attention_gpu check' 'test_lora_gpu --small')
 units=("$B"/tests/test_*) suites=(tests/cli/*.bats tests/recipes/{fetch,shards,samsum}.bats)
 [ "${RECIPES:-}" != all ] || units=() emulated=() suites=(tests/recipes/*.bats)
 

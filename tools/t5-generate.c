@@ -74,7 +74,7 @@ static const struct t5_option options[] = {
     {"compute", 0, T5_OPT_CHOICE, "f32|bf16|int8|fp8", &compute, 0, 0,
      "arithmetic of the products [by model and device]"},
     {"keep-bf16", 0, T5_OPT_STRING, "LIST", &keep_bf16, 0, 0,
-     "fp8: projections that stay bf16: q,k,v,o,wi,wi_0,wi_1,wo"},
+     "int8 and fp8 on a GPU: projections that stay bf16: q,k,v,o,wi,wi_0,wi_1,wo"},
     {"max-memory", 0, T5_OPT_SIZE, "SIZE", &max_memory, 1, 1e18,
      "take no more of a GPU's memory, as 14GiB"},
     {"device", 0, T5_OPT_STRING, "DEVICE", &device, 0, 0, "auto, cpu, ref, cuda or cuda:N"},
@@ -140,9 +140,7 @@ static int check_options(struct t5_err *err)
     if (min_new > max_new)
         return t5_fail_as(err, T5_USAGE, "--min-new-tokens %lld is more than --max-new-tokens %lld",
                           (long long)min_new, (long long)max_new);
-    if (keep_bf16 && !(compute && strcmp(compute, "fp8") == 0))
-        return t5_fail_as(err, T5_USAGE, "--keep-bf16 goes with --compute fp8");
-    return t5_keep_check(keep_bf16, err);
+    return t5_keep_check(keep_bf16, compute, device, err);
 }
 
 static struct t5_search_options search_options(void)

@@ -119,8 +119,6 @@ int t5_backend_open(struct t5_backend_handle *out, const char *device,
     int cuda = strncmp(device, "cuda", 4) == 0;
     if (options->compute == T5_COMPUTE_FP8 && !cuda)
         return t5_fail_as(err, T5_USAGE, "--compute fp8: only on cuda, not on %.60s", device);
-    if (options->compute == T5_COMPUTE_INT8 && cuda)
-        return t5_fail_as(err, T5_USAGE, "--compute int8: not on cuda, where fp8 is as fast");
     if (strcmp(device, "ref") == 0)
         return open_ref(out, options, err);
     if (strcmp(device, "cpu") == 0)

@@ -54,12 +54,10 @@ static int check_spikes(struct t5_train_options *o, struct t5_err *err)
 
 static int check_arithmetic(const struct t5_train_options *o, struct t5_err *err)
 {
-    int fp8 = o->compute && strcmp(o->compute, "fp8") == 0;
-    if (fp8 && o->full)
-        return usage(err, "--compute fp8 is for frozen weights, not for --full");
-    if (o->keep_bf16 && !fp8)
-        return usage(err, "--keep-bf16 goes with --compute fp8");
-    return t5_keep_check(o->keep_bf16, err);
+    int eight = o->compute && (strcmp(o->compute, "int8") == 0 || strcmp(o->compute, "fp8") == 0);
+    if (eight && o->full)
+        return usage(err, "--compute int8 and fp8 are for frozen weights, not for --full");
+    return t5_keep_check(o->keep_bf16, o->compute, o->device, err);
 }
 
 /* The recipe of the published FLAN-T5 summarisers is what the defaults are; what is left is where

@@ -52,7 +52,7 @@ struct t5_train_options {
     /* where */
     const char *tensorboard; /* a directory */
     const char *compute;     /* NULL: by device */
-    const char *keep_bf16;   /* with fp8 */
+    const char *keep_bf16;   /* with int8 and fp8 */
     int no_tuning;
     const char *device;
     int64_t threads;

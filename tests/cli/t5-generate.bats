@@ -497,7 +497,7 @@ bad_record() { # TEXT PATTERN: good, bad, good
         '--preset recipe --beams 2' '--min-p 0.1' '--typical 0.5' '--sample --min-p 1.1' '--sample --typical 0' '--preset recipe --score' '--preset other' \
         '--max-new-tokens 0' '--min-new-tokens 51' '--beams 0x10' '--sample --top-p nan' '--sample --temperature 0' \
         '--sample --top-p 1.1' '--seed -1' '--repetition-penalty 1e400' '--batch-tokens 0' '--device gpu' '--nosuch' \
-        '--compute fp8' '--keep-bf16 wo' '--compute fp8 --keep-bf16 wi,,wo' '--compute int8 --device cuda'; do
+        '--compute fp8' '--keep-bf16 wo' '--compute fp8 --keep-bf16 wi,,wo' '--compute int8 --device cpu --keep-bf16 wo'; do
         # shellcheck disable=SC2086
         run --separate-stderr generate $args "$tmp/nosuch.jsonl"
         [ "$status" = 2 ] && [ -z "$output" ] && [ "${#stderr_lines[@]}" = 1 ] || { echo "$args: $status $stderr"; false; }

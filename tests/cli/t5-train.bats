@@ -418,6 +418,7 @@ bad_record() {
     run -2 train --lr -1 -o "$out" $records
     run -2 train --batch 0 -o "$out" $records
     run -2 train --compute fp8 --full -o "$out" $records
+    run -2 train --compute int8 --full -o "$out" $records
     run -2 train --compute bf16 --keep-bf16 wo -o "$out" $records
     run -2 train --compute fp8 --keep-bf16 wo,w -o "$out" $records
     [ ! -e "$out" ]

@@ -1,9 +1,11 @@
 /* blas.cc - what the CUDA backend calls of cuBLASLt: products of bf16, f32 and e4m3 (with a scale a
- * row of either side), summed in f32, and the mma instruction. */
+ * row of either side), summed in f32; what matmul_int8.cu makes; and the mma instruction. */
 /* SPDX-License-Identifier: MIT */
 #include "block.h"
 
 #include <vector>
+
+#include "matmul_int8.h"
 
 #include <cublasLt.h>
 #include <cuda_bf16.h>
@@ -164,6 +166,43 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     *out = {};
     *n = 1;
     return CUBLAS_STATUS_SUCCESS;
+}
+
+/* ---- int8, in place of matmul_int8.cu ---- */
+
+WIDE static int sum_int8(const int8_t *a, const int8_t *b, int64_t k)
+{
+    int sum = 0;
+    for (int64_t i = 0; i < k; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+static void multiply_int8(const int8_operands &o)
+{
+#pragma omp parallel for
+    for (int64_t i = 0; i < o.m; i++)
+        for (int64_t j = 0; j < o.n; j++) {
+            const float by = o.a_scale[i] * o.scale * o.b_scale[j];
+            float y = by * (float)sum_int8((const int8_t *)o.a + i * o.k,
+                                           (const int8_t *)o.b + j * o.k, o.k);
+            float *wide = (float *)o.c + i * o.ldc + j;
+            __nv_bfloat16 *narrow = (__nv_bfloat16 *)o.c + i * o.ldc + j;
+            if (o.accumulate)
+                y += o.c_float ? *wide : __bfloat162float(*narrow);
+            if (o.c_float)
+                *wide = y;
+            else
+                *narrow = __float2bfloat16(y);
+        }
+}
+
+cudaError_t t5_cuda_int8_start(const int8_operands *o, int, cudaStream_t stream)
+{
+    if (o->n % 16 || o->k % 16 || (uintptr_t)o->a % 16 || (uintptr_t)o->b % 16)
+        return cudaErrorNotSupported;
+    emulated_give(stream, [o = *o] { multiply_int8(o); });
+    return cudaSuccess;
 }
 
 /* ---- descriptions ---- */

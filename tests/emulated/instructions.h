@@ -114,6 +114,10 @@ inline uint32_t and_or(uint32_t x, uint32_t mask, uint32_t set)
 {
     return (x & mask) | set;
 }
+inline float max_nan(float a, float b)
+{
+    return a != a || b != b ? NAN : a > b ? a : b;
+}
 inline float exp2_fast(float x)
 {
     return exp2f(x);

@@ -1,6 +1,6 @@
 /* test_gpu_ops.c - every operator of the CUDA backend against ref, in f32 and bf16: odd sizes, one
  * token, one head, a head of 64, poisoned outputs, and the same bytes twice. 8-bit products:
- * test_gpu_fp8_ops.c. A missing GPU fails. */
+ * test_gpu_q8_ops.c. A missing GPU fails. */
 /* SPDX-License-Identifier: MIT */
 #include "gpu_ops.h"
 

@@ -5,11 +5,17 @@
 #include "t5/keep.h"
 #include "t5/layers.h"
 
-static int check(const char *list)
+static int check_with(const char *list, const char *compute, const char *device)
 {
     struct t5_err err = {0};
-    int rc = t5_keep_check(list, &err);
+    int rc = t5_keep_check(list, compute, device, &err);
     assert_int_equal(rc, err.text[0] ? -1 : 0);
+    return rc;
+}
+static int check(const char *list)
+{
+    int rc = check_with(list, "fp8", "cuda");
+    assert_int_equal(check_with(list, "int8", "cuda:1"), rc);
     return rc;
 }
 
@@ -23,10 +29,16 @@ static void test_names(void **state)
     assert_int_equal(check("w"), -1);
     assert_int_equal(check("wo,"), -1);
     assert_int_equal(check("q wo"), -1);
+    assert_int_equal(check_with("wo", "int8", "cpu"), -1);
+    assert_int_equal(check_with("wo", "bf16", "cuda"), -1);
+    assert_int_equal(check_with("wo", NULL, "cuda"), -1);
+    assert_int_equal(check_with(NULL, NULL, "cpu"), 0);
     assert_true(t5_keep_names("o,wi_1", "encoder.block.0.layer.1.DenseReluDense.wi_1"));
     assert_true(t5_keep_names("o", "encoder.block.0.layer.0.SelfAttention.o"));
     assert_false(t5_keep_names("o,wi_1", "encoder.block.0.layer.1.DenseReluDense.wo"));
-    assert_false(t5_keep_names("wi", "encoder.block.0.layer.1.DenseReluDense.wi_0"));
+    assert_true(t5_keep_names("wi", "encoder.block.0.layer.1.DenseReluDense.wi_0"));
+    assert_true(t5_keep_names("wi", "encoder.block.0.layer.1.DenseReluDense.wi"));
+    assert_false(t5_keep_names("wi_1", "encoder.block.0.layer.1.DenseReluDense.wi_0"));
     assert_false(t5_keep_names(NULL, "lm_head"));
 }
 

@@ -5,7 +5,7 @@
 # usage: bench.sh [STAGE]...     stages, in this order [all]:
 #   model      write the model (22 GB in T5_BENCH_DIR) and its int8 file (11 GB), where they are missing
 #   rates      the card's sustained rate of large products
-#   train      LoRA training: batch 8 and 64 of real lengths, batch 32 padded to 256 + 56; bf16 and fp8
+#   train      LoRA training: batch 8 and 64 of real lengths, batch 32 padded to 256 + 56; bf16, int8, fp8
 #   memory     peak memory: batch 8 in bf16, with int8 weights kept, capped at 22 GiB; generation capped at 14 GiB
 #   generate   batch 1; all records, greedy and beam 4, 25 tokens
 #   pipeline   tokenise, quantise, one epoch, summaries, ROUGE: seconds of each (needs T5_TEST_DATA)
@@ -77,10 +77,10 @@ train() { # NAME COMPUTE BATCH STEPS SKIP FILE [OPTION...]
 training() {
     # As long as the peer's padded shapes: what packing gives is not counted.
     jq -c '.input_ids |= (. + [range(256)])[:256] | .labels |= (. + [range(100; 156)])[:56]' "$tokens" >"$tmp/padded"
-    # A run of five epochs pays once for timing the products' algorithms, one of 26 steps pays as much: measured apart. fp8 times none.
+    # A run of five epochs pays once for timing the products' algorithms, one of 26 steps pays as much: measured apart. 8 bits time none.
     train "real lengths, algorithms not yet chosen" bf16 64 26 4 "$tokens"
     train "256 + 56, algorithms not yet chosen" bf16 32 16 4 "$tmp/padded"
-    for compute in bf16 fp8; do
+    for compute in bf16 int8 fp8; do
         train "real lengths" $compute 8 100 10 "$tokens"
         train "real lengths" $compute 64 26 4 "$tokens"
         train "256 + 56" $compute 32 16 4 "$tmp/padded"
@@ -109,8 +109,11 @@ generation() {
     generate "batch 1" 40 50 --batch-tokens 1 --compute bf16 # each record by itself
     generate "greedy" 100000 25 --compute bf16
     generate "beam 4" 100000 25 --beams 4 --compute bf16
-    generate "greedy, fp8" 100000 25 --compute fp8
-    generate "beam 4, fp8" 100000 25 --beams 4 --compute fp8
+    generate "batch 1, int8" 40 50 --batch-tokens 1 --compute int8
+    for compute in int8 fp8; do
+        generate "greedy, $compute" 100000 25 --compute $compute
+        generate "beam 4, $compute" 100000 25 --beams 4 --compute $compute
+    done
 }
 
 pipeline() {
@@ -141,25 +144,21 @@ compare() {
           def made(s): made(s; .records_per_s);
           def theirs(s; f): [$all[] | select(.peer and .bench == s)][-1] // {} | f;
           def theirs(s): theirs(s; .records_per_s);
-          def rate(c): [$all[] | select(.bench == "rate" and .compute == c)][-1].TFLOP_per_s;
+          def rate($c): [$all[] | select(.bench == "rate" and .compute == $c)][-1].TFLOP_per_s;
           def line(what; x; y; must; aim): if x and y then {compare: what, ours: x, peer: y, ratio: (x / y * 100 | round / 100), must: must, aim: aim} else empty end;
-          line("train, batch 8, bf16, against eager, batch 8, the recipe'"'"'s"; ours("real lengths"; "bf16"; 8); theirs("train-eager-8"); 7; 9),
-          line("train, batch 8, fp8, against the same"; ours("real lengths"; "fp8"; 8); theirs("train-eager-8"); 8; 12),
-          line("train, batch 8, bf16, against torch.compile, batch 8"; ours("real lengths"; "bf16"; 8); theirs("train-compile-8"); 2.3; 3),
-          line("train, batch 8, fp8, against the same"; ours("real lengths"; "fp8"; 8); theirs("train-compile-8"); 2.7; 3.8),
-          line("train, batch 64, bf16, against eager, batch 32, padded"; ours("real lengths"; "bf16"; 64); theirs("train-eager-32-padded"); 4; 5),
-          line("train, batch 64, fp8, against the same"; ours("real lengths"; "fp8"; 64); theirs("train-eager-32-padded"); 6; 8),
-          line("train, batch 64, bf16, against eager, batch 32, length-grouped"; ours("real lengths"; "bf16"; 64); theirs("train-eager-32"); null; null),
-          line("train, batch 64, fp8, against the same"; ours("real lengths"; "fp8"; 64); theirs("train-eager-32"); null; null),
-          line("train, padded, bf16, against torch.compile, batch 32"; ours("256 + 56"; "bf16"; 32); theirs("train-compile-32"); 1.3; 1.7),
-          line("train, padded, fp8, against the same"; ours("256 + 56"; "fp8"; 32); theirs("train-compile-32"); 1.8; 2.5),
-          line("generate, tokens a second at batch 1"; made("batch 1"; .ms_per_token | values | 1000 / .) // null; theirs("generate-1"; .ms_per_token | values | 1000 / .) // null; null; null),
-          line("generate, greedy, against batch 64"; made("greedy"); theirs("generate-greedy"); 5; null),
-          line("generate, beam 4, against batch 64"; made("beam 4"); theirs("generate-beam4"); 5; null),
-          line("generate, greedy, fp8, against batch 64"; made("greedy, fp8"); theirs("generate-greedy"); 5; null),
-          line("generate, beam 4, fp8, against batch 64"; made("beam 4, fp8"); theirs("generate-beam4"); 5; null),
-          ($all[] | select(.bench == "train" and (.peer | not) and .batch >= 32 and rate(.compute)) |
-              {share_of_sustained_rate: "\(.setting), batch \(.batch), \(.compute)", TFLOP_per_s, sustained: rate(.compute), share: (.TFLOP_per_s / rate(.compute) * 1000 | round / 1000),
+          def sustained($c): rate(if $c == "int8" then "fp8" else $c end); # the rate of the peer'"'"'s products in 8 bits
+          (("bf16", "int8", "fp8") as $c | def wanted(two; eight): if $c == "bf16" then two else eight end;
+              line("train, batch 8, \($c), against eager, batch 8, the recipe'"'"'s"; ours("real lengths"; $c; 8); theirs("train-eager-8"); wanted(7; 8); wanted(9; 12)),
+              line("train, batch 8, \($c), against torch.compile, batch 8"; ours("real lengths"; $c; 8); theirs("train-compile-8"); wanted(2.3; 2.7); wanted(3; 3.8)),
+              line("train, batch 64, \($c), against eager, batch 32, padded"; ours("real lengths"; $c; 64); theirs("train-eager-32-padded"); wanted(4; 6); wanted(5; 8)),
+              line("train, batch 64, \($c), against eager, batch 32, length-grouped"; ours("real lengths"; $c; 64); theirs("train-eager-32"); null; null),
+              line("train, padded, \($c), against torch.compile, batch 32"; ours("256 + 56"; $c; 32); theirs("train-compile-32"); wanted(1.3; 1.8); wanted(1.7; 2.5))),
+          (("", ", int8") as $c | line("generate, tokens a second at batch 1\($c)"; made("batch 1\($c)"; .ms_per_token | values | 1000 / .) // null; theirs("generate-1"; .ms_per_token | values | 1000 / .) // null; null; null)),
+          (("", ", int8", ", fp8") as $c |
+              line("generate, greedy\($c), against batch 64"; made("greedy\($c)"); theirs("generate-greedy"); 5; null),
+              line("generate, beam 4\($c), against batch 64"; made("beam 4\($c)"); theirs("generate-beam4"); 5; null)),
+          ($all[] | select(.bench == "train" and (.peer | not) and .batch >= 32 and sustained(.compute)) |
+              {share_of_sustained_rate: "\(.setting), batch \(.batch), \(.compute)", TFLOP_per_s, sustained: sustained(.compute), share: (.TFLOP_per_s / sustained(.compute) * 1000 | round / 1000),
                must: (if .compute == "bf16" then 0.75 else 0.62 end)})' "$lines"
 }
 

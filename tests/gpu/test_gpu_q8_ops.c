@@ -1,19 +1,23 @@
-/* test_gpu_fp8_ops.c - 8-bit products against ref's products of what both sides hold after
- * rounding, from every type of file, and rows that norm and glu leave in 8 bits. */
+/* test_gpu_q8_ops.c - products in 8 bits, e4m3 and int8, against ref's products of what both sides
+ * hold after rounding, from every type of file, and rows that norm and glu leave in 8 bits. */
 /* SPDX-License-Identifier: MIT */
 #include "gpu_ops.h"
 
-/* e4m3 rounded to nearest even, as a float: 3 bits of fraction, 2^-9 between the smallest. */
+static int int8; /* or e4m3 */
+
+/* To the nearest, even between two: e4m3 has 3 bits of fraction, 2^-9 between the smallest. */
 static float rounded8(float x)
 {
     int e;
     float size = fabsf(x);
+    if (int8)
+        return rintf(x);
     frexpf(size, &e);
     float step = ldexpf(1, (e < -5 ? -5 : e) - 4);
     return copysignf(fminf(rintf(size / step) * step, 448), x);
 }
 
-/* Rows through e4m3 with one scale each and back; the scales where they are wanted. */
+/* Rows through 8 bits with one scale each and back; the scales where they are wanted. */
 static float *through8(const float *x, int64_t n, int64_t cols, float *scales)
 {
     float *out = fresh((size_t)(n * cols) * sizeof *out);
@@ -21,7 +25,8 @@ static float *through8(const float *x, int64_t n, int64_t cols, float *scales)
         float largest = 0;
         for (int64_t c = 0; c < cols; c++)
             largest = fmaxf(largest, fabsf(x[i * cols + c]));
-        float scale = fmaxf(largest * (1.0f / 448), 0x1p-100f), inverse = 1 / scale;
+        float scale = fmaxf(largest * (int8 ? 1.0f / 127 : 1.0f / 448), 0x1p-100f);
+        float inverse = 1 / scale;
         for (int64_t c = 0; c < cols; c++)
             out[i * cols + c] = rounded8(x[i * cols + c] * inverse) * (scales ? 1 : scale);
         if (scales)
@@ -32,8 +37,8 @@ static float *through8(const float *x, int64_t n, int64_t cols, float *scales)
 
 /* Both sides in 8 bits, against ref's products of what both sides hold: what is left is the order
  * and width of the sums, and the result's own rounding. */
-static void check_fp8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type, float size,
-                      unsigned use)
+static void check_q8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type, float size,
+                     unsigned use)
 {
     float *w = acts(rows * cols, 1, 0.1f), *x = acts(n * cols, 2, size),
           *dy = acts(n * rows, 3, size);
@@ -50,9 +55,14 @@ static void check_fp8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type,
         q[i] = (int8_t)(draw % 255 - 127);
         if (type == T5_F8) /* any bits but NaN's */
             q[i] = (int8_t)(draw % 127 | (draw >> 8 & 0x80));
-        if (type == T5_I8)
-            w[i] = (float)q[i] * q_scale[i / cols];
     }
+    float *raw = fresh((size_t)(rows * cols) * 4); /* of the file's 8 bits */
+    if (type == T5_F8)
+        t5_to_f32(raw, q, type, (size_t)(rows * cols));
+    for (int64_t i = 0; type == T5_I8 && i < rows * cols; i++)
+        raw[i] = q[i];
+    for (int64_t i = 0; (type == T5_I8 || type == T5_F8) && i < rows * cols; i++)
+        w[i] = raw[i] * q_scale[i / cols];
     t5_from_f32(half_w, w, T5_BF16, (size_t)(rows * cols));
     const void *data = type == T5_F32 ? (void *)w : type == T5_BF16 ? (void *)half_w : (void *)q;
     int64_t top = rows / 32 * 16, width = (int64_t)t5_dtype_size(type);
@@ -64,9 +74,9 @@ static void check_fp8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type,
          .rows = rows - top,
          .cols = cols}};
     float *wq = through8(w, rows, cols, w_scale), *xq = through8(x, n, cols, NULL);
-    if (type == T5_F8) { /* taken as it is */
+    if (type == (int8 ? T5_I8 : T5_F8)) { /* taken as it is */
         memcpy(w_scale, q_scale, (size_t)rows * 4);
-        t5_to_f32(wq, q, T5_F8, (size_t)(rows * cols));
+        memcpy(wq, raw, (size_t)(rows * cols) * 4);
     }
     /* the input gradient: dy takes the weight's scales before it is rounded */
     for (int64_t i = 0; i < n * rows; i++)
@@ -91,45 +101,127 @@ static void check_fp8(int64_t n, int64_t rows, int64_t cols, enum t5_dtype type,
     ref->linear_fwd(ref_dev, y, rows, xq, cols, rw, n);
     gpu.ops.linear_fwd(gpu.dev, gy, rows, gx, cols, gw, n);
     float *got = down_act(gy, n * rows);
-    /* the tensor cores' fast accumulation of e4m3 keeps some 14 bits of a partial sum */
-    assert_close(got, y, n * rows, 4 * to, 5e-3, "fp8 linear");
+    /* the tensor cores' fast accumulation of e4m3 keeps some 14 bits of a partial sum; int8's is
+     * exact, so what is left is bf16's rounding */
+    double slack8 = int8 ? 1e-3 : 4;
+    assert_close(got, y, n * rows, slack8 * to, 5e-3, "8-bit linear");
     free(got);
     gpu.ops.logits_fwd(gpu.dev, gl, gx, cols, gw, n, 1);
     got = down_f(gl, n * rows);
-    assert_close(got, y, n * rows, 4 * to, 5e-3, "fp8 logits");
+    assert_close(got, y, n * rows, slack8 * to, 5e-3, "8-bit logits");
     free(got);
     ref->linear_bwd_input(ref_dev, dx, cols, dyq, rows, rb, n, 1);
     gpu.ops.linear_bwd_input(gpu.dev, gdx, cols, gdy, rows, gw, n, 1);
     got = down_act(gdx, n * cols);
-    assert_close(got, dx, n * cols, 4 * fro, 5e-3, "fp8 dx, added"); /* cuBLASLt rounds first */
+    assert_close(got, dx, n * cols, slack8 * fro, 5e-3,
+                 "8-bit dx, added"); /* cuBLASLt rounds first */
     free(got);
     ref->linear_bwd_input(ref_dev, fresh_dx, cols, dyq, rows, rb, n, 0);
     gpu.ops.linear_bwd_input(gpu.dev, gdx, cols, gdy, rows, gw, n, 0);
     got = down_act(gdx, n * cols);
-    assert_close(got, fresh_dx, n * cols, fro, 5e-3, "fp8 dx");
+    assert_close(got, fresh_dx, n * cols, (int8 ? slack8 : 1) * fro, 5e-3, "8-bit dx");
     free(got);
     ref->weight_free(ref_dev, rb);
     ref->weight_free(ref_dev, rw);
     gpu.ops.weight_free(gpu.dev, gw);
     void *const dev[] = {gx, gdy, gy, gdx, gl};
     void *const host[] = {w,       x,  dy,     dx, y,   w_scale, dy_scale, q,
-                          q_scale, wq, half_w, xq, dyq, wide,    fresh_dx};
+                          q_scale, wq, half_w, xq, dyq, wide,    fresh_dx, raw};
     for (int i = 0; i < 5; i++)
         drop_dev(dev[i]);
-    for (int i = 0; i < 15; i++)
+    for (int i = 0; i < 16; i++)
         free(host[i]);
 }
 
-static void test_fp8(void **state)
+static void test_products(void **state)
 {
     (void)state;
     static const int64_t sizes[][3] = {{1, 16, 16},    {3, 64, 48},     {11, 192, 64},
-                                       {130, 96, 544}, {257, 128, 512}, {70, 512, 4112}};
+                                       {130, 96, 544}, {257, 128, 512}, {70, 512, 4112},
+                                       {300, 784, 320}};
     static const enum t5_dtype types[] = {T5_F32, T5_BF16, T5_I8, T5_F8};
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 7; i++)
         for (int k = 0; k < 4; k++)
-            check_fp8(sizes[i][0], sizes[i][1], sizes[i][2], types[k], k == 1 ? 1e-3f : 1,
-                      k % 2 ? T5_USE_COMPACT : 0);
+            check_q8(sizes[i][0], sizes[i][1], sizes[i][2], types[k], k == 1 ? 1e-3f : 1,
+                     k % 2 ? T5_USE_COMPACT : 0);
+}
+
+static uint16_t *bits_of(const void *p, int64_t n)
+{
+    uint16_t *bits = fresh((size_t)n * 2);
+    OK(gpu.ops.download(gpu.dev, bits, p, (size_t)n * 2, &err));
+    return bits;
+}
+
+static struct t5_weight *frozen(float *values, int64_t rows, int64_t cols)
+{
+    struct t5_matrix m = {values, T5_F32, NULL, rows, cols, NULL};
+    struct t5_weight *w;
+    OK(gpu.ops.weight_freeze(gpu.dev, &w, &m, 1, T5_USE_FORWARD | T5_USE_INPUT_GRAD, &err));
+    free(values);
+    return w;
+}
+
+static void *up_acts(int64_t n, uint64_t seed)
+{
+    float *host = acts(n, seed, 1);
+    void *p = up_act(host, n);
+    free(host);
+    return p;
+}
+
+static float *up_floats(int64_t n, uint64_t seed)
+{
+    float *host = floats(n, seed, 1), *p = up_f(host, n);
+    free(host);
+    return p;
+}
+
+/* Rows of y at an odd distance get the same values; what is between them stays. */
+static void test_apart(void **state)
+{
+    (void)state;
+    const int64_t n = 37, rows = 272, cols = 144, apart = rows + 3;
+    if (!int8)
+        return; /* cuBLASLt takes no such rows of e4m3 products */
+    struct t5_weight *w = frozen(acts(rows * cols, 1, 0.1f), rows, cols);
+    void *x = up_acts(n * cols, 2), *y = poison(act_bytes(n * rows)),
+         *z = poison(act_bytes(n * apart));
+    gpu.ops.linear_fwd(gpu.dev, y, rows, x, cols, w, n);
+    gpu.ops.linear_fwd(gpu.dev, z, apart, x, cols, w, n);
+    uint16_t *want = bits_of(y, n * rows), *got = bits_of(z, n * apart);
+    for (int64_t i = 0; i < n; i++) {
+        assert_memory_equal(got + i * apart, want + i * rows, (size_t)rows * 2);
+        for (int64_t c = rows; c < apart; c++)
+            assert_int_equal(got[i * apart + c], 0xffff);
+    }
+    gpu.ops.weight_free(gpu.dev, w);
+    free(want);
+    free(got);
+    drop_dev(x);
+    drop_dev(y);
+    drop_dev(z);
+}
+
+/* A row with a NaN or an infinity in it is NaN throughout, and no other is. */
+static void test_not_finite(void **state)
+{
+    (void)state;
+    const int64_t n = 40, rows = 32, cols = 128;
+    struct t5_weight *w = frozen(acts(rows * cols, 1, 0.1f), rows, cols);
+    float *host = acts(n * cols, 2, 1);
+    host[3 * cols + 17] = NAN;
+    host[20 * cols + 127] = -INFINITY;
+    void *x = up_act(host, n * cols), *y = poison(act_bytes(n * rows));
+    gpu.ops.linear_fwd(gpu.dev, y, rows, x, cols, w, n);
+    float *got = down_act(y, n * rows);
+    for (int64_t i = 0; i < n * rows; i++)
+        assert_int_equal(isnan(got[i]) != 0, i / rows == 3 || i / rows == 20);
+    gpu.ops.weight_free(gpu.dev, w);
+    free(host);
+    free(got);
+    drop_dev(x);
+    drop_dev(y);
 }
 
 /* ---- what an operator leaves in 8 bits for the product behind it ---- */
@@ -148,13 +240,6 @@ struct left {
 static int64_t left_width(const struct left *t, enum left_op op)
 {
     return op == NORM_FWD || op == NORM_BWD ? t->d : op == GLU_FWD ? t->f : 2 * t->f;
-}
-
-static uint16_t *bits_of(const void *p, int64_t n)
-{
-    uint16_t *bits = fresh((size_t)n * 2);
-    OK(gpu.ops.download(gpu.dev, bits, p, (size_t)n * 2, &err));
-    return bits;
 }
 
 /* Runs op into `to`, then the product that reads it into y, and returns y's bits: owned. */
@@ -259,30 +344,6 @@ static void check_lasting(const struct left *t)
     drop_dev(g);
 }
 
-static struct t5_weight *frozen(float *values, int64_t rows, int64_t cols)
-{
-    struct t5_matrix m = {values, T5_F32, NULL, rows, cols, NULL};
-    struct t5_weight *w;
-    OK(gpu.ops.weight_freeze(gpu.dev, &w, &m, 1, T5_USE_FORWARD | T5_USE_INPUT_GRAD, &err));
-    free(values);
-    return w;
-}
-
-static void *up_acts(int64_t n, uint64_t seed)
-{
-    float *host = acts(n, seed, 1);
-    void *p = up_act(host, n);
-    free(host);
-    return p;
-}
-
-static float *up_floats(int64_t n, uint64_t seed)
-{
-    float *host = floats(n, seed, 1), *p = up_f(host, n);
-    free(host);
-    return p;
-}
-
 static void check_left(const struct batch *b, int64_t d, int64_t f)
 {
     int64_t n = b->host.n_tokens;
@@ -326,15 +387,24 @@ static void test_left(void **state)
     }
 }
 
-static int setup(void **state)
+static int setup_e4m3(void **state)
 {
     (void)state;
-    half = 1;
+    half = 1, int8 = 0;
     return setup_as(T5_COMPUTE_FP8);
+}
+static int setup_int8(void **state)
+{
+    (void)state;
+    half = 1, int8 = 1;
+    return setup_as(T5_COMPUTE_INT8);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_fp8), cmocka_unit_test(test_left)};
-    return cmocka_run_group_tests_name("fp8", tests, setup, teardown);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_products), cmocka_unit_test(test_apart),
+        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_left)};
+    return cmocka_run_group_tests_name("fp8", tests, setup_e4m3, teardown) +
+           cmocka_run_group_tests_name("int8", tests, setup_int8, teardown);
 }

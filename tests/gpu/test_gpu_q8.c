@@ -1,6 +1,6 @@
-/* test_gpu_fp8.c - a whole model in fp8 on the card: as near to f32 as the arithmetic allows, equal
- * to bf16 where every projection is kept wide, the same bytes twice. The model is the demo's
- * trained base. */
+/* test_gpu_q8.c - a whole model in fp8 and in int8 on the card: as near to f32 as the arithmetic
+ * allows, equal to bf16 where every projection is kept wide, the same bytes twice. The model is the
+ * demo's trained base. */
 /* SPDX-License-Identifier: MIT */
 #include "../unit/compare.h"
 
@@ -101,12 +101,13 @@ static double relative_error(const float *got, const float *want, int64_t n)
 
 /* Emulated with ref's sums, e4m3 is 0.09 off in the logits here and 0.26 in the gradients (0.53
  * with dropout's masks: a softmax of random tokens magnifies). */
-static void check_near(const char *keep, double logits, double grads)
+static void check_near(enum t5_compute compute, const char *keep, double logits, double grads)
 {
-    struct made want = make(T5_COMPUTE_F32, NULL, 0), got = make(T5_COMPUTE_FP8, keep, 0);
+    struct made want = make(T5_COMPUTE_F32, NULL, 0), got = make(compute, keep, 0);
     double a = relative_error(got.logits, want.logits, want.logits_n);
     double b = relative_error(got.grads, want.grads, want.grads_n);
-    print_message("fp8%s%s: logits %.4f, gradients %.4f off\n", keep ? " but " : "",
+    print_message("%s%s%s: logits %.4f, gradients %.4f off\n",
+                  compute == T5_COMPUTE_INT8 ? "int8" : "fp8", keep ? " but " : "",
                   keep ? keep : "", a, b);
     assert_true(a < logits && b < grads);
     made_free(&want);
@@ -116,8 +117,9 @@ static void check_near(const char *keep, double logits, double grads)
 static void test_near(void **state)
 {
     (void)state;
-    check_near(NULL, 0.12, 0.4);
-    check_near("wo", 0.12, 0.4);
+    check_near(T5_COMPUTE_FP8, NULL, 0.12, 0.4);
+    check_near(T5_COMPUTE_FP8, "wo", 0.12, 0.4);
+    check_near(T5_COMPUTE_INT8, NULL, 0.04, 0.13);
 }
 
 static void check_same(enum t5_compute a, const char *keep_a, enum t5_compute b, const char *keep_b,
@@ -135,12 +137,14 @@ static void test_kept(void **state)
     (void)state;
     check_same(T5_COMPUTE_FP8, "q,k,v,o,wi_0,wo", T5_COMPUTE_BF16, NULL, 1);
     check_same(T5_COMPUTE_FP8, "q,k,v,o,wi_0", T5_COMPUTE_BF16, NULL, 0);
+    check_same(T5_COMPUTE_INT8, "q,k,v,o,wi,wo", T5_COMPUTE_BF16, NULL, 1);
 }
 
 static void test_twice(void **state)
 {
     (void)state;
     check_same(T5_COMPUTE_FP8, NULL, T5_COMPUTE_FP8, NULL, 1);
+    check_same(T5_COMPUTE_INT8, NULL, T5_COMPUTE_INT8, NULL, 1);
     check_same(T5_COMPUTE_FP8, NULL, T5_COMPUTE_FP8, "wo", 0);
 }
 

@@ -1,9 +1,9 @@
-/* fp8.cu - rows of activations to e4m3 with one scale a row, as a pass of their own or left behind
+/* q8.cu - rows of activations to 8 bits with one scale a row, as a pass of their own or left behind
  * by the operator before. Bound by memory: 2 bytes read, 1 written an element; a row waits in
  * registers between its maximum and its rounding. */
 /* SPDX-License-Identifier: MIT */
 #include "dependent.h"
-#include "fp8.h"
+#include "q8.h"
 
 /* A thread's octet k begins there. Threads behind the row do its last octet once more. */
 __device__ inline uint32_t column(int k, int cols)
@@ -14,7 +14,7 @@ __device__ inline uint32_t column(int k, int cols)
 /* VECTORS octets a thread, aligned. */
 template <int VECTORS, bool FOLD>
 __global__ void __launch_bounds__(512, VECTORS <= 3 ? 3 : 2)
-    quantise_rows(fp8_q *q, float *scale, const bf16 *x, int64_t ldx, const float *fold, int cols)
+    quantise_rows(const t5_q8_rows to, const bf16 *x, int64_t ldx, const float *fold, int cols)
 {
     const int64_t i = blockIdx.x;
     uint4 raw[VECTORS];
@@ -39,45 +39,46 @@ __global__ void __launch_bounds__(512, VECTORS <= 3 ? 3 : 2)
             v[k].v[e] *= f.v[e];
         largest = largest_of(v[k], largest);
     }
-    const fp8_scaling s = fp8_scale(block_largest(FOLD ? largest : largest_of(pair)));
+    const q8_scaling s = q8_scale(block_largest(FOLD ? largest : largest_of(pair)), to.int8);
 #pragma unroll
     for (int k = 0; k < VECTORS; k++)
-        *reinterpret_cast<uint2 *>(q + i * cols + column(k, cols)) =
-            fp8_octet(FOLD ? v[k] : unpack(raw[k]), s.inverse);
+        *reinterpret_cast<uint2 *>(to.q + i * cols + column(k, cols)) =
+            q8_octet(FOLD ? v[k] : unpack(raw[k]), s.inverse, to.int8);
     if (threadIdx.x == 0)
-        scale[i] = s.scale;
+        to.scale[i] = s.scale;
 }
 
 /* A row of any length and alignment: it is read twice, the second time from the cache. */
 template <bool FOLD>
-__global__ void quantise_long(fp8_q *q, float *scale, const bf16 *x, int64_t ldx, const float *fold,
+__global__ void quantise_long(const t5_q8_rows to, const bf16 *x, int64_t ldx, const float *fold,
                               int cols)
 {
     const int64_t i = blockIdx.x;
     const bf16 *row = x + i * ldx;
     float largest = 0;
     for (int c = threadIdx.x; c < cols; c += blockDim.x)
-        largest = fmaxf(largest, fabsf(to_float(row[c]) * (FOLD ? fold[c] : 1)));
-    const fp8_scaling s = fp8_scale(block_largest(largest));
+        largest = max_nan(largest, fabsf(to_float(row[c]) * (FOLD ? fold[c] : 1)));
+    const q8_scaling s = q8_scale(block_largest(largest), to.int8);
     for (int c = threadIdx.x * 2; c < cols; c += blockDim.x * 2) {
         float a = to_float(row[c]) * (FOLD ? fold[c] : 1);
         float b = to_float(row[c + 1]) * (FOLD ? fold[c + 1] : 1);
-        *reinterpret_cast<uint16_t *>(q + i * cols + c) = fp8_pair(a * s.inverse, b * s.inverse);
+        *reinterpret_cast<uint16_t *>(to.q + i * cols + c) =
+            q8_pair(a * s.inverse, b * s.inverse, to.int8);
     }
     if (threadIdx.x == 0)
-        scale[i] = s.scale;
+        to.scale[i] = s.scale;
 }
 
 template <bool FOLD>
-static void quantise(t5_device *dev, t5_fp8_rows out, const bf16 *x, int64_t ldx, const float *fold,
+static void quantise(t5_device *dev, t5_q8_rows out, const bf16 *x, int64_t ldx, const float *fold,
                      int64_t n, int cols)
 {
     const int octets = cols / 8, threads = octets <= 128 ? 128 : octets <= 1024 ? 256 : 512;
     const bool whole = ldx % 8 == 0 && (uintptr_t)x % 16 == 0;
 #define ROWS(VECTORS)                                                                              \
     case VECTORS:                                                                                  \
-        launch_dependent(dev, quantise_rows<VECTORS, FOLD>, (unsigned)n, threads, 0, out.q,        \
-                         out.scale, x, ldx, fold, cols);                                           \
+        launch_dependent(dev, quantise_rows<VECTORS, FOLD>, (unsigned)n, threads, 0, out, x, ldx,  \
+                         fold, cols);                                                              \
         break
     switch (whole ? (octets + threads - 1) / threads : 0) {
         ROWS(1);
@@ -86,8 +87,7 @@ static void quantise(t5_device *dev, t5_fp8_rows out, const bf16 *x, int64_t ldx
         ROWS(4);
         ROWS(5);
     default:
-        launch_kernel(dev, quantise_long<FOLD>, (unsigned)n, 512, 0, out.q, out.scale, x, ldx, fold,
-                      cols);
+        launch_kernel(dev, quantise_long<FOLD>, (unsigned)n, 512, 0, out, x, ldx, fold, cols);
     }
     T5_LAUNCHED(dev);
 }
@@ -105,72 +105,72 @@ struct left_rows {
         return x == of && distance == columns && fold == by && n == rows && cols == columns;
     }
 };
-struct t5_fp8_state {
+struct t5_q8_state {
     left_rows next, lasting;
 };
 
-static t5_fp8_state *state(t5_device *dev)
+static t5_q8_state *state(t5_device *dev)
 {
-    if (!dev->fp8)
-        dev->fp8 = new t5_fp8_state{};
-    return dev->fp8;
+    if (!dev->q8)
+        dev->q8 = new t5_q8_state{};
+    return dev->q8;
 }
 
-void t5_cuda_fp8_close(t5_device *dev)
+void t5_cuda_q8_close(t5_device *dev)
 {
-    delete dev->fp8;
-    dev->fp8 = nullptr;
+    delete dev->q8;
+    dev->q8 = nullptr;
     cudaFree(dev->rows8.p);
     cudaFree(dev->lasting8.p);
 }
 
-void t5_cuda_fp8_forget(t5_device *dev)
+void t5_cuda_q8_forget(t5_device *dev)
 {
     *state(dev) = {};
 }
 
-void t5_cuda_fp8_left(t5_device *dev, const t5_reader *reader, const act *x, const float *fold,
-                      int64_t n, int64_t cols)
+void t5_cuda_q8_left(t5_device *dev, const t5_reader *reader, const act *x, const float *fold,
+                     int64_t n, int64_t cols)
 {
     left_rows &left = reader->lasting ? state(dev)->lasting : state(dev)->next;
     left = {x, fold, n, cols, reader->alone, dev->calls};
 }
 
 /* Where (n, cols) and its scales go. Grows as t5_cuda_scratch does. */
-static t5_fp8_rows room(t5_device *dev, t5_device::t5_rows8 *in, int64_t n, int64_t cols)
+static t5_q8_rows room(t5_device *dev, t5_device::t5_rows8 *in, int64_t n, int64_t cols)
 {
     size_t scales = ((size_t)n * 4 + 255) / 256 * 256, bytes = scales + (size_t)(n * cols);
     if (bytes > in->bytes) {
         if (!t5_cuda_may_grow(dev))
-            return {nullptr, nullptr};
+            return {};
         cudaStreamSynchronize(dev->stream);
         cudaFree(in->p);
         *in = {};
         if (t5_cuda_no_room(dev, &in->p, bytes, "8-bit activations"))
-            return {nullptr, nullptr};
+            return {};
         in->bytes = bytes;
     }
-    return {(fp8_q *)in->p + scales, (float *)in->p};
+    return {(q8 *)in->p + scales, (float *)in->p, dev->compute == T5_COMPUTE_INT8};
 }
 
 /* few_rows.cu reads bf16. */
-t5_fp8_rows t5_cuda_fp8_offer(t5_device *dev, const t5_reader *reader, int64_t n, int64_t cols)
+t5_q8_rows t5_cuda_q8_offer(t5_device *dev, const t5_reader *reader, int64_t n, int64_t cols)
 {
     if (reader && reader->lasting)
         state(dev)->lasting = {};
-    if (!reader || !reader->w->e4m3 || (reader->w->few && n <= T5_FEW_ROWS))
-        return {nullptr, nullptr};
+    if (!reader || !reader->w->both || (reader->w->few && n <= T5_FEW_ROWS))
+        return {};
     return room(dev, reader->lasting ? &dev->lasting8 : &dev->rows8, n, cols);
 }
 
-t5_fp8_rows t5_cuda_fp8_rows(t5_device *dev, const bf16 *x, int64_t ldx, const float *fold,
-                             int64_t n, int64_t cols)
+t5_q8_rows t5_cuda_q8_rows(t5_device *dev, const bf16 *x, int64_t ldx, const float *fold, int64_t n,
+                           int64_t cols)
 {
-    t5_fp8_state *s = state(dev);
+    t5_q8_state *s = state(dev);
     if (s->lasting.are(x, ldx, fold, n, cols))
         return room(dev, &dev->lasting8, n, cols);
     const bool ready = s->next.are(x, ldx, fold, n, cols) && s->next.calls == dev->calls;
-    t5_fp8_rows out = room(dev, &dev->rows8, n, cols);
+    t5_q8_rows out = room(dev, &dev->rows8, n, cols);
     if (s->next.x == x && s->next.alone && !ready && !dev->failure.text[0])
         t5_fail(&dev->failure, "rows that were to be read in 8 bits at once were not");
     s->next.x = nullptr;
