@@ -31,7 +31,7 @@ struct int8_args {
 };
 
 template <int WIDE> struct int8_shared {
-    static const int stages = WIDE == 256 ? 4 : 6;
+    static const int stages = WIDE == 256 ? 4 : WIDE == 192 ? 5 : 6; /* 192 to 200 KB */
     int8_t a[stages][ROWS * DEPTH], b[stages][WIDE * DEPTH];
     float2 scales[GROUPS][WIDE / 2]; /* of the columns */
     uint64_t full[stages], empty[stages];
@@ -307,7 +307,9 @@ cudaError_t t5_cuda_int8_start(const int8_operands *o, int processors, cudaStrea
         return start<128, float, false>(o, p, clusters, stream);
     if (o->ldc % 8 || (uintptr_t)o->c % 16)
         return start<128, bf16, false>(o, p, clusters, stream);
-    return cost(p, 256, clusters) <= cost(p, 128, clusters)
-               ? start<256, bf16, true>(o, p, clusters, stream)
-               : start<128, bf16, true>(o, p, clusters, stream);
+    const int64_t c256 = cost(p, 256, clusters), c192 = cost(p, 192, clusters),
+                  c128 = cost(p, 128, clusters);
+    return c256 <= c192 && c256 <= c128 ? start<256, bf16, true>(o, p, clusters, stream)
+           : c192 <= c128               ? start<192, bf16, true>(o, p, clusters, stream)
+                                        : start<128, bf16, true>(o, p, clusters, stream);
 }

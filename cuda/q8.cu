@@ -62,8 +62,7 @@ __global__ void quantise_long(const t5_q8_rows to, const bf16 *x, int64_t ldx, c
     for (int c = threadIdx.x * 2; c < cols; c += blockDim.x * 2) {
         float a = to_float(row[c]) * (FOLD ? fold[c] : 1);
         float b = to_float(row[c + 1]) * (FOLD ? fold[c + 1] : 1);
-        *reinterpret_cast<uint16_t *>(to.q + i * cols + c) =
-            q8_pair(a * s.inverse, b * s.inverse, to.int8);
+        *reinterpret_cast<uint16_t *>(to.q + i * cols + c) = q8_pair(a, b, s.inverse, to.int8);
     }
     if (threadIdx.x == 0)
         to.scale[i] = s.scale;

@@ -18,7 +18,7 @@ typedef uint8_t q8; /* 8 raw bits */
 struct q8_scaling {
     float scale, inverse; /* rounded as 1 / scale is, without its care for the smallest numbers */
 };
-/* NaN and infinity stay in the scale, so that all of such a row's products are NaN. */
+/* NaN and infinity stay in the scale, so that none of such a row's products is finite. */
 __device__ inline q8_scaling q8_scale(float largest, bool int8)
 {
     const float fits = largest * (int8 ? 1 / 127.0f : 1 / 448.0f);
@@ -27,18 +27,20 @@ __device__ inline q8_scaling q8_scale(float largest, bool int8)
     return {scale, fmaf(near, fmaf(-scale, near, 1), near)};
 }
 
-/* x to the nearest of -127 .. 127, in the low byte: below 2^22 the sum's last bit counts ones. */
-__device__ inline uint32_t nearest_int8(float x)
+/* x inverse to the nearest of -127 .. 127, in the low byte: the sum's last bit counts ones. Rounded
+ * once, in every kernel. */
+__device__ inline uint32_t nearest_int8(float x, float inverse)
 {
-    return __float_as_uint(x + 0x1.8p23f);
+    return __float_as_uint(fmaf(x, inverse, 0x1.8p23f));
 }
 
-/* Two values, the first in the low byte. */
-__device__ inline uint16_t q8_pair(float a, float b, bool int8)
+/* Two values times `inverse`, the first in the low byte. */
+__device__ inline uint16_t q8_pair(float a, float b, float inverse, bool int8)
 {
     if (int8)
-        return (uint16_t)__byte_perm(nearest_int8(a), nearest_int8(b), 0x0040);
-    return __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
+        return (uint16_t)__byte_perm(nearest_int8(a, inverse), nearest_int8(b, inverse), 0x0040);
+    return __nv_cvt_float2_to_fp8x2(make_float2(a * inverse, b * inverse), __NV_SATFINITE,
+                                    __NV_E4M3);
 }
 
 __device__ inline uint2 q8_octet(const octet &x, float inverse, bool int8)
@@ -46,7 +48,7 @@ __device__ inline uint2 q8_octet(const octet &x, float inverse, bool int8)
     uint32_t pair[4];
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        pair[i] = q8_pair(x.v[2 * i] * inverse, x.v[2 * i + 1] * inverse, int8);
+        pair[i] = q8_pair(x.v[2 * i], x.v[2 * i + 1], inverse, int8);
     return make_uint2(__byte_perm(pair[0], pair[1], 0x5410), __byte_perm(pair[2], pair[3], 0x5410));
 }
 

@@ -22,8 +22,8 @@ __global__ void narrow_rows(const t5_q8_rows to, const S *in, const float *in_sc
         largest = max_nan(largest, fabsf((float)row[c] * from));
     const q8_scaling s = q8_scale(block_largest(largest), to.int8);
     for (int c = threadIdx.x * 2; c < cols; c += THREADS * 2)
-        *reinterpret_cast<uint16_t *>(to.q + i * cols + c) = q8_pair(
-            (float)row[c] * from * s.inverse, (float)row[c + 1] * from * s.inverse, to.int8);
+        *reinterpret_cast<uint16_t *>(to.q + i * cols + c) =
+            q8_pair((float)row[c] * from, (float)row[c + 1] * from, s.inverse, to.int8);
     if (threadIdx.x == 0)
         to.scale[i] = s.scale;
 }

@@ -36,29 +36,26 @@ __device__ inline void warps_sync(int id, int threads)
     "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, "   \
     "%38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, "   \
     "%56, %57, %58, %59, %60, %61, %62, %63"
-#define NAMES_128                                                                                  \
+#define NAMES_96                                                                                   \
     NAMES_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "  \
-             "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "    \
-             "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, "    \
+             "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define NAMES_128                                                                                  \
+    NAMES_96 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, "  \
              "%110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, "      \
              "%123, %124, %125, %126, %127"
 
-__device__ inline void warpgroup_mma(int (&sum)[64], uint64_t a, uint64_t b, int add)
-{
-    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %66, 0;\n\t"
-                 "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {" NAMES_64
-                 "}, %64, %65, p;\n\t}"
-                 : SUMS_64(0)
-                 : "l"(a), "l"(b), "r"(add));
-}
-__device__ inline void warpgroup_mma(int (&sum)[128], uint64_t a, uint64_t b, int add)
-{
-    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %130, 0;\n\t"
-                 "wgmma.mma_async.sync.aligned.m64n256k32.s32.s8.s8 {" NAMES_128
-                 "}, %128, %129, p;\n\t}"
-                 : SUMS_64(0), SUMS_64(64)
-                 : "l"(a), "l"(b), "r"(add));
-}
+#define WARPGROUP_MMA(n, names, a_name, b_name, add_name, ...)                                      \
+    __device__ inline void warpgroup_mma(int(&sum)[n / 2], uint64_t a, uint64_t b, int add)         \
+    {                                                                                              \
+        asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, " add_name ", 0;\n\t"                    \
+                     "wgmma.mma_async.sync.aligned.m64n" #n "k32.s32.s8.s8 {" names "}, " a_name     \
+                     ", " b_name ", p;\n\t}"                                                       \
+                     : __VA_ARGS__                                                                 \
+                     : "l"(a), "l"(b), "r"(add));                                                  \
+    }
+WARPGROUP_MMA(128, NAMES_64, "%64", "%65", "%66", SUMS_64(0))
+WARPGROUP_MMA(192, NAMES_96, "%96", "%97", "%98", SUMS_64(0), SUMS_16(64), SUMS_16(80))
+WARPGROUP_MMA(256, NAMES_128, "%128", "%129", "%130", SUMS_64(0), SUMS_64(64))
 /* Before the first of a row of them, whose sums other instructions have written or read. */
 __device__ inline void warpgroup_begin()
 {
@@ -119,6 +116,7 @@ __device__ inline void cluster_arrive(uint64_t *barrier, uint32_t rank)
         "r"(rank)
         : "memory");
 }
+
 /* ---- tensor copies: a box of the map's at column x and row y; zeros outside the matrix ---- */
 
 __device__ inline void prefetch_map(const CUtensorMap *map)
