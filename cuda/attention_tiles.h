@@ -160,12 +160,6 @@ __device__ inline void take_strip(uint32_t (&a)[4][4], const strip_rows &x, int 
     }
 }
 
-__device__ inline uint32_t pack(float low, float high)
-{
-    __nv_bfloat162 x = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<uint32_t *>(&x);
-}
-
 /* Rows 2g, 2g + 1 of 16 rows x HEAD of sums, to row 0 of `to` on. Neighbouring lanes exchange
  * words, so that four lanes write 32 bytes of a row at once. */
 __device__ inline void store_strip(bf16 *to, int ld, int n, const float (&sum)[8][4],
@@ -179,8 +173,8 @@ __device__ inline void store_strip(bf16 *to, int ld, int n, const float (&sum)[8
         char *bytes = reinterpret_cast<char *>(to + row * ld) + place;
 #pragma unroll
         for (int i = 0; i < 8; i += 2) {
-            uint32_t x = pack(sum[i][2 * r], sum[i][2 * r + 1]);
-            uint32_t y = pack(sum[i + 1][2 * r], sum[i + 1][2 * r + 1]);
+            uint32_t x = pack_pair(sum[i][2 * r], sum[i][2 * r + 1]);
+            uint32_t y = pack_pair(sum[i + 1][2 * r], sum[i + 1][2 * r + 1]);
             uint32_t got = __shfl_xor_sync(~0u, odd ? x : y, 1);
             uint2 two = odd ? make_uint2(got, y) : make_uint2(x, got);
             if (row < n)
@@ -221,8 +215,8 @@ __device__ inline void multiply(float (&x)[2][4], const float (&begin0)[4],
 /* x (16, 16), rounded, as a left operand */
 __device__ inline void pack_left(uint32_t (&a)[4], const float (&x)[2][4])
 {
-    a[0] = pack(x[0][0], x[0][1]), a[1] = pack(x[0][2], x[0][3]);
-    a[2] = pack(x[1][0], x[1][1]), a[3] = pack(x[1][2], x[1][3]);
+    a[0] = pack_pair(x[0][0], x[0][1]), a[1] = pack_pair(x[0][2], x[0][3]);
+    a[2] = pack_pair(x[1][0], x[1][1]), a[3] = pack_pair(x[1][2], x[1][3]);
 }
 
 /* sum (16, HEAD) += x (16, 16) pair (16, HEAD), for the part'th 16 elements of HEAD */

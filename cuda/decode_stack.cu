@@ -96,7 +96,7 @@ __device__ inline void publish_stream(const stack_args &a, int quad, int cols, f
     if (lane < STACK_QUAD)
         a.x[quad * STACK_QUAD + lane] = x;
     if (lane == 0 || lane == 2)
-        publish(words + quad * 2 + lane / 2, rounded_pair(g, next), tag);
+        publish(words + quad * 2 + lane / 2, pack_pair(g, next), tag);
     if (lane == 1)
         publish(words + cols / 2 + quad, __float_as_uint(square), tag);
 }
@@ -116,12 +116,12 @@ __device__ inline void finish(const stack_args &a, int kind, int quad, float y, 
         float up = __shfl_xor_sync(~0u, y, 2), h = activate<bf16>(y, a.glu).value * up;
         float next = __shfl_xor_sync(~0u, h, 1);
         if (lane == 0)
-            publish(a.words.hidden + quad, rounded_pair(h, next), tag);
+            publish(a.words.hidden + quad, pack_pair(h, next), tag);
     } else {
         uint64_t *words = kind == QKV ? a.words.qkv : a.words.query;
         float next = __shfl_xor_sync(~0u, y, 1);
         if (lane == 0 || lane == 2)
-            publish(words + quad * 2 + lane / 2, rounded_pair(y, next), tag);
+            publish(words + quad * 2 + lane / 2, pack_pair(y, next), tag);
     }
 }
 

@@ -60,8 +60,8 @@ __device__ inline uint4 load_x(const few_rows_args &a, int row, int c, float *sq
     float4 p = from[0], q = from[1], g = norm[0], h = norm[1];
     *squares += p.x * p.x + p.y * p.y + p.z * p.z + p.w * p.w;
     *squares += q.x * q.x + q.y * q.y + q.z * q.z + q.w * q.w;
-    return make_uint4(rounded_pair(p.x * g.x, p.y * g.y), rounded_pair(p.z * g.z, p.w * g.w),
-                      rounded_pair(q.x * h.x, q.y * h.y), rounded_pair(q.z * h.z, q.w * h.w));
+    return make_uint4(pack_pair(p.x * g.x, p.y * g.y), pack_pair(p.z * g.z, p.w * g.w),
+                      pack_pair(q.x * h.x, q.y * h.y), pack_pair(q.z * h.z, q.w * h.w));
 }
 
 /* Columns begin .. end - 1 of x for this warp, a row `pitch` bytes: 16-byte units, 8-bit weights'

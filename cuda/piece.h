@@ -47,12 +47,6 @@ template <typename W> __device__ inline uint4 in_order(const uint4 &v)
                       __byte_perm(v.z, v.w, 0x5410), __byte_perm(v.z, v.w, 0x7632));
 }
 
-__device__ inline uint32_t rounded_pair(float a, float b)
-{
-    __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
-    return *reinterpret_cast<uint32_t *>(&pair);
-}
-
 /* Adds a piece of two rows of w (lo, and hi eight rows of the tile on) times x, whose piece is at
  * `from`, its second half, of 8-bit weights', `half` bytes on. */
 template <typename W>
