@@ -359,6 +359,20 @@ bad_record() {
     rm -r "$out"
 }
 
+@test "int8 on the CPU: an int8 model's curve near f32's, the same bytes twice" {
+    need_cpu
+    t5-quantize -o "$tmp/q" $golden/gated/model
+    model=$tmp/q
+    for run in f32 int8 again; do
+        compute=${run/again/int8}
+        train --compute "$compute" -o "$tmp/$run" --order file --lr 0.003 --max-steps 20 $records >"$tmp/$run.log"
+    done
+    cmp "$tmp"/int8/adapter_model.safetensors "$tmp"/again/adapter_model.safetensors
+    run -1 cmp -s "$tmp"/int8/adapter_model.safetensors "$tmp"/f32/adapter_model.safetensors
+    jq -se --slurpfile want "$tmp/f32.log" 'def losses: map(.loss // empty); [losses, ($want | losses)] | transpose |
+        length == 20 and all(.[]; (.[0] - .[1] | fabs) < 0.01 * .[1])' "$tmp/int8.log"
+}
+
 @test "fp8 without a GPU is refused in one line, nothing falls back" {
     need_cpu
     for device in ref cpu; do
