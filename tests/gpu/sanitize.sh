@@ -20,7 +20,7 @@ mkdir -p "$reports" || exit 1
 command -v compute-sanitizer >/dev/null || { echo "sanitize.sh: no compute-sanitizer (CUDA toolkit)" >&2; exit 1; }
 
 check() { # TOOL TEST
-    local tool=$1 started=$SECONDS log=$reports/$1.$2 status theirs='nvjet|cutlass|gemm|cublas' options=() arguments=()
+    local tool=$1 started=$SECONDS log=$reports/$1.$2 status lines theirs='nvjet|cutlass|gemm|cublas' options=() arguments=()
     case $tool in
     racecheck) options=(--print-limit 0) ;; # a report's "Race ... access at KERNEL and ... access at KERNEL" is judged below
     synccheck) options=(--num-cuda-barriers 1024 --error-exitcode 99) ;;
@@ -32,8 +32,9 @@ check() { # TOOL TEST
     if [ "$tool" = racecheck ] && grep -E 'access at|Internal|Error: [^R]' "$log" | grep -qvE "access at .*($theirs)"; then
         status=99
     fi
-    printf '%-10s %-22s %4d s  status %d  %s; %d lines of cuBLASLt'"'"'s\n' "$tool" "$2" $((SECONDS - started)) "$status" \
-        "$(tail -n 1 "$log" | sed 's/^=* *//')" "$(grep -cE "access at .*($theirs)" "$log")"
+    lines=$(grep -cE "access at .*($theirs)" "$log")
+    printf '%-10s %-22s %4d s  status %d  %s%s\n' "$tool" "$2" $((SECONDS - started)) "$status" "$(tail -n 1 "$log" | sed 's/^=* *//')" \
+        "$([ "$lines" = 0 ] || echo "; $lines lines on cuBLASLt's kernels")"
     [ "$status" = 0 ] && return
     grep -vE "access at .*($theirs)" "$log" | head -n 60
     tail -n 5 "$log.out"

@@ -6,7 +6,7 @@
 #   model      write the model (22 GB in T5_BENCH_DIR) and its int8 file (11 GB), where they are missing
 #   rates      the card's sustained rate of large products
 #   train      LoRA training: batch 8 and 64 of real lengths, batch 32 padded to 256 + 56; bf16, int8, fp8
-#   memory     peak memory: batch 8 in bf16, with int8 weights kept, capped at 22 GiB; generation capped at 14 GiB
+#   memory     peak memory: batch 8 with int8 weights kept, capped at 22 GiB; generation capped at 14 GiB
 #   generate   batch 1; all records, greedy and beam 4, 25 tokens
 #   pipeline   tokenise, quantise, one epoch, summaries, ROUGE: seconds of each (needs T5_TEST_DATA)
 #   peer       the peer's settings (PEERS: which) [see peer.py]
@@ -89,10 +89,13 @@ training() {
 
 memory() {
     train "int8 weights kept, 17 GiB" bf16 8 12 4 "$tokens" --max-memory 17GiB
+    train "int8 weights kept, 17 GiB" int8 8 12 4 "$tokens" --max-memory 17GiB
     train "22 GiB" bf16 8 12 4 "$tokens" --max-memory 22GiB
-    watched "$bin/t5-generate" --device cuda -m "$int8" --max-memory 14GiB --max-new-tokens 25 "$tokens" >"$tmp/log" 2>"$tmp/err" ||
-        { fail "generate in 14 GiB: $(tail -n 1 "$tmp/err")"; return; }
-    jq -cn --argjson peak "$peak" --argjson s "$taken" '{bench: "generate", setting: "14 GiB", peak_GiB: $peak, seconds: $s}' | say
+    for compute in bf16 int8; do
+        watched "$bin/t5-generate" --device cuda --compute $compute -m "$int8" --max-memory 14GiB --max-new-tokens 25 "$tokens" >"$tmp/log" 2>"$tmp/err" ||
+            { fail "generate in 14 GiB: $(tail -n 1 "$tmp/err")"; return; }
+        jq -cn --arg compute $compute --argjson peak "$peak" --argjson s "$taken" '{bench: "generate", setting: "14 GiB", compute: $compute, peak_GiB: $peak, seconds: $s}' | say
+    done
 }
 
 generate() { # NAME RECORDS NEW [OPTION...]
