@@ -1,6 +1,6 @@
 /* weights.cu - matrices on the device: frozen ones in the activation type (int8 as they came where
- * no gradient goes through them, or with T5_USE_COMPACT; for products of 8 bits on both
- * sides they are weights_q8.cu's), trainable ones as views of their f32 masters with a copy in the activation
+ * no gradient goes through them, or with T5_USE_COMPACT; for products of 8 bits on both sides they
+ * are weights_q8.cu's), trainable ones as views of their f32 masters with a copy in the activation
  * type. */
 /* SPDX-License-Identifier: MIT */
 #include "q8.h"
