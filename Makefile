@@ -48,7 +48,7 @@ toolkit  := $(if $(NVCC),$(if $(SAN)$(filter-out x86_64,$(shell uname -m)),,$(wi
 ALL_EMU  := -std=c++20 $(BASE) -Icuda -isystem $(dir $(toolkit)) -ftls-model=local-dynamic -fno-gnu-unique -fno-strict-aliasing -Wno-strict-aliasing \
             -Wno-sign-compare -Wno-shadow -Wno-unknown-pragmas -Wno-unused-parameter -Wno-parentheses -Wno-missing-field-initializers \
             $(CXXFLAGS)
-emulated_o := $(patsubst %.cu,$(B)/emulated/%.o,$(filter-out cuda/matmul_int8.cu,$(cuda_cu))) \
+emulated_o := $(cuda_cu:%.cu=$(B)/emulated/%.o) \
               $(patsubst %.cc,$(B)/emulated/%.o,$(wildcard tests/emulated/*.cc))
 # RACES=1: kernels tell tests/emulated/races.cc of every access.
 $(patsubst %.cu,$(B)/emulated/%.o,$(cuda_cu) $(wildcard tests/gpu/*.cu tests/emulated/*.cu)): ALL_EMU += $(if $(RACES),-fsanitize=thread)

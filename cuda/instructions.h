@@ -1,6 +1,6 @@
 /* instructions.h - the tensor-core, shared-memory and copy instructions (sm_80 and later) that CUDA
- * C++ has no name for, as functions: nothing else in cuda/ holds PTX, so that tests/emulated can
- * stand in for this file. Fragment layouts: PTX ISA, "Matrix Fragments for mma.m16n8k16"
+ * C++ has no name for, as functions: nothing but this and wgmma.h holds PTX, so that tests/emulated
+ * can stand in for them. Fragment layouts: PTX ISA, "Matrix Fragments for mma.m16n8k16"
  * and "ldmatrix". */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CUDA_INSTRUCTIONS_H

@@ -1,7 +1,6 @@
-/* wgmma.h - what matmul_int8.cu needs of Hopper (sm_90a): the matrix instruction of a warpgroup,
- * tensor copies to both blocks of a cluster, barriers across them. PTX ISA: "wgmma", "Matrix
- * Descriptor Format", "cp.async.bulk.tensor", "mbarrier". tests/emulated has none of them and
- * leaves that file out. */
+/* wgmma.h - what matmul_int8.cu needs of Hopper (sm_90a) beside instructions.h: the matrix
+ * instruction of a warpgroup, tensor copies to both blocks of a cluster, barriers across them. PTX
+ * ISA: "wgmma", "Matrix Descriptor Format", "cp.async.bulk.tensor", "mbarrier". */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_CUDA_WGMMA_H
 #define T5_CUDA_WGMMA_H
@@ -44,11 +43,11 @@ __device__ inline void warps_sync(int id, int threads)
              "%110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, "      \
              "%123, %124, %125, %126, %127"
 
-#define WARPGROUP_MMA(n, names, a_name, b_name, add_name, ...)                                      \
-    __device__ inline void warpgroup_mma(int(&sum)[n / 2], uint64_t a, uint64_t b, int add)         \
+#define WARPGROUP_MMA(n, names, a_name, b_name, add_name, ...)                                     \
+    __device__ inline void warpgroup_mma(int(&sum)[n / 2], uint64_t a, uint64_t b, int add)        \
     {                                                                                              \
-        asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, " add_name ", 0;\n\t"                    \
-                     "wgmma.mma_async.sync.aligned.m64n" #n "k32.s32.s8.s8 {" names "}, " a_name     \
+        asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, " add_name ", 0;\n\t"                   \
+                     "wgmma.mma_async.sync.aligned.m64n" #n "k32.s32.s8.s8 {" names "}, " a_name   \
                      ", " b_name ", p;\n\t}"                                                       \
                      : __VA_ARGS__                                                                 \
                      : "l"(a), "l"(b), "r"(add));                                                  \

@@ -1,11 +1,9 @@
 /* blas.cc - what the CUDA backend calls of cuBLASLt: products of bf16, f32 and e4m3 (with a scale a
- * row of either side), summed in f32; what matmul_int8.cu makes; and the mma instruction. */
+ * row of either side), summed in f32; and the matrix instructions. */
 /* SPDX-License-Identifier: MIT */
 #include "block.h"
 
 #include <vector>
-
-#include "matmul_int8.h"
 
 #include <cublasLt.h>
 #include <cuda_bf16.h>
@@ -52,7 +50,7 @@ static std::vector<float> unpack(const void *p, const layout &l, bool transposed
 {
     size_t rows = l.rows, cols = l.cols;
     std::vector<float> out(rows * cols);
-#pragma omp parallel for
+#pragma omp parallel for num_threads(EMULATED_PROCESSORS)
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < cols; c++)
             out[transposed ? c * rows + r : r * cols + c] =
@@ -109,7 +107,7 @@ static void multiply(const product &x)
     bool ta = x.how.trans_a != CUBLAS_OP_N, tb = x.how.trans_b != CUBLAS_OP_N;
     std::vector<float> a = unpack(x.pa, x.a, !ta), b = unpack(x.pb, x.b, tb);
     size_t m = x.d.rows, n = x.d.cols, k = ta ? x.a.rows : x.a.cols;
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) num_threads(EMULATED_PROCESSORS)
     for (size_t i = 0; i < m; i += ROWS)
         for (size_t j = 0; j < n; j += COLUMNS) {
             float sum[ROWS][COLUMNS];
@@ -166,43 +164,6 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     *out = {};
     *n = 1;
     return CUBLAS_STATUS_SUCCESS;
-}
-
-/* ---- int8, in place of matmul_int8.cu ---- */
-
-WIDE static int sum_int8(const int8_t *a, const int8_t *b, int64_t k)
-{
-    int sum = 0;
-    for (int64_t i = 0; i < k; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
-
-static void multiply_int8(const int8_operands &o)
-{
-#pragma omp parallel for
-    for (int64_t i = 0; i < o.m; i++)
-        for (int64_t j = 0; j < o.n; j++) {
-            const float by = o.a_scale[i] * o.scale * o.b_scale[j];
-            float y = by * (float)sum_int8((const int8_t *)o.a + i * o.k,
-                                           (const int8_t *)o.b + j * o.k, o.k);
-            float *wide = (float *)o.c + i * o.ldc + j;
-            __nv_bfloat16 *narrow = (__nv_bfloat16 *)o.c + i * o.ldc + j;
-            if (o.accumulate)
-                y += o.c_float ? *wide : __bfloat162float(*narrow);
-            if (o.c_float)
-                *wide = y;
-            else
-                *narrow = __float2bfloat16(y);
-        }
-}
-
-cudaError_t t5_cuda_int8_start(const int8_operands *o, int, cudaStream_t stream)
-{
-    if (o->n % 16 || o->k % 16 || (uintptr_t)o->a % 16 || (uintptr_t)o->b % 16)
-        return cudaErrorNotSupported;
-    emulated_give(stream, [o = *o] { multiply_int8(o); });
-    return cudaSuccess;
 }
 
 /* ---- descriptions ---- */
@@ -293,7 +254,7 @@ const char *cublasLtGetStatusString(cublasStatus_t status)
     return status == CUBLAS_STATUS_NOT_SUPPORTED ? "not supported" : "an error";
 }
 
-/* ---- the instruction ---- */
+/* ---- the instructions ---- */
 
 WIDE static void add_products(float (*c)[8], const float (*a)[16], const float (*b)[8])
 {
@@ -329,4 +290,37 @@ void emulated_mma(void *const *lanes)
         for (int i = 0; i < 4; i++)
             ((emulated_mma_given *)lanes[lane])->d[i] =
                 c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+}
+
+/* 32 bytes of a row of a tile that copies have left. */
+static void row_of(int8_t *to, uint64_t descriptor, int row)
+{
+    char *tile = emulated_dynamic_shared() + (descriptor << 4);
+    for (int b = 0; b < 32; b += 16)
+        memcpy(to + b, emulated_swizzled(tile + row * 128 + b), 16);
+}
+
+WIDE static int sum_int8(const int8_t *a, const int8_t *b)
+{
+    int sum = 0;
+    for (int i = 0; i < 32; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+/* A warp's 16 rows of a warpgroup's. */
+void emulated_warpgroup_mma(void *const *lanes)
+{
+    const emulated_product *first = (const emulated_product *)lanes[0];
+    int8_t a[16][32], b[32];
+    for (int i = 0; i < 16; i++)
+        row_of(a[i], first->a, 16 * first->warp + i);
+    for (int j = 0; j < first->n; j++) {
+        row_of(b, first->b, j);
+        for (int i = 0; i < 16; i++) {
+            const emulated_product *x = (const emulated_product *)lanes[i % 8 * 4 + j % 8 / 2];
+            int *sum = &x->sum[j / 8 * 4 + i / 8 * 2 + j % 2];
+            *sum = (x->add ? *sum : 0) + sum_int8(a[i], b);
+        }
+    }
 }

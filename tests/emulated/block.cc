@@ -13,6 +13,7 @@
 #include <cxxabi.h>
 #include <dlfcn.h>
 #include <link.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
 
@@ -32,7 +33,8 @@ struct copy {
 struct fiber {
     uint3 place; /* threadIdx */
     unsigned index;
-    void *stack; /* where it was left */
+    void *stack;  /* where it was left */
+    char *memory; /* the stack's */
     std::vector<copy> copies;
     unsigned groups; /* of copies that are closed */
     emulated_line line;
@@ -55,7 +57,7 @@ struct writes {
 /* What a thread of the host keeps from block to block. */
 struct block {
     const emulated_grid *grid;
-    std::vector<fiber *> fibers; /* never freed: as many as the largest block so far had threads */
+    std::vector<fiber *> fibers; /* as many as the largest block so far had threads */
     std::vector<warp> warps;
     fiber *ready[QUEUE]; /* first .. end - 1, modulo QUEUE */
     unsigned first, end;
@@ -227,7 +229,10 @@ static fiber *make_fiber(unsigned index)
 {
     fiber *f = new fiber();
     uintptr_t spread = index % 64 * 704; /* else all share a few cache lines */
-    void **top = (void **)((uintptr_t)emulated_fenced(STACK, false) + STACK - spread);
+    f->memory = emulated_fenced(STACK, false);
+    if (!f->memory)
+        emulated_wrong("no memory for thread %u's stack", index);
+    void **top = (void **)((uintptr_t)f->memory + STACK - spread);
     *--top = nullptr;
     *--top = (void *)live;
     f->index = index;
@@ -282,6 +287,11 @@ void emulated_meet(void (*work)(void *const *), void *mine, unsigned mask, emula
     work(w->lanes);
     w->meetings++;
     release(first, end);
+}
+
+void emulated_warps_met()
+{
+    emulated_block->barriers++;
 }
 
 void emulated_yield()
@@ -424,9 +434,28 @@ static void look_at_fixed(const block *b, writes &w)
 
 /* ---- a block ---- */
 
+static void free_block(void *what)
+{
+    block *b = (block *)what;
+    for (fiber *f : b->fibers) {
+        emulated_fenced_free(f->memory, STACK);
+        delete f;
+    }
+    emulated_fenced_free(b->dynamic_end - EMULATED_SHARED, EMULATED_SHARED);
+    delete b;
+}
+
+/* Freed where this thread of the host ends: by a key, as thread-local variables are poisoned. */
 static block *make_block()
 {
+    static const pthread_key_t key = [] {
+        pthread_key_t made;
+        if (pthread_key_create(&made, free_block) != 0)
+            emulated_wrong("no key");
+        return made;
+    }();
     block *b = new block();
+    pthread_setspecific(key, b);
     b->dynamic_end = emulated_fenced(EMULATED_SHARED, false) + EMULATED_SHARED;
     dl_iterate_phdr(find_fixed, b);
     return b;

@@ -6,6 +6,9 @@
 #include "emulated.h"
 
 #define EMULATED_SHARED (227u << 10) /* bytes that a block may ask for */
+/* Multiprocessors; so many threads of the host run whatever runs in parallel, so that none of them
+ * ends with its fibers between two launches. */
+#define EMULATED_PROCESSORS 4
 
 struct emulated_grid {
     dim3 grid, block;

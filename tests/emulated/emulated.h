@@ -41,6 +41,10 @@ void emulated_yield();
  * what lane i gave, NULL where the block ends before. */
 void emulated_meet(void (*work)(void *const *lanes), void *mine, unsigned mask, emulated_line line);
 
+/* Says that threads of the block have met otherwise: what they write counts as ordered (races.cc).
+ */
+void emulated_warps_met();
+
 /* cp.async; from NULL: zeros. */
 void emulated_copy(void *to, const void *from, size_t bytes);
 void emulated_copy_commit();

@@ -1,7 +1,6 @@
 /* hopper.h - the second half of instructions.h: copies that a barrier counts, and words that blocks
- * hand to each other. A barrier holds how many of its phases have ended and, in its lower half, the
- * bytes that the present one still waits for. Half of the barriers' copies are made when they are
- * asked for, the others' when somebody waits. */
+ * hand to each other. Half of the barriers' copies are made when they are asked for, the others'
+ * when somebody waits. */
 /* SPDX-License-Identifier: MIT */
 #ifndef T5_TESTS_EMULATED_HOPPER_H
 #define T5_TESTS_EMULATED_HOPPER_H
@@ -9,6 +8,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -16,10 +16,15 @@
 /* Barriers order by themselves what uses them (races.cc). */
 #define UNWATCHED __attribute__((no_sanitize("thread"), noinline))
 
+/* What a barrier's 8 bytes are: phases that have ended; arrivals a phase takes, and still waits
+ * for; bytes that were announced and not copied, or, below 0, the other way round. */
+struct emulated_barrier {
+    uint8_t phases, arrivals, missing, unused;
+    int32_t bytes;
+};
 struct emulated_bulk {
-    void *to;
-    const void *from;
-    uint32_t bytes;
+    std::function<void()> copy;
+    int32_t bytes;
 };
 /* Of all blocks: thread-local memory would count as theirs. */
 inline std::mutex emulated_bulk_lock;
@@ -30,54 +35,74 @@ inline bool one_lane()
     __syncwarp(); /* as it waits for all lanes */
     return threadIdx.x % 32 == 0;
 }
-UNWATCHED inline void barrier_init(uint64_t *barrier)
+UNWATCHED inline void emulated_barrier_init(uint64_t *barrier, uint32_t arrivals)
 {
     std::lock_guard<std::mutex> lock(emulated_bulk_lock);
     emulated_bulks[barrier].clear();
-    *barrier = 0;
+    *(emulated_barrier *)barrier = {0, (uint8_t)arrivals, (uint8_t)arrivals, 0, 0};
 }
-UNWATCHED inline void barrier_expect(uint64_t *barrier, uint32_t bytes)
+/* With the lock. */
+UNWATCHED inline void emulated_count(uint64_t *barrier, int arrivals, int32_t bytes)
 {
-    if ((uint32_t)*barrier != 0) {
+    emulated_barrier *b = (emulated_barrier *)barrier;
+    if (arrivals > b->missing) {
         fprintf(stderr, "emulated: a barrier's phase begins before the one in front has ended\n");
         abort();
     }
-    *barrier += bytes;
+    b->missing -= (uint8_t)arrivals;
+    b->bytes += bytes;
+    if (b->missing == 0 && b->bytes == 0) {
+        b->missing = b->arrivals;
+        b->phases++;
+    }
 }
-UNWATCHED inline void emulated_arrive(uint64_t *barrier, const emulated_bulk &copy)
+UNWATCHED inline void emulated_bulk_copy(uint64_t *barrier, const emulated_bulk &what, void *to)
 {
-    memcpy(copy.to, copy.from, copy.bytes);
-    *barrier -= copy.bytes;
-    if ((uint32_t)*barrier == 0)
-        *barrier += (uint64_t)1 << 32;
+    std::lock_guard<std::mutex> lock(emulated_bulk_lock);
+    if ((uintptr_t)barrier / sizeof *barrier % 2) {
+        what.copy();
+        emulated_count(barrier, 0, -what.bytes);
+        return;
+    }
+    memset(to, 0xff, (size_t)what.bytes);
+    emulated_bulks[barrier].push_back(what);
 }
-UNWATCHED inline void copy_bulk(void *to, const void *from, uint32_t bytes, uint64_t *barrier)
+inline void barrier_init(uint64_t *barrier)
 {
-    emulated_bulk copy = {to, from, bytes};
+    emulated_barrier_init(barrier, 1);
+}
+UNWATCHED inline void barrier_expect(uint64_t *barrier, uint32_t bytes)
+{
+    std::lock_guard<std::mutex> lock(emulated_bulk_lock);
+    emulated_count(barrier, 1, (int32_t)bytes);
+}
+inline void copy_bulk(void *to, const void *from, uint32_t bytes, uint64_t *barrier)
+{
     if ((uintptr_t)from % 16 || (uintptr_t)to % 16 || bytes % 16 || bytes == 0) {
         fprintf(stderr, "emulated: a bulk copy of %u bytes from %p to %p\n", bytes, from, to);
         abort();
     }
-    if ((uintptr_t)barrier / sizeof *barrier % 2) {
-        emulated_arrive(barrier, copy);
-        return;
-    }
-    memset(to, 0xff, bytes);
-    std::lock_guard<std::mutex> lock(emulated_bulk_lock);
-    emulated_bulks[barrier].push_back(copy);
+    emulated_bulk_copy(barrier, {[=] { memcpy(to, from, bytes); }, (int32_t)bytes}, to);
 }
-UNWATCHED inline void barrier_wait(uint64_t *barrier, uint32_t parity)
+/* Makes what this barrier still waits for. Whether the phase of that parity has ended. */
+UNWATCHED inline bool emulated_ended(uint64_t *barrier, uint32_t parity)
 {
-    while ((*barrier >> 32 & 1) == parity) {
-        {
-            std::lock_guard<std::mutex> lock(emulated_bulk_lock);
-            for (const emulated_bulk &copy : emulated_bulks[barrier])
-                emulated_arrive(barrier, copy);
-            emulated_bulks[barrier].clear();
-        }
-        if ((*barrier >> 32 & 1) == parity)
-            emulated_yield();
+    std::lock_guard<std::mutex> lock(emulated_bulk_lock);
+    const emulated_barrier *b = (emulated_barrier *)barrier;
+    if ((b->phases & 1) != parity)
+        return true;
+    std::vector<emulated_bulk> now;
+    now.swap(emulated_bulks[barrier]);
+    for (const emulated_bulk &what : now) {
+        what.copy();
+        emulated_count(barrier, 0, -what.bytes);
     }
+    return (b->phases & 1) != parity;
+}
+inline void barrier_wait(uint64_t *barrier, uint32_t parity)
+{
+    while (!emulated_ended(barrier, parity))
+        emulated_yield();
 }
 
 inline void store_tagged(uint64_t *to, uint64_t value)

@@ -132,5 +132,6 @@ inline float log2_fast(float x)
 }
 
 #include "hopper.h"
+#include "wgmma.h"
 
 #endif

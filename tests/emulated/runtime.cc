@@ -13,7 +13,6 @@
 #include <omp.h>
 
 #define MEMORY ((size_t)4 << 30)
-#define PROCESSORS 4
 #define POISONED ((size_t)48 << 20) /* more is cuBLAS's workspace, and left as it is */
 #define FREELY_SHARED (48u << 10)   /* bytes that a kernel gets without asking */
 
@@ -73,12 +72,13 @@ static void run_grid(const emulated_grid &grid, bool together)
 {
     int64_t blocks = (int64_t)grid.grid.x * grid.grid.y * grid.grid.z;
     if (together) {
-#pragma omp parallel num_threads((int)blocks)
-        emulated_run_block(grid,
-                           (unsigned)omp_get_thread_num()); /* threads stay, with their fibers */
+#pragma omp parallel num_threads(EMULATED_PROCESSORS)
+        if (omp_get_thread_num() < blocks)
+            emulated_run_block(grid, (unsigned)omp_get_thread_num());
         return;
     }
-#pragma omp parallel for schedule(dynamic, 1) if (blocks * grid.block.x > 4096)
+#pragma omp parallel for schedule(dynamic, 1)                                                      \
+    num_threads(EMULATED_PROCESSORS) if (blocks * grid.block.x > 4096)
     for (int64_t i = 0; i < blocks; i++)
         emulated_run_block(grid, (unsigned)i);
 }
@@ -94,12 +94,23 @@ cudaError_t emulated_launch(const cudaLaunchConfig_t *config, const void *kernel
         return result(cudaErrorInvalidConfiguration);
     bool together = false;
     for (unsigned i = 0; i < config->numAttrs; i++)
-        together |= config->attrs[i].id == cudaLaunchAttributeCooperative &&
-                    config->attrs[i].val.cooperative;
-    if (together && g.x * g.y * g.z > PROCESSORS)
+        together |= (config->attrs[i].id == cudaLaunchAttributeCooperative &&
+                     config->attrs[i].val.cooperative) ||
+                    config->attrs[i].id == cudaLaunchAttributeClusterDimension;
+    if (together && g.x * g.y * g.z > EMULATED_PROCESSORS)
         return result(cudaErrorCooperativeLaunchTooLarge);
     emulated_give(config->stream, [grid = emulated_grid{g, b, shared, kernel, thread, launches++},
                                    together] { run_grid(grid, together); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **out, unsigned,
+                                             unsigned long long,
+                                             cudaDriverEntryPointQueryResult *how)
+{
+    const bool known = strcmp(name, "cuTensorMapEncodeTiled") == 0;
+    *out = known ? (void *)emulated_encode_map : nullptr;
+    *how = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
     return cudaSuccess;
 }
 
@@ -134,7 +145,7 @@ cudaError_t cudaSetDevice(int device)
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr what, int)
 {
     *value = what == cudaDevAttrComputeCapabilityMajor         ? 9
-             : what == cudaDevAttrMultiProcessorCount          ? PROCESSORS
+             : what == cudaDevAttrMultiProcessorCount          ? EMULATED_PROCESSORS
              : what == cudaDevAttrCooperativeLaunch            ? 1
              : what == cudaDevAttrMaxSharedMemoryPerBlockOptin ? (int)EMULATED_SHARED
                                                                : 0;
@@ -146,7 +157,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int)
     *p = {};
     strcpy(p->name, "emulated");
     p->major = 9;
-    p->multiProcessorCount = PROCESSORS;
+    p->multiProcessorCount = EMULATED_PROCESSORS;
     return cudaSuccess;
 }
 
