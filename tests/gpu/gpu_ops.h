@@ -4,7 +4,7 @@
 #ifndef T5_TEST_GPU_OPS_H
 #define T5_TEST_GPU_OPS_H
 
-#include "../unit/compare.h"
+#include "ok.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -29,13 +29,6 @@ static inline double rtol(void)
 {
     return half ? 1.2e-2 : 2e-5;
 }
-
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        struct t5_err err = {0};                                                                   \
-        if (call)                                                                                  \
-            fail_msg("%s", err.text);                                                              \
-    } while (0)
 
 static inline void *fresh(size_t bytes)
 {

@@ -3,7 +3,7 @@
  * bytes for a row whatever stands beside it. "test_gpu_few_rows time" prints instead how fast such
  * products read FLAN-T5-XXL's matrices. */
 /* SPDX-License-Identifier: MIT */
-#include "../unit/compare.h"
+#include "ok.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,13 +16,6 @@ enum { BF16, INT8, E4M3, KINDS };                    /* of a weight */
 static struct t5_backend_handle handles[KINDS], gpu; /* gpu: the one of the case */
 static struct t5_device *ref_dev;
 static const struct t5_backend *const ref = &t5_backend_ref;
-
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        struct t5_err err = {0};                                                                   \
-        if (call)                                                                                  \
-            fail_msg("%s", err.text);                                                              \
-    } while (0)
 
 static void *fresh(size_t bytes)
 {

@@ -2,7 +2,7 @@
  * allows, equal to bf16 where every projection is kept wide, the same bytes twice. The model is the
  * demo's trained base. */
 /* SPDX-License-Identifier: MIT */
-#include "../unit/compare.h"
+#include "ok.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -31,13 +31,6 @@ struct made {
     int64_t logits_n, grads_n;
     float *logits, *grads;
 };
-
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        struct t5_err err = {0};                                                                   \
-        if (call)                                                                                  \
-            fail_msg("%s", err.text);                                                              \
-    } while (0)
 
 /* A LoRA on q and v, its B drawn too so that A has a gradient. */
 static void set_adapter(struct t5_model *m, float *room)

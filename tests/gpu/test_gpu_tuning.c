@@ -2,7 +2,7 @@
  * the same bytes from the file, nothing timed where nothing can be written, a damaged file
  * replaced. 8-bit ones are never timed. */
 /* SPDX-License-Identifier: MIT */
-#include "../unit/compare.h"
+#include "ok.h"
 
 #include <glob.h>
 #include <math.h>
@@ -14,13 +14,6 @@
 
 enum { N = 512, ROWS = 1024, COLS = 2048 }; /* just above what is worth timing */
 static char root[] = "/tmp/t5-tuning-XXXXXX";
-
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        struct t5_err err = {0};                                                                   \
-        if (call)                                                                                  \
-            fail_msg("%s", err.text);                                                              \
-    } while (0)
 
 static uint16_t *halves(int64_t n, uint64_t seed)
 {
